@@ -1,0 +1,505 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_index.c
+ *	  The index by which a view's rows are found, and the hash behind it.
+ *
+ * A row that leaves the view is given by its contents.  Its place in the heap
+ * is found by one of three indexes, the best that the view has:
+ *
+ * - unique on the columns that the plan knows to be a key.  One candidate for
+ *	 each row, and as the key of a changed row stays the same, the update can
+ *	 be HOT.  One that the user made does as well as ours.
+ * - on a hash of the key columns, ivm.row_hash(ROW(a, b)).  The same, for
+ *	 keys that a B-tree cannot take: values without a limit to their length
+ *	 (an entry of a B-tree has at most a third of a page, and a view must not
+ *	 fail because somebody groups by a longer text), more than 32 columns,
+ *	 types without a B-tree operator class.
+ * - on a hash of the whole row, ivm.row_hash(v.*), for views without a key.
+ *	 Every change of a row changes its entry, so no update is HOT.
+ *
+ * The index narrows the search, it never decides: a candidate is the row only
+ * if its image is equal.  So a collision of hashes, or a user's index with an
+ * equality of its own, costs a comparison and cannot cause a wrong result.
+ *
+ * The hash is one of the detoasted image.  It needs no equality or hash
+ * function of the types, tells 1.0 from 1.00, and is stored in indexes: it
+ * must not change between versions of the extension.  It must not depend on
+ * what ALTER ... SET STORAGE does either, hence ivm_row_hash_desc.
+ *
+ * A view whose output has at most one row needs no index.
+ *
+ * What is a key may change under a view: a base table loses its primary key,
+ * say.  Then a unique index of ours would be a constraint that nobody asked
+ * for, and it is dropped when the view is rebuilt.  Ours are known by their
+ * names (_ivm_key and so on at the end); one that was renamed is the user's.
+ *
+ * Index expressions and opclass functions run with the rights of the current
+ * user: whoever builds or writes indexes here has become the view's owner, in
+ * a security-restricted operation.  (DefineIndex sees to that by itself.)
+ *
+ * Rejected: one row-hash index for all.  It would defeat HOT for aggregates,
+ * whose rows are updated most.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+
+#include "apply/apply.h"
+#include "apply/view_index.h"
+
+#include "access/htup_details.h"
+#include "access/nbtree.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/heap.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am_d.h"
+#include "catalog/pg_class_d.h"
+#include "catalog/pg_opclass.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type_d.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+/*
+ * The longest key that gets a B-tree entry of its own: BTMaxItemSize of an
+ * 8 kB page, less headers and alignment.
+ */
+#define MAX_KEY_WIDTH	2400
+
+/* What ivm.row_hash remembers between calls. */
+typedef struct RowHashCache
+{
+	Oid			type;
+	int32		typmod;
+	TupleDesc	desc;
+	Datum	   *values;
+	bool	   *isnull;
+	MemoryContext row_context;
+} RowHashCache;
+
+static Oid	row_hash_function(void);
+static bool same_columns(List *a, List *b);
+static bool name_is_ours(const char *name);
+static bool classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result);
+static bool key_fits_btree(Relation view, IvmPlan *plan);
+static Node *hash_expression(Relation view, List *columns);
+static void define_index(Relation view, const char *label, List *elements, bool unique);
+
+PG_FUNCTION_INFO_V1(ivm_row_hash);
+
+/*
+ * ivm.row_hash(record) returns bigint: hash of the row's image.
+ */
+Datum
+ivm_row_hash(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader record = PG_GETARG_HEAPTUPLEHEADER(0);
+	Oid			type = HeapTupleHeaderGetTypeId(record);
+	int32		typmod = HeapTupleHeaderGetTypMod(record);
+	RowHashCache *cache = (RowHashCache *) fcinfo->flinfo->fn_extra;
+	HeapTupleData tuple;
+	MemoryContext caller;
+	uint64		hash;
+
+	if (cache == NULL || cache->type != type || cache->typmod != typmod)
+	{
+		MemoryContext context = fcinfo->flinfo->fn_mcxt;
+		TupleDesc	desc = lookup_rowtype_tupdesc(type, typmod);
+
+		caller = MemoryContextSwitchTo(context);
+		cache = palloc(sizeof(RowHashCache));
+		cache->type = type;
+		cache->typmod = typmod;
+		cache->desc = ivm_row_hash_desc(desc);
+		cache->values = palloc(Max(desc->natts, 1) * sizeof(Datum));
+		cache->isnull = palloc(Max(desc->natts, 1) * sizeof(bool));
+		cache->row_context = AllocSetContextCreate(context, "row hash", ALLOCSET_SMALL_SIZES);
+		MemoryContextSwitchTo(caller);
+		ReleaseTupleDesc(desc);
+		fcinfo->flinfo->fn_extra = cache;
+	}
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = record;
+
+	caller = MemoryContextSwitchTo(cache->row_context);
+	heap_deform_tuple(&tuple, cache->desc, cache->values, cache->isnull);
+	hash = ivm_row_image_hash(ivm_row_form_values(cache->desc, cache->values, cache->isnull));
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(cache->row_context);
+
+	PG_RETURN_INT64((int64) hash);
+}
+
+TupleDesc
+ivm_row_hash_desc(TupleDesc desc)
+{
+	TupleDesc	copy = CreateTupleDescCopy(desc);
+
+	for (int i = 0; i < copy->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(copy, i);
+
+		attribute->attcacheoff = -1;
+		if (!attribute->attisdropped)
+			attribute->attstorage = get_typstorage(attribute->atttypid);
+	}
+	return copy;
+}
+
+TupleDesc
+ivm_row_hash_columns_desc(TupleDesc desc, List *columns)
+{
+	TupleDesc	result;
+	ListCell   *lc;
+	AttrNumber	number = 0;
+
+	if (columns == NIL)
+		return ivm_row_hash_desc(desc);
+
+	result = CreateTemplateTupleDesc(list_length(columns));
+	foreach(lc, columns)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, lfirst_int(lc) - 1);
+
+		TupleDescInitEntry(result, ++number, NULL, attribute->atttypid, attribute->atttypmod, 0);
+	}
+	return result;
+}
+
+/* Oid of ivm.row_hash; looked up without regard to the current user's rights. */
+static Oid
+row_hash_function(void)
+{
+	Oid			argument = RECORDOID;
+	oidvector  *arguments = buildoidvector(&argument, 1);
+	Oid			function;
+
+	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+							   CStringGetDatum("row_hash"),
+							   PointerGetDatum(arguments),
+							   ObjectIdGetDatum(get_namespace_oid("ivm", false)));
+	if (!OidIsValid(function))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function ivm.row_hash(record) does not exist"),
+				 errhint("Drop and create the extension \"ivm_ext\".")));
+	pfree(arguments);
+	return function;
+}
+
+/* True if the two lists of columns are the same as sets. */
+static bool
+same_columns(List *a, List *b)
+{
+	return list_length(a) == list_length(b) &&
+		list_difference_int(a, b) == NIL && list_difference_int(b, a) == NIL;
+}
+
+void
+ivm_view_index_classify(Relation index, IvmPlan *plan, Snapshot snapshot, IvmViewIndex *result)
+{
+	Form_pg_index form = index->rd_index;
+	List	   *columns = NIL;
+
+	result->kind = IVM_VIEW_INDEX_NONE;
+	result->index = NULL;
+	result->columns = NIL;
+
+	if (index->rd_rel->relam != BTREE_AM_OID ||
+		!form->indislive || !form->indisready || !form->indisvalid ||
+		RelationGetIndexPredicate(index) != NIL)
+		return;
+
+	/* Broken HOT chains: the index lacks versions that older snapshots see. */
+	if (snapshot != NULL && form->indcheckxmin &&
+		!TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), snapshot->xmin))
+		return;
+
+	if (classify_hash(index, plan, result))
+		return;
+
+	if (!form->indisunique || plan->key == NIL)
+		return;
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		if (form->indkey.values[i] <= 0)
+			return;
+		columns = lappend_int(columns, form->indkey.values[i]);
+	}
+	if (!same_columns(columns, plan->key))
+		return;
+
+	result->kind = IVM_VIEW_INDEX_KEY;
+	result->index = index;
+	result->columns = columns;
+}
+
+/* Recognises our two hash indexes by their expression, whatever their name. */
+static bool
+classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result)
+{
+	List	   *expressions;
+	FuncExpr   *function;
+	Node	   *argument;
+	List	   *columns = NIL;
+
+	if (index->rd_index->indnkeyatts != 1 || index->rd_index->indkey.values[0] != 0)
+		return false;
+	expressions = RelationGetIndexExpressions(index);
+	function = (FuncExpr *) linitial(expressions);
+	if (!IsA(function, FuncExpr) || list_length(function->args) != 1 ||
+		function->funcid != row_hash_function())
+		return false;
+
+	argument = (Node *) linitial(function->args);
+	if (IsA(argument, Var) && ((Var *) argument)->varattno == InvalidAttrNumber)
+	{
+		result->kind = IVM_VIEW_INDEX_ROW_HASH;
+		result->index = index;
+		return true;
+	}
+	if (IsA(argument, RowExpr))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((RowExpr *) argument)->args)
+		{
+			Var		   *var = (Var *) lfirst(lc);
+
+			if (!IsA(var, Var) || var->varattno <= 0)
+				return false;
+			columns = lappend_int(columns, var->varattno);
+		}
+		/* Of other columns than the key's, too many rows could have one hash. */
+		if (columns == NIL || !same_columns(columns, plan->key))
+			return false;
+		result->kind = IVM_VIEW_INDEX_KEY_HASH;
+		result->index = index;
+		result->columns = columns;
+		return true;
+	}
+	return false;
+}
+
+void
+ivm_view_create_index(Oid relid, IvmPlan *plan)
+{
+	Relation	view;
+	List	   *indexes;
+	ListCell   *lc;
+	List	   *elements = NIL;
+	bool		found = false;
+
+	if (plan->single_row)
+		return;
+
+	view = table_open(relid, ShareLock);
+	indexes = RelationGetIndexList(view);
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		IvmViewIndex fit;
+
+		ivm_view_index_classify(index, plan, NULL, &fit);
+		index_close(index, NoLock);
+		if (fit.kind != IVM_VIEW_INDEX_NONE &&
+			(plan->key == NIL || fit.kind != IVM_VIEW_INDEX_ROW_HASH))
+			found = true;
+	}
+	list_free(indexes);
+
+	if (!found && plan->key != NIL && key_fits_btree(view, plan))
+	{
+		foreach(lc, plan->key)
+		{
+			IndexElem  *element = makeNode(IndexElem);
+
+			element->name = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(view), lfirst_int(lc) - 1)->attname));
+			element->ordering = SORTBY_DEFAULT;
+			element->nulls_ordering = SORTBY_NULLS_DEFAULT;
+			elements = lappend(elements, element);
+		}
+		define_index(view, "ivm_key", elements, true);
+	}
+	else if (!found)
+	{
+		IndexElem  *element = makeNode(IndexElem);
+
+		element->expr = hash_expression(view, plan->key);
+		element->indexcolname = pstrdup("hash");
+		element->ordering = SORTBY_DEFAULT;
+		element->nulls_ordering = SORTBY_NULLS_DEFAULT;
+		define_index(view, plan->key != NIL ? "ivm_key_hash" : "ivm_row_hash", list_make1(element), false);
+	}
+	table_close(view, NoLock);
+}
+
+/* Is it the name of an index that define_index made? */
+static bool
+name_is_ours(const char *name)
+{
+	static const char *const labels[] = {"_ivm_key", "_ivm_key_hash", "_ivm_row_hash"};
+	size_t		length = strlen(name);
+
+	/* A number, where the name was taken. */
+	while (length > 0 && isdigit((unsigned char) name[length - 1]))
+		length--;
+	for (int i = 0; i < lengthof(labels); i++)
+	{
+		size_t		label = strlen(labels[i]);
+
+		if (length > label && strncmp(name + length - label, labels[i], label) == 0)
+			return true;
+	}
+	return false;
+}
+
+void
+ivm_view_drop_obsolete_indexes(Relation view, IvmPlan *plan)
+{
+	List	   *indexes = RelationGetIndexList(view);
+	List	   *obsolete = NIL;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		IvmViewIndex fit;
+
+		ivm_view_index_classify(index, plan, NULL, &fit);
+		if (name_is_ours(RelationGetRelationName(index)) &&
+			(plan->single_row || fit.kind == IVM_VIEW_INDEX_NONE ||
+			 (plan->key != NIL && fit.kind == IVM_VIEW_INDEX_ROW_HASH)))
+			obsolete = lappend_oid(obsolete, lfirst_oid(lc));
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+
+	if (obsolete == NIL ||
+		!ConditionalLockRelationOid(RelationGetRelid(view), AccessExclusiveLock))
+		return;
+	foreach(lc, obsolete)
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, RelationRelationId, lfirst_oid(lc));
+		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	}
+	CommandCounterIncrement();
+}
+
+/*
+ * Can every possible value of the key be a B-tree entry, with the equality
+ * that makes it a key?
+ */
+static bool
+key_fits_btree(Relation view, IvmPlan *plan)
+{
+	ListCell   *lc;
+	ListCell   *lc_operator;
+	int64		width = 0;
+
+	if (list_length(plan->key) > INDEX_MAX_KEYS)
+		return false;
+
+	forboth(lc, plan->key, lc_operator, plan->key_operators)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(view), lfirst_int(lc) - 1);
+		Oid			opclass = GetDefaultOpClass(attribute->atttypid, BTREE_AM_OID);
+		int32		typmod = attribute->atttypmod;
+		Oid			base;
+
+		if (!OidIsValid(opclass) ||
+			get_op_opfamily_strategy(lfirst_oid(lc_operator), get_opclass_family(opclass)) != BTEqualStrategyNumber)
+			return false;
+
+		base = getBaseTypeAndTypmod(attribute->atttypid, &typmod);
+		if (attribute->attlen > 0)
+			width += attribute->attlen;
+		else if (base == INETOID || base == CIDROID)
+			width += 24;
+		else
+		{
+			int32		maximum = type_maximum_size(base, typmod);
+
+			if (maximum <= 0)
+				return false;
+			width += maximum;
+		}
+		width += MAXIMUM_ALIGNOF;
+	}
+	return width <= MAX_KEY_WIDTH;
+}
+
+/* ivm.row_hash(v.*), or ivm.row_hash(ROW(columns)). */
+static Node *
+hash_expression(Relation view, List *columns)
+{
+	Node	   *argument;
+
+	if (columns == NIL)
+		argument = (Node *) makeVar(1, InvalidAttrNumber, view->rd_rel->reltype, -1, InvalidOid, 0);
+	else
+	{
+		RowExpr    *row = makeNode(RowExpr);
+		ListCell   *lc;
+		int			number = 0;
+
+		foreach(lc, columns)
+		{
+			Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(view), lfirst_int(lc) - 1);
+
+			row->args = lappend(row->args,
+								makeVar(1, attribute->attnum, attribute->atttypid, attribute->atttypmod,
+										attribute->attcollation, 0));
+			row->colnames = lappend(row->colnames, makeString(psprintf("f%d", ++number)));
+		}
+		row->row_typeid = RECORDOID;
+		row->row_format = COERCE_EXPLICIT_CALL;
+		row->location = -1;
+		argument = (Node *) row;
+	}
+	return (Node *) makeFuncExpr(row_hash_function(), INT8OID, list_make1(argument),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/* Builds the index the way CREATE INDEX does, under a name that is free. */
+static void
+define_index(Relation view, const char *label, List *elements, bool unique)
+{
+	Oid			namespace = RelationGetNamespace(view);
+	IndexStmt  *statement = makeNode(IndexStmt);
+
+	statement->idxname = ChooseRelationName(RelationGetRelationName(view), NULL, label, namespace, false);
+	statement->relation = makeRangeVar(get_namespace_name(namespace),
+									   pstrdup(RelationGetRelationName(view)), -1);
+	statement->accessMethod = pstrdup("btree");
+	statement->indexParams = elements;
+	statement->unique = unique;
+	statement->transformed = true;
+
+	DefineIndex(RelationGetRelid(view), statement,
+				InvalidOid, InvalidOid, InvalidOid,
+				false,			/* is_alter_table */
+				false,			/* check_rights */
+				false,			/* check_not_in_use: the caller has it open */
+				false,			/* skip_build */
+				true);			/* quiet */
+	CommandCounterIncrement();
+}

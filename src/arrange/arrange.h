@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * arrange.h
+ *	  Looking rows up by a key: base arrangements, scans, state tables.
+ *
+ * A lookup always gives the new state of the arrangement's input.  The old
+ * state is the new one minus the batch's delta: the join operator subtracts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_ARRANGE_H
+#define IVM_ARRANGE_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "memory/arena.h"
+#include "plan/plan.h"
+#include "utils/snapshot.h"
+
+/* Run-time side of an IvmArrangement; made once for a plan, used in many batches. */
+typedef struct IvmLookup IvmLookup;
+
+/* Gets each row found: the slot has the shape of the arrangement's input's output row. */
+typedef void (*IvmLookupReceiver) (void *context, TupleTableSlot *row, int64 weight);
+
+/*
+ * Makes the run-time side, in the current context.  "relid" is the view (names
+ * its private state tables).
+ */
+extern IvmLookup *ivm_lookup_create(IvmArrangement *arrangement, Oid relid);
+
+/* Opens relations and indexes for one batch; reads are under "snapshot", memory in "arena" and the current context. */
+extern void ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena);
+
+/*
+ * Hint before a run of probes: about that many will come.  A base arrangement
+ * of a small table then reads the table once instead of probing its index.
+ */
+extern void ivm_lookup_expect(IvmLookup *lookup, int64 probes);
+
+/*
+ * Calls the receiver for every row whose key equals the probe values (NULL
+ * equals nothing).  It may return rows that do not match (the caller tests
+ * the join's clauses anyhow), never leave one out.
+ */
+extern void ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
+							 IvmLookupReceiver receiver, void *context);
+
+extern void ivm_lookup_end(IvmLookup *lookup);
+
+/*
+ * True if the arrangement can be used under the snapshot as it was compiled
+ * (indexes are still there, valid, ready, not indcheckxmin for it).  A caller
+ * that gets false falls back to a scan of the table, which always works: ivm_lookup_begin does.
+ */
+
+/* Name of the state table that serves a STATE arrangement of that view. */
+extern char *ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid);
+
+/* Applies the delta of the arrangement's input to its state table (private and shared ones). */
+struct IvmZset;
+extern void ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, struct IvmZset *delta, Snapshot snapshot);
+
+#endif							/* IVM_ARRANGE_H */

@@ -1,0 +1,511 @@
+/*-------------------------------------------------------------------------
+ *
+ * lookup.c
+ *	  Rows of an arrangement by their key.
+ *
+ * Three ways to the rows, of which the compiler chose one:
+ *
+ *		index	probe an index of each base table under the batch's snapshot; heap
+ *				rows pass the scan's filter and projection
+ *		scan	read the base tables once, into a hash table in the arena
+ *		state	the rows of a state table with the key's hash
+ *
+ * An index that cannot be used under the snapshot after all (gone, not valid, or
+ * good only for younger snapshots: the planner checks that for queries, and we
+ * have to for probes) makes its table be scanned.  So does the announcement of so
+ * many probes that reading the table is cheaper.
+ *
+ * A lookup may return rows that do not match (an equal hash, an index on fewer
+ * columns); the join tests its clauses in any case.  A NULL in the probe matches
+ * nothing: keys are strict equalities.
+ *
+ * Relations are opened with the first probe of a batch, so a lookup that is
+ * not used costs nothing.  An IvmLookup is for one place in a plan: the receiver may
+ * probe other lookups while one is under way, not the same.
+ *
+ * Memory: rows of scans in the arena, everything else of a batch in the context
+ * that is current when the batch begins; expressions as long as the lookup.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "catalog/pg_am.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "storage/bufmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "arrange/arrange.h"
+#include "arrange/projection.h"
+#include "arrange/state_table.h"
+#include "zset/key.h"
+#include "zset/zset.h"
+
+/* Probes for each page of a table from which on reading it whole is cheaper. */
+#define PROBES_PER_PAGE		15
+
+/* Never read a larger table whole for that reason. */
+#define MAX_CACHED_PAGES	8192
+
+/* One base table. */
+typedef struct LookupPart
+{
+	IvmIndexProbe *probe;
+	IvmProjection *projection;
+
+	/* of the batch */
+	bool		open;
+	bool		cached;			/* read whole: its rows are in the hash table */
+	Relation	heap;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *row;
+	ScanKey		keys;
+} LookupPart;
+
+struct IvmLookup
+{
+	IvmArrangement *arrangement;
+	Oid			relid;
+	int			nkeys;
+	IvmKey	   *key;
+	List	   *key_states;		/* ExprState over the input's row */
+	ExprContext *econtext;
+	int			nparts;
+	LookupPart *parts;
+
+	/* of the batch */
+	Snapshot	snapshot;
+	IvmArena   *arena;
+	MemoryContext context;
+	int64		expected;
+	uint64		nbuckets;
+	IvmRow	  **buckets;		/* rows of the cached parts; NULL: none is */
+	TupleTableSlot *found;		/* a cached or stored row */
+	IvmStateTable *state;
+};
+
+IvmLookup *
+ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
+{
+	IvmLookup  *lookup = palloc0(sizeof(IvmLookup));
+	Oid		   *operators;
+	Oid		   *collations;
+	ListCell   *cell;
+	int			i = 0;
+
+	lookup->arrangement = arrangement;
+	lookup->relid = relid;
+	lookup->nkeys = list_length(arrangement->keys);
+	operators = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
+	collations = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
+	for (i = 0; i < lookup->nkeys; i++)
+	{
+		operators[i] = list_nth_oid(arrangement->operators, i);
+		collations[i] = list_nth_oid(arrangement->collations, i);
+	}
+	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, false);
+	lookup->key_states = ExecInitExprList(arrangement->keys, NULL);
+	lookup->econtext = CreateStandaloneExprContext();
+	lookup->nparts = list_length(arrangement->probes);
+	lookup->parts = palloc0(sizeof(LookupPart) * Max(lookup->nparts, 1));
+	i = 0;
+	foreach(cell, arrangement->probes)
+	{
+		LookupPart *part = &lookup->parts[i++];
+
+		part->probe = lfirst(cell);
+		part->projection = ivm_projection_create(part->probe->scan->tlist, part->probe->scan->quals,
+												 part->probe->scan->desc);
+	}
+	return lookup;
+}
+
+void
+ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena)
+{
+	lookup->snapshot = snapshot;
+	lookup->arena = arena;
+	lookup->context = CurrentMemoryContext;
+	lookup->expected = 0;
+	lookup->nbuckets = 0;
+	lookup->buckets = NULL;
+	lookup->found = NULL;
+	lookup->state = NULL;
+	for (int i = 0; i < lookup->nparts; i++)
+	{
+		LookupPart *part = &lookup->parts[i];
+
+		part->open = false;
+		part->cached = false;
+		part->heap = NULL;
+		part->index = NULL;
+		part->scan = NULL;
+		part->row = NULL;
+	}
+}
+
+void
+ivm_lookup_expect(IvmLookup *lookup, int64 probes)
+{
+	lookup->expected = probes;
+}
+
+/* Evaluates the arrangement's keys for a row of its input; false if one is NULL. */
+static bool
+row_key(IvmLookup *lookup, TupleTableSlot *row, uint64 *hash)
+{
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+	ListCell   *cell;
+	int			i = 0;
+
+	if (lookup->nkeys > INDEX_MAX_KEYS)
+		elog(ERROR, "too many join keys");
+	ResetExprContext(lookup->econtext);
+	lookup->econtext->ecxt_scantuple = row;
+	foreach(cell, lookup->key_states)
+	{
+		values[i] = ExecEvalExprSwitchContext(lfirst(cell), lookup->econtext, &isnull[i]);
+		if (isnull[i++])
+			return false;
+	}
+	*hash = ivm_key_hash_right(lookup->key, values, isnull);
+	return true;
+}
+
+/*
+ * Index probes
+ */
+
+/* True if the index gives all rows that the snapshot sees; plancat.c has the same test. */
+static bool
+index_is_usable(Relation index, Snapshot snapshot)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisvalid || !form->indisready || !form->indislive)
+		return false;
+	return !form->indcheckxmin ||
+		TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), snapshot->xmin);
+}
+
+/* Prepares the scan keys: column i of the index = key number "key_numbers[i]" of the probe. */
+static void
+prepare_index_scan(IvmLookup *lookup, LookupPart *part)
+{
+	int			nkeys = list_length(part->probe->key_numbers);
+	StrategyNumber strategy = part->index->rd_rel->relam == HASH_AM_OID ?
+	HTEqualStrategyNumber : BTEqualStrategyNumber;
+
+	part->keys = palloc0(sizeof(ScanKeyData) * nkeys);
+	for (int i = 0; i < nkeys; i++)
+	{
+		Oid			operator = list_nth_oid(lookup->arrangement->operators,
+											list_nth_int(part->probe->key_numbers, i));
+		Oid			probe_type;
+		Oid			key_type;
+		Oid			member;
+
+		op_input_types(operator, &probe_type, &key_type);
+		member = get_commutator(operator);
+		if (!OidIsValid(member))
+			elog(ERROR, "operator %u has no commutator", operator);
+		ScanKeyEntryInitialize(&part->keys[i], 0, i + 1, strategy, probe_type,
+							   part->index->rd_indcollation[i], get_opcode(member), (Datum) 0);
+	}
+	part->scan = index_beginscan(part->heap, part->index, lookup->snapshot, nkeys, 0);
+}
+
+static void
+probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
+			IvmLookupReceiver receiver, void *context)
+{
+	MemoryContext old = MemoryContextSwitchTo(lookup->context);
+	int			nkeys = list_length(part->probe->key_numbers);
+
+	for (int i = 0; i < nkeys; i++)
+		part->keys[i].sk_argument = values[list_nth_int(part->probe->key_numbers, i)];
+	index_rescan(part->scan, part->keys, nkeys, NULL, 0);
+	while (index_getnext_slot(part->scan, ForwardScanDirection, part->row))
+	{
+		TupleTableSlot *result = ivm_projection_apply(part->projection, part->row);
+
+		CHECK_FOR_INTERRUPTS();
+		if (result != NULL)
+		{
+			MemoryContextSwitchTo(old);
+			receiver(context, result, 1);
+			MemoryContextSwitchTo(lookup->context);
+		}
+	}
+	ExecClearTuple(part->row);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Tables that are read whole
+ */
+
+/* Reads the table of a part into a chain of rows in front of *chain. */
+static void
+read_table(IvmLookup *lookup, LookupPart *part, IvmRow **chain, int64 *count)
+{
+	TableScanDesc scan = table_beginscan(part->heap, lookup->snapshot, 0, NULL);
+	MemoryContext row_context = AllocSetContextCreate(lookup->context, "ivm lookup row", ALLOCSET_DEFAULT_SIZES);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, part->row))
+	{
+		TupleTableSlot *result = ivm_projection_apply(part->projection, part->row);
+		uint64		hash;
+		MemoryContext old;
+		IvmRow	   *row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (result == NULL || !row_key(lookup, result, &hash))
+			continue;
+		old = MemoryContextSwitchTo(row_context);
+		row = ivm_row_make(lookup->arena, ivm_row_form(lookup->arrangement->input->desc, result), 1, hash);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+		row->next = *chain;
+		*chain = row;
+		(*count)++;
+	}
+	ExecClearTuple(part->row);
+	table_endscan(scan);
+	MemoryContextDelete(row_context);
+}
+
+static void
+build_buckets(IvmLookup *lookup, IvmRow *chain, int64 count)
+{
+	uint64		n = 16;
+
+	while (n < count)
+		n *= 2;
+	lookup->nbuckets = n;
+	lookup->buckets = ivm_arena_alloc0(lookup->arena, sizeof(IvmRow *) * n);
+	while (chain != NULL)
+	{
+		IvmRow	   *next = chain->next;
+		IvmRow	  **bucket = &lookup->buckets[chain->hash & (n - 1)];
+
+		chain->next = *bucket;
+		*bucket = chain;
+		chain = next;
+	}
+}
+
+static void
+probe_cached(IvmLookup *lookup, uint64 hash, IvmLookupReceiver receiver, void *context)
+{
+	for (IvmRow *row = lookup->buckets[hash & (lookup->nbuckets - 1)]; row != NULL; row = row->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (row->hash != hash)
+			continue;
+		ExecStoreMinimalTuple(ivm_row_tuple(row), lookup->found, false);
+		receiver(context, lookup->found, row->weight);
+	}
+	ExecClearTuple(lookup->found);
+}
+
+/* Opens the base tables, and decides how each is looked up. */
+static void
+open_parts(IvmLookup *lookup)
+{
+	IvmRow	   *chain = NULL;
+	int64		count = 0;
+	bool		any_cached = false;
+
+	for (int i = 0; i < lookup->nparts; i++)
+	{
+		LookupPart *part = &lookup->parts[i];
+
+		part->heap = table_open(part->probe->scan->relid, AccessShareLock);
+		part->row = table_slot_create(part->heap, NULL);
+		part->cached = !OidIsValid(part->probe->index);
+		if (!part->cached)
+		{
+			BlockNumber pages = RelationGetNumberOfBlocks(part->heap);
+
+			part->cached = pages <= MAX_CACHED_PAGES &&
+				lookup->expected > (int64) pages * PROBES_PER_PAGE;
+		}
+		if (!part->cached)
+		{
+			if (SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(part->probe->index)))
+			{
+				part->index = index_open(part->probe->index, AccessShareLock);
+				part->cached = !index_is_usable(part->index, lookup->snapshot);
+			}
+			else
+				part->cached = true;
+		}
+		if (part->cached)
+		{
+			read_table(lookup, part, &chain, &count);
+			any_cached = true;
+		}
+		else
+			prepare_index_scan(lookup, part);
+		part->open = true;
+	}
+	if (any_cached)
+		build_buckets(lookup, chain, count);
+}
+
+static void
+open_lookup(IvmLookup *lookup)
+{
+	MemoryContext old = MemoryContextSwitchTo(lookup->context);
+
+	lookup->found = MakeSingleTupleTableSlot(lookup->arrangement->input->desc, &TTSOpsMinimalTuple);
+	if (lookup->arrangement->kind == IVM_ARRANGE_STATE)
+	{
+		char	   *name = ivm_arrangement_state_name(lookup->arrangement, lookup->relid);
+		Oid			relid = ivm_state_table_lookup(name);
+
+		if (!OidIsValid(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("state table \"%s\" does not exist", name),
+					 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+		lookup->state = ivm_state_table_open(relid, lookup->snapshot);
+	}
+	else
+		open_parts(lookup);
+	MemoryContextSwitchTo(old);
+}
+
+void
+ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
+				 IvmLookupReceiver receiver, void *context)
+{
+	uint64		hash;
+
+	for (int i = 0; i < lookup->nkeys; i++)
+		if (isnull[i])
+			return;
+	if (lookup->found == NULL)
+		open_lookup(lookup);
+	hash = ivm_key_hash_left(lookup->key, values, isnull);
+
+	if (lookup->state != NULL)
+	{
+		IvmStateRow *row;
+
+		if (lookup->nkeys == 0)
+			ivm_state_table_scan(lookup->state);
+		else
+			ivm_state_table_find(lookup->state, hash);
+		while ((row = ivm_state_table_next(lookup->state)) != NULL)
+		{
+			ExecStoreMinimalTuple(row->tuple, lookup->found, false);
+			receiver(context, lookup->found, row->weight);
+		}
+		ExecClearTuple(lookup->found);
+		return;
+	}
+
+	if (lookup->buckets != NULL)
+		probe_cached(lookup, hash, receiver, context);
+	for (int i = 0; i < lookup->nparts; i++)
+		if (!lookup->parts[i].cached)
+			probe_index(lookup, &lookup->parts[i], values, receiver, context);
+}
+
+void
+ivm_lookup_end(IvmLookup *lookup)
+{
+	if (lookup->found == NULL)
+		return;
+	for (int i = 0; i < lookup->nparts; i++)
+	{
+		LookupPart *part = &lookup->parts[i];
+
+		if (part->row != NULL)
+			ExecDropSingleTupleTableSlot(part->row);
+		if (part->scan != NULL)
+			index_endscan(part->scan);
+		if (part->index != NULL)
+			index_close(part->index, NoLock);
+		if (part->heap != NULL)
+			table_close(part->heap, NoLock);
+	}
+	if (lookup->state != NULL)
+		ivm_state_table_close(lookup->state);
+	ExecDropSingleTupleTableSlot(lookup->found);
+	lookup->found = NULL;
+}
+
+/*
+ * State tables of arrangements
+ */
+
+char *
+ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
+{
+	const unsigned char *text = (const unsigned char *) arrangement->text;
+	int			length = strlen(arrangement->text);
+
+	if (!arrangement->shared)
+		return psprintf("v%u_a%d", relid, arrangement->number);
+	return psprintf("a_%016llx%016llx",
+					(unsigned long long) hash_bytes_extended(text, length, 0),
+					(unsigned long long) hash_bytes_extended(text, length, 1));
+}
+
+static int
+compare_row_hashes(const void *a, const void *b)
+{
+	uint64		x = (*(IvmRow *const *) a)->hash;
+	uint64		y = (*(IvmRow *const *) b)->hash;
+
+	return x < y ? -1 : x > y;
+}
+
+void
+ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *delta, Snapshot snapshot)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm arrangement", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IvmLookup  *lookup = ivm_lookup_create(arrangement, InvalidOid);
+	IvmStateTable *table = ivm_state_table_open(state_table, snapshot);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(arrangement->input->desc, &TTSOpsMinimalTuple);
+	int64		count;
+	IvmRow	  **rows = ivm_zset_rows(delta, &count);
+	int64		kept = 0;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		uint64		hash;
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
+		if (!row_key(lookup, slot, &hash))
+			continue;			/* a NULL key never matches */
+		rows[i]->hash = hash;
+		rows[kept++] = rows[i];
+	}
+	qsort(rows, kept, sizeof(IvmRow *), compare_row_hashes);
+	for (int64 i = 0; i < kept; i++)
+		ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
+
+	ExecDropSingleTupleTableSlot(slot);
+	ivm_state_table_close(table);
+	FreeExprContext(lookup->econtext, true);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,439 @@
+/*-------------------------------------------------------------------------
+ *
+ * state_table.c
+ *	  Rows kept by the extension in a heap table, found by a hash.
+ *
+ * One shape serves for everything: the hash of a key, the hash of the row's
+ * image, a weight, and the bytes of a minimal tuple.  So no type needs a B-tree or hash operator class, no key
+ * is too long for an index, NULL keys are no special case, and dropping or altering
+ * a type cannot touch the table.  Whoever looks a key up gets all rows with
+ * its hash and compares them with the key's real equality.
+ *
+ * The index is on both hashes.  A key that very many rows share would else
+ * make each change of one of them a walk over all.  Where there is one row a
+ * key (an aggregate's accumulators), which changes its image with every update,
+ * the second hash is 0, so that these updates can be heap-only too.
+ *
+ * The table is written through the table access method and its index directly,
+ * in the transaction of the batch.  The fill factor leaves room for updates
+ * that keep the hash, which are then heap-only.
+ *
+ * Tables are in schema pg_ivm.  pg_dump leaves schemas out whose name begins
+ * with pg_, as it must: state belongs to one server's files.
+ *
+ * Costs: a row has 48 bytes of overhead besides its image.  Rows are not
+ * found in the order of their keys.
+ *
+ * Memory: the handle and the current row are in a context under the one that
+ * was current when the table was opened.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "arrange/state_table.h"
+#include "base/compat.h"
+#include "zset/row.h"
+
+#define STATE_SCHEMA	"pg_ivm"
+
+enum
+{
+	COLUMN_HASH = 1,
+	COLUMN_IMAGE,
+	COLUMN_WEIGHT,
+	COLUMN_ROW
+};
+
+struct IvmStateTable
+{
+	MemoryContext context;		/* holds this */
+	MemoryContext row_context;	/* holds the current row */
+	Relation	heap;
+	Relation	index;
+	IndexInfo  *index_info;
+	Snapshot	snapshot;
+	TupleTableSlot *slot;		/* to read */
+	TupleTableSlot *write_slot;
+	IndexScanDesc hash_scan;	/* kept open; by hash */
+	IndexScanDesc image_scan;	/* kept open; by both hashes */
+	IndexScanDesc index_scan;	/* which of them is under way */
+	TableScanDesc table_scan;	/* while a full scan is under way */
+	IvmStateRow row;
+};
+
+static Oid
+state_schema(void)
+{
+	return get_namespace_oid(STATE_SCHEMA, false);
+}
+
+Oid
+ivm_state_table_lookup(const char *name)
+{
+	Oid			schema = get_namespace_oid(STATE_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+Oid
+ivm_state_table_create(const char *name, Oid depends_on)
+{
+	StringInfoData command;
+	const char *qualified = quote_qualified_identifier(STATE_SCHEMA, name);
+	Oid			userid;
+	int			security_context;
+	Oid			relid;
+
+	initStringInfo(&command);
+	GetUserIdAndSecContext(&userid, &security_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	appendStringInfo(&command,
+					 "CREATE TABLE %s (hash pg_catalog.int8 NOT NULL, image pg_catalog.int8 NOT NULL, weight pg_catalog.int8 NOT NULL,"
+					 " row pg_catalog.bytea NOT NULL) USING heap WITH (fillfactor = 70)", qualified);
+	if (SPI_execute(command.data, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not create state table \"%s\"", name);
+	resetStringInfo(&command);
+	appendStringInfo(&command, "CREATE INDEX ON %s (hash, image)", qualified);
+	if (SPI_execute(command.data, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not create the index of state table \"%s\"", name);
+	SPI_finish();
+	SetUserIdAndSecContext(userid, security_context);
+
+	CommandCounterIncrement();
+	relid = get_relname_relid(name, state_schema());
+	if (OidIsValid(depends_on))
+	{
+		ObjectAddress table;
+		ObjectAddress owner;
+
+		ObjectAddressSet(table, RelationRelationId, relid);
+		ObjectAddressSet(owner, RelationRelationId, depends_on);
+		recordDependencyOn(&table, &owner, DEPENDENCY_AUTO);
+	}
+	return relid;
+}
+
+void
+ivm_state_table_drop(const char *name)
+{
+	ObjectAddress address;
+	Oid			relid = ivm_state_table_lookup(name);
+
+	if (!OidIsValid(relid))
+		return;
+	ObjectAddressSet(address, RelationRelationId, relid);
+	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+}
+
+IvmStateTable *
+ivm_state_table_open(Oid relid, Snapshot snapshot)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm state table", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IvmStateTable *table = palloc0(sizeof(IvmStateTable));
+	List	   *indexes;
+
+	table->context = context;
+	table->row_context = AllocSetContextCreate(context, "ivm state row", ALLOCSET_DEFAULT_SIZES);
+	table->snapshot = snapshot;
+	table->heap = table_open(relid, RowExclusiveLock);
+	indexes = RelationGetIndexList(table->heap);
+	if (list_length(indexes) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state table \"%s\" has %d indexes", RelationGetRelationName(table->heap),
+						list_length(indexes))));
+	table->index = index_open(linitial_oid(indexes), RowExclusiveLock);
+	table->index_info = BuildIndexInfo(table->index);
+	table->slot = table_slot_create(table->heap, NULL);
+	table->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(table->heap), &TTSOpsVirtual);
+	MemoryContextSwitchTo(old);
+	return table;
+}
+
+void
+ivm_state_table_close(IvmStateTable *table)
+{
+	ExecClearTuple(table->slot);
+	if (table->hash_scan != NULL)
+		index_endscan(table->hash_scan);
+	if (table->image_scan != NULL)
+		index_endscan(table->image_scan);
+	if (table->table_scan != NULL)
+		table_endscan(table->table_scan);
+	ExecDropSingleTupleTableSlot(table->slot);
+	ExecDropSingleTupleTableSlot(table->write_slot);
+	index_close(table->index, NoLock);
+	table_close(table->heap, NoLock);
+	MemoryContextDelete(table->context);
+}
+
+static void
+end_table_scan(IvmStateTable *table)
+{
+	if (table->table_scan != NULL)
+	{
+		ExecClearTuple(table->slot);
+		table_endscan(table->table_scan);
+		table->table_scan = NULL;
+	}
+}
+
+/* Begins an index scan, by the hash or by both; *scan is where it is kept open. */
+static void
+begin_index_scan(IvmStateTable *table, IndexScanDesc *scan, int nkeys, uint64 hash, uint64 image)
+{
+	ScanKeyData keys[2];
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+
+	end_table_scan(table);
+	if (*scan == NULL)
+		*scan = index_beginscan(table->heap, table->index, table->snapshot, nkeys, 0);
+	ScanKeyInit(&keys[0], COLUMN_HASH, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum((int64) hash));
+	ScanKeyInit(&keys[1], COLUMN_IMAGE, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum((int64) image));
+	index_rescan(*scan, keys, nkeys, NULL, 0);
+	table->index_scan = *scan;
+	MemoryContextSwitchTo(old);
+}
+
+void
+ivm_state_table_find(IvmStateTable *table, uint64 hash)
+{
+	begin_index_scan(table, &table->hash_scan, 1, hash, 0);
+}
+
+void
+ivm_state_table_scan(IvmStateTable *table)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+
+	end_table_scan(table);
+	table->table_scan = table_beginscan(table->heap, table->snapshot, 0, NULL);
+	MemoryContextSwitchTo(old);
+}
+
+IvmStateRow *
+ivm_state_table_next(IvmStateTable *table)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+	bool		found;
+	bool		isnull;
+	struct varlena *image;
+	Size		length;
+
+	CHECK_FOR_INTERRUPTS();
+	if (table->table_scan != NULL)
+		found = table_scan_getnextslot(table->table_scan, ForwardScanDirection, table->slot);
+	else
+		found = index_getnext_slot(table->index_scan, ForwardScanDirection, table->slot);
+	if (!found)
+	{
+		end_table_scan(table);
+		MemoryContextSwitchTo(old);
+		return NULL;
+	}
+
+	MemoryContextReset(table->row_context);
+	MemoryContextSwitchTo(table->row_context);
+	table->row.tid = table->slot->tts_tid;
+	table->row.hash = (uint64) DatumGetInt64(slot_getattr(table->slot, COLUMN_HASH, &isnull));
+	table->row.weight = DatumGetInt64(slot_getattr(table->slot, COLUMN_WEIGHT, &isnull));
+	image = PG_DETOAST_DATUM_PACKED(slot_getattr(table->slot, COLUMN_ROW, &isnull));
+	length = VARSIZE_ANY_EXHDR(image);
+	table->row.tuple = palloc(length);
+	memcpy(table->row.tuple, VARDATA_ANY(image), length);
+	if (table->row.tuple->t_len != length)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state table \"%s\" has a row of wrong length",
+						RelationGetRelationName(table->heap))));
+	MemoryContextSwitchTo(old);
+	return &table->row;
+}
+
+/* The write slot with these values; the image is palloc'd in the row context. */
+static void
+store(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, MinimalTuple tuple)
+{
+	bytea	   *row = MemoryContextAlloc(table->row_context, VARHDRSZ + tuple->t_len);
+
+	SET_VARSIZE(row, VARHDRSZ + tuple->t_len);
+	memcpy(VARDATA(row), tuple, tuple->t_len);
+	ExecClearTuple(table->write_slot);
+	table->write_slot->tts_values[COLUMN_HASH - 1] = Int64GetDatum((int64) hash);
+	table->write_slot->tts_values[COLUMN_IMAGE - 1] = Int64GetDatum((int64) image);
+	table->write_slot->tts_values[COLUMN_WEIGHT - 1] = Int64GetDatum(weight);
+	table->write_slot->tts_values[COLUMN_ROW - 1] = PointerGetDatum(row);
+	memset(table->write_slot->tts_isnull, 0, sizeof(bool) * COLUMN_ROW);
+	ExecStoreVirtualTuple(table->write_slot);
+}
+
+static void
+insert_index_entry(IvmStateTable *table)
+{
+	Datum		values[2];
+	bool		isnull[2] = {false, false};
+
+	values[0] = table->write_slot->tts_values[COLUMN_HASH - 1];
+	values[1] = table->write_slot->tts_values[COLUMN_IMAGE - 1];
+	index_insert(table->index, values, isnull, &table->write_slot->tts_tid, table->heap,
+				 UNIQUE_CHECK_NO, false, table->index_info);
+}
+
+/*
+ * Writes run in a context that is reset with each of them.  A row that was
+ * read last (its tuple may be part of what is written) stays until then.
+ */
+static void
+insert_row(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, MinimalTuple tuple)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->row_context);
+
+	store(table, hash, image, weight, tuple);
+	table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
+	insert_index_entry(table);
+	ExecClearTuple(table->write_slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(table->row_context);
+}
+
+void
+ivm_state_table_insert(IvmStateTable *table, uint64 hash, int64 weight, MinimalTuple tuple)
+{
+	insert_row(table, hash, 0, weight, tuple);
+}
+
+static void
+check_write(IvmStateTable *table, TM_Result result)
+{
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("state table \"%s\" was changed by another process",
+						RelationGetRelationName(table->heap))));
+}
+
+static void
+update_row(IvmStateTable *table, ItemPointer tid, uint64 hash, uint64 image, int64 weight, MinimalTuple tuple)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->row_context);
+	ItemPointerData target = *tid;
+	TM_FailureData failure;
+	LockTupleMode lock_mode;
+	bool		update_index;
+
+	store(table, hash, image, weight, tuple);
+	check_write(table, table_tuple_update(table->heap, &target, table->write_slot, GetCurrentCommandId(true),
+										  table->snapshot, InvalidSnapshot, false,
+										  &failure, &lock_mode, &update_index));
+	if (update_index)
+		insert_index_entry(table);
+	ExecClearTuple(table->write_slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(table->row_context);
+}
+
+void
+ivm_state_table_update(IvmStateTable *table, ItemPointer tid, uint64 hash, int64 weight, MinimalTuple tuple)
+{
+	update_row(table, tid, hash, 0, weight, tuple);
+}
+
+void
+ivm_state_table_delete(IvmStateTable *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+
+	check_write(table, table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
+										  table->snapshot, InvalidSnapshot, false, &failure, false));
+}
+
+void
+ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64 weight)
+{
+	uint64		image = ivm_row_image_hash(tuple);
+	IvmStateRow *row;
+
+	begin_index_scan(table, &table->image_scan, 2, hash, image);
+	while ((row = ivm_state_table_next(table)) != NULL)
+		if (ivm_row_image_equal(row->tuple, tuple))
+			break;
+	if (row == NULL ? weight < 0 : row->weight + weight < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state table \"%s\" lacks a row that is to be removed",
+						RelationGetRelationName(table->heap)),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	if (row == NULL)
+		insert_row(table, hash, image, weight, tuple);
+	else
+	{
+		ItemPointerData tid = row->tid;
+
+		if (row->weight + weight == 0)
+			ivm_state_table_delete(table, &tid);
+		else
+			update_row(table, &tid, hash, image, row->weight + weight, tuple);
+	}
+}
+
+/*
+ * Row by row rather than by a new file: the old rows stay visible to a batch
+ * that is rolled back, and no stronger lock is needed.
+ */
+void
+ivm_state_table_clear(IvmStateTable *table)
+{
+	IvmStateRow *row;
+
+	ivm_state_table_scan(table);
+	while ((row = ivm_state_table_next(table)) != NULL)
+	{
+		ItemPointerData tid = row->tid;
+
+		ivm_state_table_delete(table, &tid);
+	}
+}
+
+int64
+ivm_state_table_size(Oid relid)
+{
+	Relation	relation = table_open(relid, AccessShareLock);
+	int64		size = 0;
+	ListCell   *cell;
+
+	size = (int64) RelationGetNumberOfBlocks(relation) * BLCKSZ;
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		size += (int64) RelationGetNumberOfBlocks(index) * BLCKSZ;
+		index_close(index, NoLock);
+	}
+	table_close(relation, NoLock);
+	return size;
+}

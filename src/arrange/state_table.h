@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * state_table.h
+ *	  Rows kept by the extension in a heap table, found by a hash.
+ *
+ * Every state table has the columns (hash int8, image int8, weight int8, row bytea) and a
+ * B-tree on the first two; "row" is the image of a minimal tuple, "image" its
+ * hash, or 0 where there is one row for each key.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_STATE_TABLE_H
+#define IVM_STATE_TABLE_H
+
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "storage/itemptr.h"
+#include "utils/snapshot.h"
+
+typedef struct IvmStateTable IvmStateTable;
+
+/* One stored row, as a scan returns it; good until the next call on the same table. */
+typedef struct IvmStateRow
+{
+	ItemPointerData tid;
+	uint64		hash;
+	int64		weight;
+	MinimalTuple tuple;			/* canonical (zset/row.h), palloc'd in the scan's row context */
+} IvmStateRow;
+
+/*
+ * Creates a state table (with its index) named by "name" in schema pg_ivm,
+ * owned by the extension's owner, dropped with "depends_on" (InvalidOid: with
+ * nothing).  Returns its oid.  Runs in the caller's transaction.
+ */
+extern Oid	ivm_state_table_create(const char *name, Oid depends_on);
+
+/* Oid of the state table of that name, or InvalidOid. */
+extern Oid	ivm_state_table_lookup(const char *name);
+
+/* Drops it, if it exists. */
+extern void ivm_state_table_drop(const char *name);
+
+/* Opens it for reading under "snapshot" and for writing; the lock is RowExclusiveLock, held to the end of the transaction. */
+extern IvmStateTable *ivm_state_table_open(Oid relid, Snapshot snapshot);
+extern void ivm_state_table_close(IvmStateTable *table);
+
+/* Rows with that hash, one after the other: begin, then next until NULL. */
+extern void ivm_state_table_find(IvmStateTable *table, uint64 hash);
+extern IvmStateRow *ivm_state_table_next(IvmStateTable *table);
+
+/* All rows: begin, then ivm_state_table_next until NULL. */
+extern void ivm_state_table_scan(IvmStateTable *table);
+
+/* For tables of one row a key: "image" is left 0. */
+extern void ivm_state_table_insert(IvmStateTable *table, uint64 hash, int64 weight, MinimalTuple tuple);
+extern void ivm_state_table_update(IvmStateTable *table, ItemPointer tid, uint64 hash, int64 weight, MinimalTuple tuple);
+extern void ivm_state_table_delete(IvmStateTable *table, ItemPointer tid);
+
+/*
+ * Adds "weight" to the row of that hash and image, which appears, or goes when
+ * its weight becomes zero.  Raises ERRCODE_DATA_CORRUPTED if it would become negative.
+ */
+extern void ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64 weight);
+
+/* Removes every row in the current transaction (for a rebuild). */
+extern void ivm_state_table_clear(IvmStateTable *table);
+
+/* Size of table and index on disk. */
+extern int64 ivm_state_table_size(Oid relid);
+
+#endif							/* IVM_STATE_TABLE_H */

@@ -1,0 +1,119 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The extension's configuration parameters.
+ *
+ * What a parameter is for stands in its description, which is what SHOW ALL
+ * and pg_settings print.  Here is why each can be changed when it can:
+ *
+ *	apply_workers		at server start only.  Who maintains which view follows
+ *						from the number, and all processes have to agree on it.
+ *	intervals, naptime,
+ *	delta_log_memory	by reload: the processes look at them each time.
+ *	fallback,
+ *	statement_syntax	by anybody, for a session: they concern its statements.
+ *	debug_points		by superusers: an armed point can stop a process.
+ *
+ * ivm.debug_points is defined here with its checks in debug_point.c, so that
+ * all parameters stand together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "base/debug_point.h"
+#include "base/settings.h"
+
+int			ivm_apply_workers = 2;
+int			ivm_batch_interval = 3;
+int			ivm_flush_interval = 3;
+int			ivm_naptime = 10000;
+int			ivm_delta_log_memory = 65536;
+int			ivm_fallback = IVM_FALLBACK_RECOMPUTE;
+bool		ivm_statement_syntax = true;
+char	   *ivm_debug_points = NULL;
+
+static const struct config_enum_entry fallback_options[] = {
+	{"recompute", IVM_FALLBACK_RECOMPUTE, false},
+	{"error", IVM_FALLBACK_ERROR, false},
+	{NULL, 0, false}
+};
+
+/*
+ * Defines every parameter and reserves the prefix "ivm", so that a misspelt
+ * name in postgresql.conf is reported.  To be called once, while the server
+ * loads shared_preload_libraries: ivm.apply_workers cannot be defined later.
+ */
+void
+ivm_settings_define(void)
+{
+	DefineCustomIntVariable("ivm.apply_workers",
+							"Number of processes in each database that apply changes to incremental views.",
+							NULL,
+							&ivm_apply_workers,
+							2, 1, 32,
+							PGC_POSTMASTER, 0,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.batch_interval",
+							"Least time between two batches of an apply worker under load.",
+							"A longer interval makes each batch larger and cheaper for a row, and views older.",
+							&ivm_batch_interval,
+							3, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.flush_interval",
+							"Least time between two flushes of asynchronously committed WAL by the decoder.",
+							"Concerns transactions with synchronous_commit off, which become visible before their WAL is flushed.",
+							&ivm_flush_interval,
+							3, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.naptime",
+							"Longest sleep of a process that has nothing to do.",
+							"Changes wake the processes at once; this is for what nobody tells them.",
+							&ivm_naptime,
+							10000, 10, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.delta_log_memory",
+							"Memory for decoded changes that wait to be applied, for each database.",
+							"What does not fit is written to temporary files.",
+							&ivm_delta_log_memory,
+							65536, 64, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("ivm.fallback",
+							 "What to do with a part of a view's query that cannot be maintained by deltas.",
+							 "\"recompute\" evaluates the part anew when its input changes, \"error\" refuses the view.",
+							 &ivm_fallback,
+							 IVM_FALLBACK_RECOMPUTE, fallback_options,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("ivm.statement_syntax",
+							 "Accepts CREATE, ALTER, DROP and REFRESH INCREMENTAL VIEW.",
+							 NULL,
+							 &ivm_statement_syntax,
+							 true,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("ivm.debug_points",
+							   "Places in the code at which processes wait or fail, for tests.",
+							   "A list of name=action; actions are wait, error, fatal and panic.",
+							   &ivm_debug_points,
+							   "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   ivm_debug_points_check, ivm_debug_points_assign, NULL);
+
+	MarkGUCPrefixReserved("ivm");
+}

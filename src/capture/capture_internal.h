@@ -1,0 +1,241 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture_internal.h
+ *	  What the files of this directory share.
+ *
+ * Everything about a database is in its IvmDatabase, in the main shared
+ * memory; what grows is in a dynamic shared area of its own.
+ *
+ * Locks.  "lock" of an IvmDatabase guards the cursors, the registry, the
+ * filters of the consumers, the list of logs and which segments exist.  A log's
+ * contents are written by the decoder alone and without a lock: a reader looks
+ * only at what was published before, and at segments that it has pinned.  The
+ * atomics are written by whoever is named, and read by any.  No lock is taken
+ * while "lock" is held but those of the dynamic shared area.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_CAPTURE_INTERNAL_H
+#define IVM_CAPTURE_INTERNAL_H
+
+#include "postgres.h"
+
+#include "access/xlogreader.h"
+#include "port/atomics.h"
+#include "replication/logical.h"
+#include "storage/condition_variable.h"
+#include "storage/fileset.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
+
+#include "capture/capture.h"
+
+#define IVM_MAX_CURSORS		128
+#define IVM_MAX_CONSUMERS	64
+
+/* A cursor's shared part. */
+typedef struct IvmCursorShared
+{
+	bool		in_use;
+	bool		persistent;
+	pid_t		pid;			/* who reads with it; 0: nobody now */
+	uint64		epoch;			/* counts the owners of this place */
+	char		name[NAMEDATALEN];
+	uint64		incarnation;	/* of the log that was the newest when it was made or rewound */
+	bool		reading;		/* its owner has come to that log, and keeps it */
+	dsa_pointer segment;		/* IvmLogSegment that its owner is looking at: pinned */
+	uint64		position;		/* transactions with smaller numbers are not needed */
+	pg_atomic_uint64 confirm;	/* 0: nothing may be confirmed; written by the owner */
+} IvmCursorShared;
+
+/* A process to wake. */
+typedef struct IvmConsumerShared
+{
+	int			procno;			/* -1: none */
+	pid_t		pid;
+	bool		filtered;		/* wants transactions of "relids" only */
+	int			nrelids;
+	dsa_pointer relids;			/* Oid[] */
+} IvmConsumerShared;
+
+/* A table to decode. */
+typedef struct IvmRegistryEntry
+{
+	Oid			relid;
+	bool		all;			/* every column */
+	uint64		generation;		/* in which it got its present columns */
+	int			nwords;
+	dsa_pointer words;			/* of a Bitmapset of attribute numbers */
+} IvmRegistryEntry;
+
+struct IvmDatabase
+{
+	pg_atomic_uint32 dboid;		/* InvalidOid: free */
+	uint64		use;			/* counts the uses of this entry */
+	LWLock		lock;
+	dsa_handle	area;			/* DSM_HANDLE_INVALID: not made yet */
+
+	/* registry */
+	dsa_pointer registry;		/* IvmRegistryEntry[] */
+	int			nregistered;
+	int			registry_size;	/* allocated */
+	pg_atomic_uint64 generation;	/* asked for; raised under "lock" */
+	pg_atomic_uint64 acknowledged;	/* in force, and all before is visible; by the decoder */
+	ConditionVariable acknowledged_changed;
+
+	/* logs and their readers */
+	uint64		next_sequence;	/* by the decoder */
+	uint64		incarnations;	/* logs begun, so the newest one's */
+	dsa_pointer log;			/* the newest, if any is left; "older" leads to those still read */
+	IvmCursorShared cursors[IVM_MAX_CURSORS];
+
+	/* the decoder; its own, but where said otherwise */
+	int			decoder_procno; /* -1: none */
+	pid_t		decoder_pid;
+	pg_atomic_uint32 state;		/* IvmDecoderState */
+	pg_atomic_uint32 sleeping;	/* it wants its latch set by a commit, who resets this */
+	pg_atomic_uint64 decoded;	/* everything that ends at or before was decoded */
+	pg_atomic_uint64 confirmed;
+	pg_atomic_uint64 restart;
+	bool		slot_is_new;
+	pg_atomic_uint64 transactions;
+	pg_atomic_uint64 rows;
+
+	/* waking */
+	pg_atomic_uint64 commit_hint;	/* farthest asynchronous commit; by sessions */
+	pg_atomic_uint64 wanted;	/* nearest position waited for; by waiters */
+	ConditionVariable decoded_changed;
+	pg_atomic_uint64 pending;	/* consumers that wait for commits to be visible */
+	pg_atomic_uint64 consumers; /* those that are there */
+	pg_atomic_uint64 filters;	/* counts the changes of consumers and filters */
+	IvmConsumerShared consumer[IVM_MAX_CONSUMERS];
+};
+
+/*
+ * The log.
+ */
+
+#define IVM_SEGMENT_SIZE	((Size) 1024 * 1024)
+
+/* A stretch of the log: the descriptor of 1 MB, or of one larger record. */
+typedef struct IvmLogSegment
+{
+	dsa_pointer next;			/* set before the segment is sealed */
+	uint64		number;
+	dsa_pointer data;			/* invalid: in its file only */
+	Size		capacity;
+	Size		used;			/* when sealed */
+	bool		sealed;
+	bool		on_file;
+	Size		first_begin;	/* where the first transaction that begins here does */
+	uint64		first_sequence; /* its number; 0: none begins here */
+	uint64		last_end;		/* number of the last transaction that ends here; 0: none */
+	uint64		last_sequence;	/* of the last transaction with anything here */
+} IvmLogSegment;
+
+/* What one decoder has written. */
+typedef struct IvmLog
+{
+	dsa_pointer older;
+	uint64		incarnation;
+	bool		closed;			/* its decoder is gone */
+	bool		has_files;
+	FileSet		files;			/* one for each segment that is not in memory */
+	dsa_pointer head;			/* oldest segment that is kept */
+	dsa_pointer tail;			/* the one being written */
+	pg_atomic_uint64 published; /* transactions with smaller numbers are complete */
+	pg_atomic_uint64 memory;	/* bytes */
+	pg_atomic_uint64 disk;
+} IvmLog;
+
+/* Kinds of records in a segment; each is MAXALIGNed and begins with IvmRecordHeader. */
+typedef enum IvmRecordKind
+{
+	IVM_RECORD_BEGIN = 1,
+	IVM_RECORD_INSERT,
+	IVM_RECORD_DELETE,
+	IVM_RECORD_TRUNCATE,
+	IVM_RECORD_END,				/* of the transaction */
+	IVM_RECORD_SEGMENT_END
+} IvmRecordKind;
+
+typedef struct IvmRecordHeader
+{
+	uint64		length;			/* with this header, MAXALIGNed */
+	uint32		kind;
+	Oid			relid;
+	/* a MinimalTuple, or an IvmLogTxn, follows */
+} IvmRecordHeader;
+
+#define IVM_RECORD_HEADER_SIZE	MAXALIGN(sizeof(IvmRecordHeader))
+
+/* ---- database.c ---- */
+
+extern IvmDatabase *ivm_database_mine(void);
+extern dsa_area *ivm_database_area(IvmDatabase *database);
+
+/* ---- delta_log.c ---- */
+
+extern void ivm_log_start(IvmDatabase *database, XLogRecPtr start_lsn);
+extern void ivm_log_stop(IvmDatabase *database);
+extern void ivm_log_append_begin(const IvmLogTxn *txn);
+extern void ivm_log_append_row(Oid relid, bool insert, MinimalTuple tuple);
+extern void ivm_log_append_truncate(Oid relid);
+extern void ivm_log_publish(void);
+extern bool ivm_log_is_full(IvmDatabase *database);
+extern Size ivm_log_memory(IvmDatabase *database, Size *disk);
+
+extern IvmLog *ivm_log_of(IvmDatabase *database, dsa_pointer log);
+extern IvmLogSegment *ivm_segment_of(IvmDatabase *database, dsa_pointer segment);
+extern void ivm_log_trim(IvmDatabase *database);
+extern void ivm_segment_unpinned(IvmDatabase *database, IvmLog *log, dsa_pointer segment);
+extern void ivm_segment_file_name(uint64 number, char *name);
+
+/* ---- cursor.c ---- */
+
+extern bool ivm_cursor_minimum(IvmDatabase *database, uint64 incarnation, uint64 *position);
+extern bool ivm_cursor_confirmable(IvmDatabase *database, XLogRecPtr *lsn);
+
+/* ---- registry.c ---- */
+
+/* What the decoder needs of a table. */
+typedef struct IvmRegistration
+{
+	Oid			relid;
+	Bitmapset  *attributes;		/* NULL: all */
+} IvmRegistration;
+
+extern uint64 ivm_registry_load(IvmDatabase *database);
+extern IvmRegistration *ivm_registry_find(Oid relid);
+
+/* ---- wake.c ---- */
+
+extern void ivm_wake_decoder(IvmDatabase *database);
+extern void ivm_wake_consumers(IvmDatabase *database, uint64 which);
+extern uint64 ivm_wake_load_filters(IvmDatabase *database);
+extern uint64 ivm_wake_interested(Oid relid);
+extern void ivm_wake_position_reached(IvmDatabase *database, XLogRecPtr decoded);
+
+/* ---- page_reader.c ---- */
+
+extern int	ivm_page_read(XLogReaderState *state, XLogRecPtr page, int length,
+						  XLogRecPtr record, char *buffer);
+
+/* ---- plugin.c ---- */
+
+extern void ivm_plugin_start(IvmDatabase *database);
+extern void ivm_plugin_registry_changed(void);
+extern void _PG_output_plugin_init(struct OutputPluginCallbacks *callbacks);
+
+/* ---- replication_slot.c ---- */
+
+extern bool ivm_replication_slot_take(IvmDatabase *database);
+extern LogicalDecodingContext *ivm_replication_slot_decode(void);
+
+/* ---- decoder.c ---- */
+
+extern void ivm_decoder_sleep(XLogRecPtr upto, long timeout_ms);
+extern void ivm_decoder_committed(TransactionId xid);
+extern void ivm_decoder_has_rows(uint64 consumers);
+
+#endif							/* IVM_CAPTURE_INTERNAL_H */

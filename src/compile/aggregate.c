@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate.c
+ *	  Grouping: how each aggregate function is kept up to date.
+ *
+ * A group is kept as one accumulator for each aggregate call.  What an
+ * accumulator needs is a way to take a row out again:
+ *
+ *	- count() counts;
+ *	- a function with a moving-aggregate implementation brings its inverse;
+ *	- one whose moving state has the type "internal" can be stored if it is the
+ *	  same state that the function's serialization functions know, which is so
+ *	  if plain and moving implementation share their transition function;
+ *	- sums of floats are kept exactly, since adding and subtracting them rounded
+ *	  would drift away from what the query gives;
+ *	- bool_and and bool_or are counts.
+ *
+ * If one call of a node has none of these, the whole node is recomputed.
+ *
+ * The group columns are the node's, and behind them every other column of the
+ * input that the target list or HAVING reads outside of aggregate calls: the
+ * planner drops group columns that depend on others by a primary key.
+ *
+ * DISTINCT is grouping by all columns without any call.
+ *
+ * Memory: everything in the plan's context, which is current.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_type.h"
+#include "compile/compiler.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* While the expressions of an Agg node are taken apart. */
+typedef struct AggregateContext
+{
+	IvmCompiler *compiler;
+	IvmPlanNode *node;
+	bool		failed;
+} AggregateContext;
+
+static char *
+function_name(Oid function)
+{
+	char	   *name = get_func_name(function);
+
+	return name != NULL ? name : "?";
+}
+
+/* Sets *kind, or returns why the call has no accumulator. */
+static char *
+classify(Aggref *aggref, IvmAccumulatorKind *kind)
+{
+	HeapTuple	tuple;
+	Form_pg_aggregate form;
+	char	   *reason = NULL;
+
+	if (aggref->aggkind != AGGKIND_NORMAL)
+		return psprintf("ordered-set aggregate %s()", function_name(aggref->aggfnoid));
+	if (aggref->aggdistinct != NIL)
+		return psprintf("DISTINCT in aggregate %s()", function_name(aggref->aggfnoid));
+	if (aggref->aggorder != NIL)
+		return psprintf("ORDER BY in aggregate %s()", function_name(aggref->aggfnoid));
+
+	switch (aggref->aggfnoid)
+	{
+		case F_COUNT_:
+		case F_COUNT_ANY:
+			*kind = IVM_ACC_COUNT;
+			return NULL;
+		case F_SUM_FLOAT4:
+		case F_SUM_FLOAT8:
+		case F_AVG_FLOAT4:
+		case F_AVG_FLOAT8:
+			*kind = IVM_ACC_FLOAT_SUM;
+			return NULL;
+		case F_BOOL_AND:
+		case F_BOOL_OR:
+		case F_EVERY:
+			*kind = IVM_ACC_BOOL;
+			return NULL;
+		default:
+			break;
+	}
+
+	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+
+	if (!OidIsValid(form->aggmtransfn) || !OidIsValid(form->aggminvtransfn))
+		reason = psprintf("aggregate %s(), which has no inverse", function_name(aggref->aggfnoid));
+	else if (aggref->aggvariadic || form->aggmfinalextra || IsPolymorphicType(form->aggmtranstype))
+		reason = psprintf("aggregate %s(), which is polymorphic", function_name(aggref->aggfnoid));
+	else if (form->aggmtranstype != INTERNALOID)
+		*kind = IVM_ACC_MOVING;
+	else if (form->aggtranstype == INTERNALOID &&
+			 form->aggtransfn == form->aggmtransfn &&
+			 OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn))
+		*kind = IVM_ACC_MOVING_SERIAL;
+	else
+		reason = psprintf("aggregate %s(), whose state cannot be stored", function_name(aggref->aggfnoid));
+
+	ReleaseSysCache(tuple);
+	return reason;
+}
+
+/* Number of the group column that is the input's column, added if there is none; 0 on failure. */
+static int
+group_column(AggregateContext *context, Var *var)
+{
+	IvmPlanNode *node = context->node;
+	Oid			equality;
+	ListCell   *lc;
+	int			number = 0;
+
+	foreach(lc, node->group_columns)
+	{
+		number++;
+		if (lfirst_int(lc) == var->varattno)
+			return number;
+	}
+
+	equality = ivm_type_equality(var->vartype);
+	if (!OidIsValid(equality))
+	{
+		context->compiler->reason = psprintf("grouping by a column of type %s, which has no equality",
+											 format_type_be(var->vartype));
+		context->failed = true;
+		return 0;
+	}
+	node->group_columns = lappend_int(node->group_columns, var->varattno);
+	node->group_operators = lappend_oid(node->group_operators, equality);
+	node->group_collations = lappend_oid(node->group_collations, var->varcollid);
+	return number + 1;
+}
+
+/* Number of the call, added if there is no equal one; 0 on failure. */
+static int
+aggregate_call(AggregateContext *context, Aggref *aggref)
+{
+	IvmPlanNode *node = context->node;
+	IvmAggregateCall *call;
+	IvmAccumulatorKind kind = IVM_ACC_MOVING;
+	char	   *reason;
+	ListCell   *lc;
+	int			number = 0;
+
+	if (!ivm_expression_is_plain(context->compiler, (Node *) aggref->args) ||
+		!ivm_expression_is_plain(context->compiler, (Node *) aggref->aggfilter))
+	{
+		context->failed = true;
+		return 0;
+	}
+	reason = classify(aggref, &kind);
+	if (reason != NULL)
+	{
+		context->compiler->reason = reason;
+		context->failed = true;
+		return 0;
+	}
+
+	aggref = copyObject(aggref);
+	aggref->args = (List *) ivm_expression_renumber((Node *) aggref->args, OUTER_VAR, 1);
+	aggref->aggfilter = (Expr *) ivm_expression_renumber((Node *) aggref->aggfilter, OUTER_VAR, 1);
+
+	/* what the planner shares by number differs in nothing else */
+	aggref->aggno = -1;
+	aggref->aggtransno = -1;
+
+	foreach(lc, node->calls)
+	{
+		number++;
+		if (equal(((IvmAggregateCall *) lfirst(lc))->aggref, aggref))
+			return number;
+	}
+
+	call = (IvmAggregateCall *) palloc0(sizeof(IvmAggregateCall));
+	call->aggref = aggref;
+	call->kind = kind;
+	node->calls = lappend(node->calls, call);
+	return number + 1;
+}
+
+/*
+ * First pass: finds group columns and calls.  The second one, below, numbers
+ * them: calls come behind all group columns, whose number is known only then.
+ */
+static bool
+collect(Node *node, AggregateContext *context)
+{
+	if (node == NULL || context->failed)
+		return context->failed;
+	if (IsA(node, Var))
+	{
+		group_column(context, (Var *) node);
+		return context->failed;
+	}
+	if (IsA(node, Aggref))
+	{
+		aggregate_call(context, (Aggref *) node);
+		return context->failed;
+	}
+	switch (nodeTag(node))
+	{
+		case T_GroupingFunc:
+		case T_Param:
+		case T_SubPlan:
+		case T_AlternativeSubPlan:
+			ivm_expression_is_plain(context->compiler, node);
+			context->failed = true;
+			return true;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, collect, context);
+}
+
+static Var *
+raw_column(int number, Node *like)
+{
+	Var		   *var = makeVar(1, number, exprType(like), exprTypmod(like), exprCollation(like), 0);
+
+	var->varnosyn = 0;
+	var->varattnosyn = 0;
+	return var;
+}
+
+static Node *
+number_mutator(Node *node, AggregateContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+		return (Node *) raw_column(group_column(context, (Var *) node), node);
+	if (IsA(node, Aggref))
+		return (Node *) raw_column(list_length(context->node->group_columns) +
+								   aggregate_call(context, (Aggref *) node), node);
+	return expression_tree_mutator(node, number_mutator, context);
+}
+
+static IvmPlanNode *
+make_group_node(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
+				Oid *operators, Oid *collations)
+{
+	IvmPlanNode *input;
+	IvmPlanNode *node;
+
+	input = ivm_translate(compiler, ivm_plan_skip_passive(plan->lefttree));
+	if (input == NULL)
+		return NULL;
+
+	node = ivm_node_create(compiler, IVM_AGGREGATE, plan);
+	node->inputs = list_make1(input);
+	for (int i = 0; i < ncolumns; i++)
+	{
+		if (list_member_int(node->group_columns, columns[i]))
+			continue;
+		node->group_columns = lappend_int(node->group_columns, columns[i]);
+		node->group_operators = lappend_oid(node->group_operators, operators[i]);
+		node->group_collations = lappend_oid(node->group_collations, collations[i]);
+	}
+	return node;
+}
+
+static IvmPlanNode *
+finish_group_node(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, List *quals)
+{
+	List	   *expressions = ivm_tlist_expressions(targetlist);
+	AggregateContext context;
+
+	context.compiler = compiler;
+	context.node = node;
+	context.failed = false;
+
+	collect((Node *) expressions, &context);
+	if (!context.failed)
+		collect((Node *) quals, &context);
+	if (context.failed)
+		return NULL;
+
+	node->tlist = (List *) number_mutator((Node *) expressions, &context);
+	node->quals = (List *) number_mutator((Node *) quals, &context);
+	return node;
+}
+
+IvmPlanNode *
+ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan)
+{
+	Agg		   *agg = (Agg *) plan;
+	IvmPlanNode *node;
+
+	if (agg->groupingSets != NIL || agg->chain != NIL || agg->aggstrategy == AGG_MIXED)
+	{
+		compiler->reason = "grouping sets";
+		return NULL;
+	}
+	if (agg->aggsplit != AGGSPLIT_SIMPLE)
+	{
+		compiler->reason = "partial aggregation";
+		return NULL;
+	}
+
+	node = make_group_node(compiler, plan, agg->numCols, agg->grpColIdx,
+						   agg->grpOperators, agg->grpCollations);
+	if (node == NULL)
+		return NULL;
+	node->grand = agg->aggstrategy == AGG_PLAIN;
+	return finish_group_node(compiler, node, plan->targetlist, plan->qual);
+}
+
+IvmPlanNode *
+ivm_translate_group(IvmCompiler *compiler, Plan *plan)
+{
+	Group	   *group = (Group *) plan;
+	IvmPlanNode *node;
+
+	node = make_group_node(compiler, plan, group->numCols, group->grpColIdx,
+						   group->grpOperators, group->grpCollations);
+	if (node == NULL)
+		return NULL;
+	return finish_group_node(compiler, node, plan->targetlist, plan->qual);
+}
+
+/* DISTINCT by sorting; DISTINCT ON keeps the first row of each group instead. */
+IvmPlanNode *
+ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
+{
+	Unique	   *unique = (Unique *) plan;
+	IvmPlanNode *node;
+	Bitmapset  *columns = NULL;
+
+	for (int i = 0; i < unique->numCols; i++)
+		columns = bms_add_member(columns, unique->uniqColIdx[i]);
+	if (bms_num_members(columns) != list_length(plan->targetlist))
+	{
+		compiler->reason = unique->numCols == 0 ? "DISTINCT of constants" : "DISTINCT ON";
+		return NULL;
+	}
+
+	node = make_group_node(compiler, plan, unique->numCols, unique->uniqColIdx,
+						   unique->uniqOperators, unique->uniqCollations);
+	if (node == NULL)
+		return NULL;
+	return finish_group_node(compiler, node, plan->targetlist, NIL);
+}

@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * compile.h
+ *	  From a view's query to its delta plan.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_COMPILE_H
+#define IVM_COMPILE_H
+
+#include "postgres.h"
+
+#include "nodes/parsenodes.h"
+#include "plan/plan.h"
+
+/* Installs the planner hooks; called once. */
+extern void ivm_compile_init(void);
+
+/*
+ * Compiles an analyzed, not yet rewritten query (the view's own).  It is
+ * planned with the current user's rights, so the caller has become the owner
+ * and has put the plan's settings in force (ivm_settings_enter).  "relid" is
+ * the view, or InvalidOid before it exists.  "owned_state" lists canonical
+ * texts of arrangements for which a state table exists already, which makes the
+ * compiler stay with it although the table is small.
+ *
+ * Locks every relation read with AccessShareLock.  The plan is in a context of
+ * its own under "parent".  Refuses, by name and with a hint, what section 6 of
+ * the design refuses (volatile functions, relations that cannot be read, ...).
+ */
+extern IvmPlan *ivm_compile(Query *query, Oid relid, const char *view_name,
+							List *settings, List *owned_state, MemoryContext parent);
+
+/* Compiles an existing incremental view: takes its query from the relation. */
+extern IvmPlan *ivm_compile_view(Oid relid, List *settings, List *owned_state, MemoryContext parent);
+
+/*
+ * The plan that maintains a shared arrangement: the arrangement's input (a scan,
+ * or an append of scans) as a plan of its own, whose rows go into the state
+ * table.  "arrangement" belongs to "plan"; nodes are copied.
+ */
+extern IvmPlan *ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangement, Oid state_table, MemoryContext parent);
+
+/* Emits one NOTICE for each recomputed part, or an error if ivm.fallback = error. */
+extern void ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name);
+
+/* The settings that can change a result, as they are now: String pairs name, value. */
+extern List *ivm_settings_capture(void);
+
+/*
+ * Puts them in force (and a safe search_path) until AtEOXact_GUC(false, result).
+ * Returns the nest level.
+ */
+extern int	ivm_settings_enter(List *settings);
+
+#endif							/* IVM_COMPILE_H */

@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * compiler.h
+ *	  What the compiler's files share.
+ *
+ * The stages, in their order:
+ *
+ *		planning.c		query -> planner's plan tree
+ *		check_support.c refuses what cannot be maintained at all
+ *		narrow.c		plan tree without the columns that nobody reads
+ *		translate.c		plan tree -> delta plan, with join.c and aggregate.c
+ *		join.c			the paths through each join
+ *		arrangement.c	where each path looks rows up
+ *		key.c			a unique key of the result
+ *		fingerprint.c	what else the result was computed from
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_COMPILER_H
+#define IVM_COMPILER_H
+
+#include "postgres.h"
+
+#include "compile/compile.h"
+#include "nodes/plannodes.h"
+#include "plan/plan.h"
+
+/* One compilation.  It works in a context that goes away; the result is copied from there. */
+typedef struct IvmCompiler
+{
+	IvmPlan    *plan;
+	PlannedStmt *statement;
+	const char *view_name;
+	List	   *owned_state;	/* texts of arrangements that have a state table */
+	SubPlan   **init_plans;		/* by parameter number: the init plan that sets it */
+	IvmPlanNode **shared;		/* by subplan number - 1: its translation, made once */
+	bool	   *shared_failed;
+	const char **shared_reason;
+	bool		has_barrier;	/* a security barrier somewhere in the query */
+	const char *reason;			/* why the last translation failed, for people */
+} IvmCompiler;
+
+/* ---- planning.c ---- */
+
+/*
+ * Plans the query (which is scribbled upon) without indexes and statistics.
+ * Locks what it reads.  *rewritten is the query as the planner got it, views
+ * expanded; read it before planning by the callback, since planning destroys it.
+ */
+typedef void (*IvmQueryCheck) (Query *query, void *context);
+extern PlannedStmt *ivm_query_plan(Query *query, IvmQueryCheck check, void *context);
+
+extern void ivm_planning_init(void);
+
+/* ---- check_support.c ---- */
+
+/* What cannot be maintained, and why: the texts of an error.  NULL: nothing. */
+typedef struct IvmUnsupported
+{
+	int			sqlerrcode;
+	char	   *detail;
+	char	   *hint;			/* or NULL */
+} IvmUnsupported;
+
+extern IvmUnsupported *ivm_query_check(Query *query);
+extern IvmUnsupported *ivm_statement_check(PlannedStmt *statement);
+extern void ivm_unsupported_raise(IvmUnsupported *unsupported, const char *view_name, bool exists) pg_attribute_noreturn();
+
+/*
+ * True if the expression's value depends on its input and nothing else,
+ * and only functions of the server itself are called: anybody may evaluate it
+ * with any settings.
+ */
+extern bool ivm_expression_is_universal(Node *expression);
+
+/* ---- narrow.c ---- */
+
+/*
+ * Removes from a plan tree, which is scribbled upon, the output columns that
+ * nobody reads.  The result yields the columns in "needed" (numbers from 1) in
+ * their order, or one constant column if there are none.
+ */
+extern Plan *ivm_plan_narrow(Plan *plan, Bitmapset *needed);
+
+/* The columns of a target list that are not junk. */
+extern Bitmapset *ivm_plan_visible_columns(Plan *plan);
+
+/* ---- expression.c ---- */
+
+/*
+ * False, with compiler->reason set, if the expression needs what a delta plan
+ * does not have: subqueries, parameters, window functions.
+ */
+extern bool ivm_expression_is_plain(IvmCompiler *compiler, Node *expression);
+
+/* A copy whose Vars, all of "varno", are of new_varno. */
+extern Node *ivm_expression_renumber(Node *expression, int varno, int new_varno);
+
+/* A copy in which Var(varno i, attno k) is a copy of the k-th expression of lists[i - 1]. */
+extern Node *ivm_expression_substitute(Node *expression, int nlists, List **lists);
+
+/* Would substituting "inner" (for varno 1) evaluate something costly more than once? */
+extern bool ivm_substitution_repeats_work(List *tlist, List *quals, List *inner);
+
+/* The expressions of a target list, in order. */
+extern List *ivm_tlist_expressions(List *targetlist);
+
+/* True if the list is Var 1, Var 2, ... of varno, "width" long. */
+extern bool ivm_tlist_is_identity(List *expressions, int varno, int width);
+
+/* ---- translate.c ---- */
+
+/*
+ * Translates a subtree, falling back to recomputing it.  NULL with
+ * compiler->reason set if not even that can be done here but only further up.
+ */
+extern IvmPlanNode *ivm_translate(IvmCompiler *compiler, Plan *plan);
+
+extern IvmPlanNode *ivm_node_create(IvmCompiler *compiler, IvmNodeKind kind, Plan *plan);
+
+/* A projection and filter above "child", merged into it where that is right. */
+extern IvmPlanNode *ivm_node_map(IvmCompiler *compiler, IvmPlanNode *child, List *tlist, List *quals, Plan *plan);
+
+/* Skips plan nodes that neither change nor drop a row (Sort, Hash, Material). */
+extern Plan *ivm_plan_skip_passive(Plan *plan);
+
+/* ---- join.c ---- */
+extern IvmPlanNode *ivm_translate_join(IvmCompiler *compiler, Plan *plan);
+extern void ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join);
+
+/* ---- aggregate.c ---- */
+extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);
+extern IvmPlanNode *ivm_translate_group(IvmCompiler *compiler, Plan *plan);
+extern IvmPlanNode *ivm_translate_unique(IvmCompiler *compiler, Plan *plan);
+
+/* ---- arrangement.c ---- */
+
+/*
+ * The arrangement of "input" by these keys: an equal one made before, or a new one.
+ * Keys are in canonical order already.
+ */
+extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
+											List *keys, List *operators, List *collations);
+
+/* ---- key.c ---- */
+
+/*
+ * Unique keys of a plan's output: a list of integer lists of column numbers,
+ * the best first; an empty list in it says that there is at most one row.
+ * NULLs count as equal.  Key columns are compared by their types' default
+ * equality and their own collation.
+ */
+extern List *ivm_plan_keys(PlannedStmt *statement, Plan *plan);
+
+/* The partitioned tables that all of these relations are partitions of, the nearest first; NIL if there is none. */
+extern List *ivm_common_ancestors(List *relids);
+
+/* The type's default equality operator, or InvalidOid. */
+extern Oid	ivm_type_equality(Oid type);
+
+/* ---- plan_copy.c ---- */
+
+/*
+ * Copies a plan into the current context, but for the statement, which must be
+ * there already.
+ */
+extern IvmPlan *ivm_plan_copy(IvmPlan *plan);
+
+/* ---- fingerprint.c ---- */
+extern char *ivm_plan_fingerprint(IvmPlan *plan);
+
+#endif							/* IVM_COMPILER_H */

@@ -1,0 +1,214 @@
+/*-------------------------------------------------------------------------
+ *
+ * expression.c
+ *	  Expressions on their way from the planner's tree to a delta plan.
+ *
+ * The planner's finished expressions refer to columns of a node's inputs or of a
+ * scanned relation; in a delta plan they refer to column k of input i.  The Vars
+ * made here have no traces of the query they come from (source position, original
+ * range table entry), so that equal expressions are equal as text too.
+ *
+ * Memory: results are new trees in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "compile/compiler.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+
+typedef struct RenumberContext
+{
+	int			varno;
+	int			new_varno;
+} RenumberContext;
+
+typedef struct SubstituteContext
+{
+	int			nlists;
+	List	  **lists;
+} SubstituteContext;
+
+typedef struct CountContext
+{
+	int		   *counts;			/* by column */
+	int			natts;
+} CountContext;
+
+static bool
+find_not_plain(Node *node, const char **reason)
+{
+	if (node == NULL)
+		return false;
+	switch (nodeTag(node))
+	{
+		case T_Param:
+		case T_SubPlan:
+		case T_AlternativeSubPlan:
+			*reason = "a subquery in an expression";
+			return true;
+		case T_Aggref:
+		case T_GroupingFunc:
+			*reason = "grouping sets";
+			return true;
+		case T_WindowFunc:
+			*reason = "a window function";
+			return true;
+		default:
+			break;
+	}
+	return expression_tree_walker(node, find_not_plain, reason);
+}
+
+bool
+ivm_expression_is_plain(IvmCompiler *compiler, Node *expression)
+{
+	const char *reason;
+
+	if (find_not_plain(expression, &reason))
+	{
+		compiler->reason = reason;
+		return false;
+	}
+	return true;
+}
+
+/* A Var without the query's own numbers, which differ between equal plans. */
+static Var *
+make_var(Var *var, int varno, int attno)
+{
+	Var		   *result = makeVar(varno, attno, var->vartype, var->vartypmod, var->varcollid, 0);
+
+	result->varnosyn = 0;
+	result->varattnosyn = 0;
+	return result;
+}
+
+static Node *
+renumber_mutator(Node *node, RenumberContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varno != context->varno)
+			elog(ERROR, "unexpected reference to %d in a plan expression", var->varno);
+		return (Node *) make_var(var, context->new_varno, var->varattno);
+	}
+	return expression_tree_mutator(node, renumber_mutator, context);
+}
+
+Node *
+ivm_expression_renumber(Node *expression, int varno, int new_varno)
+{
+	RenumberContext context;
+
+	context.varno = varno;
+	context.new_varno = new_varno;
+	return renumber_mutator(expression, &context);
+}
+
+static Node *
+substitute_mutator(Node *node, SubstituteContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varno < 1 || var->varno > context->nlists ||
+			var->varattno < 1 || var->varattno > list_length(context->lists[var->varno - 1]))
+			elog(ERROR, "unexpected reference to column %d of %d in a plan expression",
+				 var->varattno, var->varno);
+		return (Node *) copyObject(list_nth(context->lists[var->varno - 1], var->varattno - 1));
+	}
+	return expression_tree_mutator(node, substitute_mutator, context);
+}
+
+Node *
+ivm_expression_substitute(Node *expression, int nlists, List **lists)
+{
+	SubstituteContext context;
+
+	context.nlists = nlists;
+	context.lists = lists;
+	return substitute_mutator(expression, &context);
+}
+
+List *
+ivm_tlist_expressions(List *targetlist)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, targetlist)
+		result = lappend(result, lfirst_node(TargetEntry, lc)->expr);
+	return result;
+}
+
+bool
+ivm_tlist_is_identity(List *expressions, int varno, int width)
+{
+	ListCell   *lc;
+	int			attno = 0;
+
+	if (list_length(expressions) != width)
+		return false;
+	foreach(lc, expressions)
+	{
+		Var		   *var = (Var *) lfirst(lc);
+
+		attno++;
+		if (!IsA(var, Var) || var->varno != varno || var->varattno != attno)
+			return false;
+	}
+	return true;
+}
+
+static bool
+count_references(Node *node, CountContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varattno >= 1 && var->varattno <= context->natts)
+			context->counts[var->varattno]++;
+		return false;
+	}
+	return expression_tree_walker(node, count_references, context);
+}
+
+/* Would substituting "inner" into the expressions evaluate something costly more than once? */
+bool
+ivm_substitution_repeats_work(List *tlist, List *quals, List *inner)
+{
+	CountContext context;
+	ListCell   *lc;
+	int			attno = 0;
+	bool		result = false;
+
+	context.natts = list_length(inner);
+	context.counts = (int *) palloc0(sizeof(int) * (context.natts + 1));
+	count_references((Node *) tlist, &context);
+	count_references((Node *) quals, &context);
+
+	foreach(lc, inner)
+	{
+		Node	   *node = (Node *) lfirst(lc);
+
+		attno++;
+		while (IsA(node, RelabelType))
+			node = (Node *) ((RelabelType *) node)->arg;
+		if (context.counts[attno] > 1 && !IsA(node, Var) && !IsA(node, Const))
+			result = true;
+	}
+	pfree(context.counts);
+	return result;
+}

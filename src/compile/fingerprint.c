@@ -1,0 +1,151 @@
+/*-------------------------------------------------------------------------
+ *
+ * fingerprint.c
+ *	  What a view was computed from, besides the text of its plan.
+ *
+ * Some things change a query's result without a row in the log and without
+ * another plan:
+ *
+ *	- a table that is not logged for a while (SET UNLOGGED), or whose replica
+ *	  identity changes, loses changes;
+ *	- a plain materialized view gets a new file by REFRESH;
+ *	- a whole-row reference sees columns that are added;
+ *	- a function of the user is replaced.
+ *
+ * These are collected here, sorted, as text; equal texts mean that nothing of
+ * this kind has happened.  A rewrite that keeps the rows of a table is not seen,
+ * and must not be.  What a function calls in turn is not known: the user declared
+ * it immutable.
+ *
+ * Memory: the result, and garbage, in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/transam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_proc.h"
+#include "compile/compiler.h"
+#include "lib/stringinfo.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "plan/plan_walk.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+typedef struct FingerprintContext
+{
+	PlannedStmt *statement;
+	List	   *whole_rows;		/* oids of relations */
+	List	   *functions;		/* oids */
+} FingerprintContext;
+
+static bool
+note_function(Oid function, void *context)
+{
+	FingerprintContext *fingerprint = (FingerprintContext *) context;
+
+	if (function >= FirstNormalObjectId)
+		fingerprint->functions = list_append_unique_oid(fingerprint->functions, function);
+	return false;
+}
+
+static bool
+note_expression(Node *node, FingerprintContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (!IS_SPECIAL_VARNO(var->varno) && var->varattno == 0)
+		{
+			RangeTblEntry *rte = rt_fetch(var->varno, context->statement->rtable);
+
+			if (rte->rtekind == RTE_RELATION)
+				context->whole_rows = list_append_unique_oid(context->whole_rows, rte->relid);
+		}
+		return false;
+	}
+	check_functions_in_node(node, note_function, context);
+	return expression_tree_walker(node, note_expression, context);
+}
+
+static bool
+note_plan(Plan *plan, void *context)
+{
+	List	   *trees = ivm_plan_expressions(plan);
+	ListCell   *lc;
+
+	foreach(lc, trees)
+		note_expression((Node *) lfirst(lc), (FingerprintContext *) context);
+	return false;
+}
+
+char *
+ivm_plan_fingerprint(IvmPlan *plan)
+{
+	FingerprintContext context;
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	context.statement = plan->statement;
+	context.whole_rows = NIL;
+	context.functions = NIL;
+	ivm_plan_walk(plan->statement, plan->statement->planTree, note_plan, &context);
+	list_sort(context.whole_rows, list_oid_cmp);
+	list_sort(context.functions, list_oid_cmp);
+
+	initStringInfo(&buffer);
+	foreach(lc, plan->relids)
+	{
+		Relation	relation = relation_open(lfirst_oid(lc), NoLock);
+		Form_pg_class form = relation->rd_rel;
+
+		appendStringInfo(&buffer, "relation %u %c %c", RelationGetRelid(relation),
+						 form->relpersistence, form->relreplident);
+		if (form->relkind == RELKIND_MATVIEW)
+			appendStringInfo(&buffer, " file %u", form->relfilenode);
+		appendStringInfoChar(&buffer, '\n');
+		relation_close(relation, NoLock);
+	}
+
+	foreach(lc, context.whole_rows)
+	{
+		Relation	relation = relation_open(lfirst_oid(lc), NoLock);
+		TupleDesc	desc = RelationGetDescr(relation);
+
+		appendStringInfo(&buffer, "row %u", RelationGetRelid(relation));
+		for (int i = 0; i < desc->natts; i++)
+		{
+			Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+			if (attribute->attisdropped)
+				appendStringInfoString(&buffer, " -");
+			else
+				appendStringInfo(&buffer, " %u:%d:%s", attribute->atttypid, attribute->atttypmod,
+								 NameStr(attribute->attname));
+		}
+		appendStringInfoChar(&buffer, '\n');
+		relation_close(relation, NoLock);
+	}
+
+	foreach(lc, context.functions)
+	{
+		HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(lfirst_oid(lc)));
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for function %u", lfirst_oid(lc));
+		appendStringInfo(&buffer, "function %u %u (%u,%u)\n", lfirst_oid(lc),
+						 HeapTupleHeaderGetRawXmin(tuple->t_data),
+						 ItemPointerGetBlockNumber(&tuple->t_self),
+						 ItemPointerGetOffsetNumber(&tuple->t_self));
+		ReleaseSysCache(tuple);
+	}
+	return buffer.data;
+}

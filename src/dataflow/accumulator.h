@@ -1,0 +1,66 @@
+/*-------------------------------------------------------------------------
+ *
+ * accumulator.h
+ *	  The running states of the aggregate functions of one group.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_ACCUMULATOR_H
+#define IVM_ACCUMULATOR_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "plan/plan.h"
+
+/* How to run the aggregate calls of a node; made once. */
+typedef struct IvmAccumulators IvmAccumulators;
+
+/* The states of one group: an array with an element for each call. */
+typedef struct IvmAccumulatorState
+{
+	Datum		value;			/* transition value */
+	bool		isnull;
+	int64		count;			/* rows in the transition value; or as the kind says */
+	struct IvmExactSum *sum;	/* IVM_ACC_FLOAT_SUM */
+} IvmAccumulatorState;
+
+extern IvmAccumulators *ivm_accumulators_create(List *calls);
+
+/* Number of columns in which the states are stored, and their types. */
+extern int	ivm_accumulators_width(IvmAccumulators *accumulators);
+extern void ivm_accumulators_describe(IvmAccumulators *accumulators, TupleDesc desc, AttrNumber first);
+
+/* The states of an empty group.  They, and all that is added later, are in "context". */
+extern IvmAccumulatorState *ivm_accumulators_init(IvmAccumulators *accumulators, MemoryContext context);
+
+/* The states from stored columns, beginning with the given one (1-based); in "context". */
+extern IvmAccumulatorState *ivm_accumulators_load(IvmAccumulators *accumulators, TupleTableSlot *row,
+												  AttrNumber first, MemoryContext context);
+
+/* Columns to store; values may point into the states or the current context. */
+extern void ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulatorState *states,
+								   Datum *values, bool *isnull);
+
+/*
+ * Adds a row "weight" times, or takes it away if the weight is negative.
+ * False if an inverse transition function refused: the states are then of no use.
+ */
+extern bool ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
+								 TupleTableSlot *row, int64 weight, MemoryContext context);
+
+/* Results of the calls, in the current context or in the states. */
+extern void ivm_accumulators_finish(IvmAccumulators *accumulators, IvmAccumulatorState *states,
+									Datum *values, bool *isnull);
+
+/* ---- exact sums of floats (exact_sum.c) ---- */
+
+typedef struct IvmExactSum IvmExactSum;
+
+extern IvmExactSum *ivm_exact_sum_create(MemoryContext context);
+extern void ivm_exact_sum_add(IvmExactSum *sum, double value, int64 weight);
+extern double ivm_exact_sum_value(IvmExactSum *sum);
+extern bytea *ivm_exact_sum_serialize(IvmExactSum *sum);
+extern IvmExactSum *ivm_exact_sum_deserialize(bytea *image, MemoryContext context);
+
+#endif							/* IVM_ACCUMULATOR_H */

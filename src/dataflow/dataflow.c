@@ -1,0 +1,363 @@
+/*-------------------------------------------------------------------------
+ *
+ * dataflow.c
+ *	  Running a delta plan.
+ *
+ * The plan is read-only; for each of its nodes there is an IvmOperator with the
+ * state.  Rows are pushed: a scan gets a changed row, filters and projects it,
+ * and hands it to its readers, and so on until an operator that has to see the
+ * whole delta of its input (join, aggregate) keeps it.  When all has been pushed
+ * the operators are finished in the order of the plan, inputs first, so each one
+ * has its input complete.  Rows flow one at a time, depth first: nothing
+ * collects but in the inputs of joins and aggregates and in the output,
+ * and there it is consolidated.
+ *
+ * Population runs the same operators over the full contents, with weight +1
+ * and an empty old state.  An operator without state, above others without
+ * state, is not run at all: the executor runs the planner's tree for it, with
+ * hash joins and all.  So the rows enter at the lowest operators that keep state,
+ * and from there on up the dataflow computes them as it will go on to do.
+ *
+ * Costs: a plan's operators are made once; a batch begins and ends each of
+ * them.
+ *
+ * Memory: operators and their expressions live in the dataflow's context.  What a
+ * batch allocates is in the batch's context and arena, which the caller resets.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "arrange/arrange.h"
+#include "arrange/state_table.h"
+#include "dataflow/operator.h"
+
+static const IvmOperatorRoutine *const routines[] = {
+	[IVM_SCAN] = &ivm_op_scan,
+	[IVM_MAP] = &ivm_op_map,
+	[IVM_APPEND] = &ivm_op_append,
+	[IVM_JOIN] = &ivm_op_join,
+	[IVM_AGGREGATE] = &ivm_op_aggregate,
+	[IVM_RECOMPUTE] = &ivm_op_recompute,
+	[IVM_STATIC] = &ivm_op_static,
+};
+
+static bool
+node_is_stateful(IvmPlanNode *node)
+{
+	switch (node->kind)
+	{
+		case IVM_AGGREGATE:
+		case IVM_RECOMPUTE:
+			return true;
+		case IVM_JOIN:
+			return ivm_join_is_stateful(node);
+		default:
+			return false;
+	}
+}
+
+static void
+add_reader(IvmOperator *op, IvmOperator *reader, int input)
+{
+	if (op->readers == NULL)
+		op->readers = palloc(sizeof(IvmReader));
+	else
+		op->readers = repalloc(op->readers, sizeof(IvmReader) * (op->nreaders + 1));
+	op->readers[op->nreaders].op = reader;
+	op->readers[op->nreaders++].input = input;
+}
+
+IvmDataflow *
+ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "ivm dataflow", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IvmDataflow *dataflow = palloc0(sizeof(IvmDataflow));
+	ListCell   *cell;
+
+	dataflow->plan = plan;
+	dataflow->context = context;
+	dataflow->operators = palloc0(sizeof(IvmOperator) * list_length(plan->nodes));
+	foreach(cell, plan->nodes)
+	{
+		IvmPlanNode *node = lfirst(cell);
+		IvmOperator *op = &dataflow->operators[dataflow->noperators++];
+		ListCell   *inner;
+		int			input = 0;
+
+		Assert(node->node_id == foreach_current_index(cell));
+		op->routine = routines[node->kind];
+		op->dataflow = dataflow;
+		op->node = node;
+		op->is_root = node == plan->root;
+		op->is_stateful = op->has_state = node_is_stateful(node);
+		op->counters.node_id = node->node_id;
+		op->counters.parent_id = -1;
+		op->counters.name = ivm_plan_node_name(node);
+		foreach(inner, node->inputs)
+		{
+			IvmPlanNode *input_node = lfirst(inner);
+			IvmOperator *input_op = &dataflow->operators[input_node->node_id];
+
+			add_reader(input_op, op, input++);
+			input_op->counters.parent_id = node->node_id;
+			op->has_state |= input_op->has_state;
+		}
+		if (op->is_root)
+			dataflow->root = op;
+		op->routine->init(op);
+	}
+	MemoryContextSwitchTo(old);
+	return dataflow;
+}
+
+void
+ivm_dataflow_destroy(IvmDataflow *dataflow)
+{
+	MemoryContextDelete(dataflow->context);
+}
+
+void
+ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bool populate)
+{
+	dataflow->running = true;
+	dataflow->populating = populate;
+	dataflow->snapshot = snapshot;
+	dataflow->arena = arena;
+	dataflow->batch_context = CurrentMemoryContext;
+	dataflow->receiver = NULL;
+	dataflow->output = ivm_zset_create(arena, dataflow->root->node->desc);
+	for (int i = 0; i < dataflow->noperators; i++)
+		if (dataflow->operators[i].routine->begin != NULL)
+			dataflow->operators[i].routine->begin(&dataflow->operators[i]);
+}
+
+bool
+ivm_dataflow_reads(IvmDataflow *dataflow, Oid relid)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmPlanNode *node = dataflow->operators[i].node;
+
+		if ((node->kind == IVM_SCAN && node->relid == relid) ||
+			(node->kind == IVM_RECOMPUTE && list_member_oid(node->relids, relid)))
+			return true;
+	}
+	return false;
+}
+
+static void
+receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
+{
+	op->counters.rows_in++;
+	op->routine->receive(op, input, row, weight);
+}
+
+void
+ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 weight)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmOperator *op = &dataflow->operators[i];
+
+		if (op->node->kind == IVM_SCAN && op->node->relid == relid)
+			receive(op, 0, row, weight);
+		else if (op->node->kind == IVM_RECOMPUTE && list_member_oid(op->node->relids, relid))
+			ivm_recompute_touch(op);
+	}
+}
+
+void
+ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight)
+{
+	IvmDataflow *dataflow = op->dataflow;
+
+	op->counters.rows_out++;
+	for (int i = 0; i < op->nreaders; i++)
+	{
+		/* the executor gives the output of those */
+		if (dataflow->populating && !op->readers[i].op->has_state)
+			continue;
+		receive(op->readers[i].op, op->readers[i].input, row, weight);
+	}
+	if (!op->is_root)
+		return;
+	if (dataflow->receiver != NULL)
+		dataflow->receiver(dataflow->receiver_context, row, weight);
+	else
+		ivm_zset_add(dataflow->output, row, weight);
+}
+
+void
+ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight)
+{
+	TupleTableSlot *result = ivm_projection_apply(op->projection, row);
+
+	if (result != NULL)
+		ivm_operator_emit(op, result, weight);
+}
+
+static void
+receive_executed(void *context, TupleTableSlot *row, int64 weight)
+{
+	ivm_operator_emit(context, row, weight);
+	CHECK_FOR_INTERRUPTS();
+}
+
+void
+ivm_dataflow_populate(IvmDataflow *dataflow)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmOperator *op = &dataflow->operators[i];
+		bool		needed = op->is_root;
+
+		if (op->has_state)
+			continue;
+		for (int j = 0; j < op->nreaders; j++)
+			needed |= op->readers[j].op->has_state;
+		if (needed)
+			ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, receive_executed, op);
+	}
+}
+
+IvmZset *
+ivm_dataflow_finish(IvmDataflow *dataflow)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmOperator *op = &dataflow->operators[i];
+		instr_time	start;
+		instr_time	duration;
+
+		if (op->routine->finish == NULL || (dataflow->populating && !op->has_state))
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		INSTR_TIME_SET_CURRENT(start);
+		op->routine->finish(op);
+		INSTR_TIME_SET_CURRENT(duration);
+		INSTR_TIME_SUBTRACT(duration, start);
+		op->counters.total_time += INSTR_TIME_GET_MILLISEC(duration);
+	}
+	return dataflow->output;
+}
+
+void
+ivm_dataflow_set_receiver(IvmDataflow *dataflow, IvmRowReceiver receiver, void *context)
+{
+	dataflow->receiver = receiver;
+	dataflow->receiver_context = context;
+}
+
+void
+ivm_dataflow_end(IvmDataflow *dataflow)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+		if (dataflow->operators[i].routine->end != NULL)
+			dataflow->operators[i].routine->end(&dataflow->operators[i]);
+	dataflow->running = false;
+}
+
+void
+ivm_dataflow_abort(IvmDataflow *dataflow)
+{
+	/* what was open is gone with the transaction, its memory with the batch */
+	dataflow->running = false;
+}
+
+bool
+ivm_dataflow_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters)
+{
+	if (i >= dataflow->noperators)
+		return false;
+	*counters = dataflow->operators[i].counters;
+	return true;
+}
+
+uint64
+ivm_dataflow_recomputes(IvmDataflow *dataflow)
+{
+	uint64		sum = 0;
+
+	for (int i = 0; i < dataflow->noperators; i++)
+		sum += dataflow->operators[i].counters.recomputes;
+	return sum;
+}
+
+static int64
+state_size(const char *name)
+{
+	Oid			relid = ivm_state_table_lookup(name);
+
+	return OidIsValid(relid) ? ivm_state_table_size(relid) : 0;
+}
+
+void
+ivm_dataflow_measure(IvmDataflow *dataflow)
+{
+	Oid			relid = dataflow->plan->relid;
+
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmOperator *op = &dataflow->operators[i];
+		int64		size = 0;
+		ListCell   *cell;
+
+		if (!op->is_stateful)
+			continue;
+		if (op->node->kind == IVM_JOIN)
+			foreach(cell, ivm_join_private_arrangements(op->node))
+				size += state_size(ivm_arrangement_state_name(lfirst(cell), relid));
+		else
+			size = state_size(ivm_operator_state_name(op->node, relid));
+		op->counters.state_bytes = size;
+	}
+}
+
+char *
+ivm_operator_state_name(IvmPlanNode *node, Oid relid)
+{
+	return psprintf("v%u_%d", relid, node->node_id);
+}
+
+Oid
+ivm_operator_state_table(const char *name)
+{
+	Oid			relid = ivm_state_table_lookup(name);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state table \"%s\" does not exist", name),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	return relid;
+}
+
+List *
+ivm_dataflow_state_names(IvmPlan *plan, Oid relid)
+{
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	foreach(cell, plan->nodes)
+	{
+		IvmPlanNode *node = lfirst(cell);
+
+		if (node->kind == IVM_AGGREGATE || node->kind == IVM_RECOMPUTE)
+			names = lappend(names, ivm_operator_state_name(node, relid));
+	}
+	foreach(cell, plan->arrangements)
+	{
+		IvmArrangement *arrangement = lfirst(cell);
+
+		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared)
+			names = lappend(names, ivm_arrangement_state_name(arrangement, relid));
+	}
+	return names;
+}

@@ -1,0 +1,632 @@
+/*-------------------------------------------------------------------------
+ *
+ * op_aggregate.c
+ *	  Groups and their aggregates; also DISTINCT, which has no aggregates.
+ *
+ * The state table has a row for each group: its columns, how many input rows it
+ * has, and the states of its aggregate functions.  A batch collects the
+ * consolidated delta of the input, and brings it to the groups one after the
+ * other: the stored states give the group's old output row, the delta is added
+ * (what comes before what goes, so that a state is never emptied in between), and
+ * the new states give the new row.  A group without input rows goes, and comes
+ * back like a new one.  Without GROUP BY there is one group, always.
+ *
+ * The net delta of a group is a multiset of rows of which the old input has at least
+ * those that go: so an inverse transition function is never asked for a value that
+ * is not there.  One that refuses all the same (it may return NULL) makes the
+ * group be computed from its input: the input's tree is run once for all groups
+ * that refused.
+ *
+ * Output rows are made from the stored states, both the one that goes and the
+ * one that comes, so what goes is what came.  The group's columns are those of the
+ * row that first came.
+ *
+ * In population rows are added to states in memory as they come, and nothing
+ * is consolidated.
+ *
+ * Costs: a lookup and an update of the state table for each group that is
+ * touched, in the order of the hashes; two calls of transition functions for an
+ * updated row.
+ *
+ * Memory: the delta and the groups in the arena; states of one group at a
+ * time in a context of its own; in population, and of groups that refused, all of
+ * them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "arrange/state_table.h"
+#include "dataflow/accumulator.h"
+#include "dataflow/operator.h"
+#include "zset/key.h"
+
+/* A group that a batch touches. */
+typedef struct AggregateGroup
+{
+	struct AggregateGroup *next;			/* in its bucket */
+	uint64		hash;
+	IvmRow	   *rows;			/* its part of the delta, by next */
+	IvmRow	   *representative;	/* a row of it */
+	int64		count;			/* input rows; in population and of those that refused */
+	IvmAccumulatorState *states;	/* the same */
+	ItemPointerData tid;		/* of the stored row; of those that refused */
+	bool		stored;
+	MinimalTuple old_output;	/* the same: raw row, or NULL */
+} AggregateGroup;
+
+typedef struct AggregateRun
+{
+	int			ncolumns;		/* of the group */
+	AttrNumber *columns;		/* in the input row */
+	IvmKey	   *key;
+	IvmAccumulators *accumulators;
+	int			ncalls;
+	TupleDesc	input_desc;
+	TupleDesc	state_desc;		/* group columns, number of rows, states */
+	TupleDesc	raw_desc;		/* group columns, results */
+	TupleTableSlot *input_row;
+	TupleTableSlot *other_row;	/* to compare with */
+	TupleTableSlot *state_row;
+	TupleTableSlot *raw_row;
+
+	/* of the batch */
+	IvmZset    *delta;
+	MemoryContext context;		/* of the batch */
+	MemoryContext group_context;	/* of one group */
+	uint64		nbuckets;
+	uint64		ngroups;
+	AggregateGroup	  **buckets;
+	IvmStateTable *table;
+} AggregateRun;
+
+static void
+aggregate_init(IvmOperator *op)
+{
+	IvmPlanNode *node = op->node;
+	AggregateRun *state = palloc0(sizeof(AggregateRun));
+	IvmPlanNode *input = linitial(node->inputs);
+	Oid		   *operators;
+	Oid		   *collations;
+
+	op->state = state;
+	state->ncolumns = list_length(node->group_columns);
+	state->ncalls = list_length(node->calls);
+	state->columns = palloc(sizeof(AttrNumber) * Max(state->ncolumns, 1));
+	operators = palloc(sizeof(Oid) * Max(state->ncolumns, 1));
+	collations = palloc(sizeof(Oid) * Max(state->ncolumns, 1));
+	for (int i = 0; i < state->ncolumns; i++)
+	{
+		state->columns[i] = list_nth_int(node->group_columns, i);
+		operators[i] = list_nth_oid(node->group_operators, i);
+		collations[i] = list_nth_oid(node->group_collations, i);
+	}
+	state->key = ivm_key_create(state->ncolumns, operators, collations, true);
+	state->accumulators = ivm_accumulators_create(node->calls);
+
+	state->input_desc = input->desc;
+	state->state_desc = CreateTemplateTupleDesc(state->ncolumns + 1 + ivm_accumulators_width(state->accumulators));
+	state->raw_desc = CreateTemplateTupleDesc(state->ncolumns + state->ncalls);
+	for (int i = 0; i < state->ncolumns; i++)
+	{
+		TupleDescCopyEntry(state->state_desc, i + 1, input->desc, state->columns[i]);
+		TupleDescCopyEntry(state->raw_desc, i + 1, input->desc, state->columns[i]);
+	}
+	TupleDescInitEntry(state->state_desc, state->ncolumns + 1, NULL, INT8OID, -1, 0);
+	ivm_accumulators_describe(state->accumulators, state->state_desc, state->ncolumns + 2);
+	for (int i = 0; i < state->ncalls; i++)
+	{
+		IvmAggregateCall *call = list_nth(node->calls, i);
+
+		TupleDescInitEntry(state->raw_desc, state->ncolumns + i + 1, NULL, call->aggref->aggtype, -1, 0);
+		TupleDescInitEntryCollation(state->raw_desc, state->ncolumns + i + 1, call->aggref->aggcollid);
+	}
+	state->input_row = MakeSingleTupleTableSlot(state->input_desc, &TTSOpsMinimalTuple);
+	state->other_row = MakeSingleTupleTableSlot(state->input_desc, &TTSOpsMinimalTuple);
+	state->state_row = MakeSingleTupleTableSlot(state->state_desc, &TTSOpsMinimalTuple);
+	state->raw_row = MakeSingleTupleTableSlot(state->raw_desc, &TTSOpsMinimalTuple);
+	op->projection = ivm_projection_create(node->tlist, node->quals, node->desc);
+}
+
+/*
+ * Groups of the batch
+ */
+
+static void
+group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull)
+{
+	for (int i = 0; i < state->ncolumns; i++)
+		values[i] = slot_getattr(row, state->columns[i], &isnull[i]);
+}
+
+static void
+grow_buckets(AggregateRun *state, IvmArena *arena)
+{
+	uint64		n = state->nbuckets * 2;
+	AggregateGroup	  **buckets = ivm_arena_alloc0(arena, sizeof(AggregateGroup *) * n);
+
+	for (uint64 i = 0; i < state->nbuckets; i++)
+	{
+		AggregateGroup	   *group = state->buckets[i];
+
+		while (group != NULL)
+		{
+			AggregateGroup	   *next = group->next;
+
+			group->next = buckets[group->hash & (n - 1)];
+			buckets[group->hash & (n - 1)] = group;
+			group = next;
+		}
+	}
+	ivm_arena_free(arena, state->buckets);
+	state->buckets = buckets;
+	state->nbuckets = n;
+}
+
+/*
+ * The group of a row of the input; made if it is missing and "create".
+ */
+static AggregateGroup *
+find_group(IvmOperator *op, TupleTableSlot *row, bool create)
+{
+	AggregateRun *state = op->state;
+	IvmArena   *arena = op->dataflow->arena;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	Datum		other_values[MaxTupleAttributeNumber];
+	bool		other_isnull[MaxTupleAttributeNumber];
+	uint64		hash;
+	AggregateGroup	   *group;
+	MinimalTuple tuple;
+
+	group_key(state, row, values, isnull);
+	hash = state->ncolumns == 0 ? 0 : ivm_key_hash_right(state->key, values, isnull);
+	for (group = state->buckets[hash & (state->nbuckets - 1)]; group != NULL; group = group->next)
+	{
+		bool		same;
+
+		if (group->hash != hash)
+			continue;
+		if (state->ncolumns == 0 || group->representative == NULL)
+			return group;
+		ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->other_row, false);
+		group_key(state, state->other_row, other_values, other_isnull);
+		same = ivm_key_equal(state->key, values, isnull, other_values, other_isnull);
+		ExecClearTuple(state->other_row);
+		if (same)
+			return group;
+	}
+	if (!create)
+		return NULL;
+
+	group = ivm_arena_alloc0(arena, sizeof(AggregateGroup));
+	group->hash = hash;
+	tuple = ivm_row_form(state->input_desc, row);
+	group->representative = ivm_row_make(arena, tuple, 0, hash);
+	pfree(tuple);
+	if (++state->ngroups > state->nbuckets)
+		grow_buckets(state, arena);
+	group->next = state->buckets[hash & (state->nbuckets - 1)];
+	state->buckets[hash & (state->nbuckets - 1)] = group;
+	return group;
+}
+
+static void
+aggregate_begin(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+
+	state->delta = ivm_zset_create(op->dataflow->arena, state->input_desc);
+	state->context = AllocSetContextCreate(op->dataflow->batch_context, "ivm aggregate", ALLOCSET_DEFAULT_SIZES);
+	state->group_context = AllocSetContextCreate(state->context, "ivm group", ALLOCSET_DEFAULT_SIZES);
+	state->nbuckets = 64;
+	state->ngroups = 0;
+	state->buckets = ivm_arena_alloc0(op->dataflow->arena, sizeof(AggregateGroup *) * state->nbuckets);
+	state->table = NULL;
+}
+
+static void
+aggregate_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup	   *group;
+	MemoryContext old;
+
+	if (!op->dataflow->populating || weight < 0)
+	{
+		ivm_zset_add(state->delta, row, weight);
+		return;
+	}
+	old = MemoryContextSwitchTo(state->context);
+	group = find_group(op, row, true);
+	if (group->states == NULL)
+		group->states = ivm_accumulators_init(state->accumulators, state->context);
+	MemoryContextSwitchTo(old);
+	group->count += weight;
+	(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, state->context);
+}
+
+/*
+ * Rows
+ */
+
+/* The raw output row: group columns and results; in the current context. */
+static MinimalTuple
+raw_output(AggregateRun *state, const Datum *group_values, const bool *group_isnull,
+		   IvmAccumulatorState *states)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+
+	memcpy(values, group_values, sizeof(Datum) * state->ncolumns);
+	memcpy(isnull, group_isnull, sizeof(bool) * state->ncolumns);
+	ivm_accumulators_finish(state->accumulators, states, values + state->ncolumns, isnull + state->ncolumns);
+	return ivm_row_form_values(state->raw_desc, values, isnull);
+}
+
+static MinimalTuple
+stored_row(AggregateRun *state, const Datum *group_values, const bool *group_isnull,
+		   int64 count, IvmAccumulatorState *states)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+
+	memcpy(values, group_values, sizeof(Datum) * state->ncolumns);
+	memcpy(isnull, group_isnull, sizeof(bool) * state->ncolumns);
+	values[state->ncolumns] = Int64GetDatum(count);
+	isnull[state->ncolumns] = false;
+	ivm_accumulators_store(state->accumulators, states, values + state->ncolumns + 1, isnull + state->ncolumns + 1);
+	return ivm_row_form_values(state->state_desc, values, isnull);
+}
+
+static void
+emit_raw(IvmOperator *op, MinimalTuple tuple, int64 weight)
+{
+	AggregateRun *state = op->state;
+
+	ExecStoreMinimalTuple(tuple, state->raw_row, false);
+	ivm_operator_emit_projected(op, state->raw_row, weight);
+	ExecClearTuple(state->raw_row);
+}
+
+/* Gives the difference between the group's old and new output, either of which may be missing. */
+static void
+emit_difference(IvmOperator *op, MinimalTuple old_output, MinimalTuple new_output)
+{
+	if (old_output != NULL && new_output != NULL && ivm_row_image_equal(old_output, new_output))
+		return;
+	if (old_output != NULL)
+		emit_raw(op, old_output, -1);
+	if (new_output != NULL)
+		emit_raw(op, new_output, 1);
+}
+
+/* Finds the stored row of a group: into state_row, which is cleared if there is none. */
+static bool
+load_stored(AggregateRun *state, AggregateGroup *group, ItemPointer tid)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	Datum		stored_values[MaxTupleAttributeNumber];
+	bool		stored_isnull[MaxTupleAttributeNumber];
+	IvmStateRow *stored;
+
+	ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->input_row, false);
+	group_key(state, state->input_row, values, isnull);
+	ivm_state_table_find(state->table, group->hash);
+	while ((stored = ivm_state_table_next(state->table)) != NULL)
+	{
+		/* a copy, left to its context: the table's own is gone when something is written */
+		ExecStoreMinimalTuple(heap_copy_minimal_tuple(stored->tuple), state->state_row, false);
+		for (int i = 0; i < state->ncolumns; i++)
+			stored_values[i] = slot_getattr(state->state_row, i + 1, &stored_isnull[i]);
+		if (state->ncolumns == 0 ||
+			ivm_key_equal(state->key, values, isnull, stored_values, stored_isnull))
+		{
+			*tid = stored->tid;
+			return true;
+		}
+	}
+	ExecClearTuple(state->state_row);
+	return false;
+}
+
+/* Writes the group's new row, or removes it. */
+static void
+write_stored(IvmOperator *op, AggregateGroup *group, bool stored, ItemPointer tid, int64 count, MinimalTuple row)
+{
+	AggregateRun *state = op->state;
+
+	if (count < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a group has fewer rows than are to be removed"),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	if (count > 0 || op->node->grand)
+	{
+		if (stored)
+			ivm_state_table_update(state->table, tid, group->hash, 1, row);
+		else
+			ivm_state_table_insert(state->table, group->hash, 1, row);
+	}
+	else if (stored)
+		ivm_state_table_delete(state->table, tid);
+}
+
+/*
+ * Brings the delta to one group.  Returns false if an inverse refused; then
+ * the old output is kept in the group.
+ */
+static bool
+advance_group(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	MemoryContext context = state->group_context;
+	ItemPointerData tid;
+	bool		stored;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	int64		count = 0;
+	IvmAccumulatorState *states;
+	MinimalTuple old_output = NULL;
+	MinimalTuple new_output = NULL;
+
+	stored = load_stored(state, group, &tid);
+	if (stored)
+	{
+		bool		unused;
+
+		for (int i = 0; i < state->ncolumns; i++)
+			values[i] = slot_getattr(state->state_row, i + 1, &isnull[i]);
+		count = DatumGetInt64(slot_getattr(state->state_row, state->ncolumns + 1, &unused));
+		states = ivm_accumulators_load(state->accumulators, state->state_row, state->ncolumns + 2, context);
+		old_output = raw_output(state, values, isnull, states);
+	}
+	else
+	{
+		group_key(state, state->input_row, values, isnull);
+		states = ivm_accumulators_init(state->accumulators, context);
+	}
+
+	/* what comes before what goes */
+	for (int sign = 1; sign >= -1; sign -= 2)
+		for (IvmRow *row = group->rows; row != NULL; row = row->next)
+		{
+			if ((row->weight > 0) != (sign > 0))
+				continue;
+			ExecStoreMinimalTuple(ivm_row_tuple(row), state->other_row, false);
+			count += row->weight;
+			if (!ivm_accumulators_add(state->accumulators, states, state->other_row, row->weight, context))
+			{
+				group->stored = stored;
+				group->tid = tid;
+				if (old_output != NULL)
+				{
+					MemoryContext old = MemoryContextSwitchTo(state->context);
+
+					group->old_output = heap_copy_minimal_tuple(old_output);
+					MemoryContextSwitchTo(old);
+				}
+				return false;
+			}
+		}
+
+	if (count > 0 || op->node->grand)
+		new_output = raw_output(state, values, isnull, states);
+	write_stored(op, group, stored, &tid, count, stored_row(state, values, isnull, count, states));
+	emit_difference(op, old_output, new_output);
+	return true;
+}
+
+/*
+ * Groups whose inverse refused
+ */
+
+static void
+add_to_refused(void *context, TupleTableSlot *row, int64 weight)
+{
+	IvmOperator *op = context;
+	AggregateRun *state = op->state;
+	AggregateGroup	   *group = find_group(op, row, false);
+
+	CHECK_FOR_INTERRUPTS();
+	if (group == NULL || group->states == NULL)
+		return;
+	group->count += weight;
+	(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, state->context);
+}
+
+static void
+write_group(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	MinimalTuple output = NULL;
+	MemoryContext old = MemoryContextSwitchTo(state->group_context);
+
+	ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->input_row, false);
+	group_key(state, state->input_row, values, isnull);
+	if (group->count > 0 || op->node->grand)
+		output = raw_output(state, values, isnull, group->states);
+	write_stored(op, group, group->stored, &group->tid, group->count,
+				 stored_row(state, values, isnull, group->count, group->states));
+	emit_difference(op, group->old_output, output);
+	ExecClearTuple(state->input_row);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->group_context);
+}
+
+static int
+compare_groups(const void *a, const void *b)
+{
+	uint64		x = (*(AggregateGroup *const *) a)->hash;
+	uint64		y = (*(AggregateGroup *const *) b)->hash;
+
+	return x < y ? -1 : x > y;
+}
+
+static AggregateGroup **
+sorted_groups(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup	  **groups = ivm_arena_alloc(op->dataflow->arena, sizeof(AggregateGroup *) * Max(state->ngroups, 1));
+	uint64		n = 0;
+
+	for (uint64 i = 0; i < state->nbuckets; i++)
+		for (AggregateGroup *group = state->buckets[i]; group != NULL; group = group->next)
+			groups[n++] = group;
+	qsort(groups, n, sizeof(AggregateGroup *), compare_groups);
+	return groups;
+}
+
+/* The delta's rows to their groups. */
+static void
+distribute_delta(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	MemoryContext old = MemoryContextSwitchTo(state->group_context);
+	IvmZsetIterator iterator;
+	IvmRow	   *row;
+
+	ivm_zset_iterate(state->delta, &iterator);
+	while ((row = ivm_zset_next(&iterator)) != NULL)
+	{
+		AggregateGroup	   *group;
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
+		group = find_group(op, state->input_row, true);
+		row->next = group->rows;
+		group->rows = row;
+		MemoryContextReset(state->group_context);
+	}
+	ExecClearTuple(state->input_row);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+finish_batch(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup	  **groups;
+	uint64		refused = 0;
+
+	distribute_delta(op);
+	groups = sorted_groups(op);
+	for (uint64 i = 0; i < state->ngroups; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->group_context);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!advance_group(op, groups[i]))
+		{
+			groups[i]->states = ivm_accumulators_init(state->accumulators, state->context);
+			refused++;
+		}
+		ExecClearTuple(state->state_row);
+		ExecClearTuple(state->input_row);
+		ExecClearTuple(state->other_row);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(state->group_context);
+	}
+	if (refused == 0)
+		return;
+
+	op->counters.recomputes++;
+	ivm_execute_subtree(op->dataflow->plan, ((IvmPlanNode *) linitial(op->node->inputs))->plan,
+						op->dataflow->snapshot, add_to_refused, op);
+	for (uint64 i = 0; i < state->ngroups; i++)
+		if (groups[i]->states != NULL)
+			write_group(op, groups[i]);
+}
+
+/* Rows that population took back again (an input above other state may do so). */
+static void
+retract_populated(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	IvmZsetIterator iterator;
+	IvmRow	   *row;
+
+	ivm_zset_iterate(state->delta, &iterator);
+	while ((row = ivm_zset_next(&iterator)) != NULL)
+	{
+		AggregateGroup	   *group;
+
+		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
+		group = find_group(op, state->input_row, false);
+		if (group == NULL)
+			elog(ERROR, "population took a row back that it had not given");
+		group->count += row->weight;
+		if (!ivm_accumulators_add(state->accumulators, group->states, state->input_row, row->weight, state->context))
+			elog(ERROR, "an aggregate cannot take back what population gave");
+		ExecClearTuple(state->input_row);
+	}
+}
+
+static void
+finish_population(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup	  **groups;
+
+	retract_populated(op);
+	if (op->node->grand && state->ngroups == 0)
+	{
+		/* the row over no rows: there is nothing to read of the representative */
+		AggregateGroup	   *group = ivm_arena_alloc0(op->dataflow->arena, sizeof(AggregateGroup));
+		Datum	   *values = palloc0(sizeof(Datum) * Max(state->input_desc->natts, 1));
+		bool	   *isnull = palloc(sizeof(bool) * Max(state->input_desc->natts, 1));
+		MinimalTuple tuple;
+
+		memset(isnull, true, sizeof(bool) * Max(state->input_desc->natts, 1));
+		tuple = ivm_row_form_values(state->input_desc, values, isnull);
+		group->representative = ivm_row_make(op->dataflow->arena, tuple, 0, 0);
+		group->states = ivm_accumulators_init(state->accumulators, state->context);
+		state->buckets[0] = group;
+		state->ngroups = 1;
+	}
+	groups = sorted_groups(op);
+	for (uint64 i = 0; i < state->ngroups; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		write_group(op, groups[i]);
+	}
+}
+
+static void
+aggregate_finish(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	MemoryContext old;
+
+	if (!op->dataflow->populating && ivm_zset_count(state->delta) == 0)
+		return;
+	old = MemoryContextSwitchTo(state->context);
+	state->table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, op->dataflow->plan->relid)),
+										op->dataflow->snapshot);
+	if (op->dataflow->populating)
+		finish_population(op);
+	else
+		finish_batch(op);
+	ivm_state_table_close(state->table);
+	state->table = NULL;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(state->context);
+	state->context = NULL;
+}
+
+const IvmOperatorRoutine ivm_op_aggregate = {
+	.init = aggregate_init,
+	.begin = aggregate_begin,
+	.receive = aggregate_receive,
+	.finish = aggregate_finish,
+};

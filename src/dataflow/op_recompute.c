@@ -1,0 +1,103 @@
+/*-------------------------------------------------------------------------
+ *
+ * op_recompute.c
+ *	  Parts of a query without a delta rule: run again, and compared.
+ *
+ * The state table holds the last output.  When a table that the part reads was
+ * changed in the batch, the part is run under the batch's snapshot; what is new
+ * in the output and what is gone is the delta.  Which rows changed does not
+ * matter.
+ *
+ * Costs: a run of the part and a comparison of its whole output for each batch
+ * that touches its tables.
+ *
+ * Memory: the difference in the arena; while it is computed, the output.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "arrange/state_table.h"
+#include "dataflow/operator.h"
+#include "miscadmin.h"
+
+typedef struct RecomputeState
+{
+	bool		touched;
+} RecomputeState;
+
+static void
+recompute_init(IvmOperator *op)
+{
+	op->state = palloc0(sizeof(RecomputeState));
+}
+
+static void
+recompute_begin(IvmOperator *op)
+{
+	((RecomputeState *) op->state)->touched = op->dataflow->populating;
+}
+
+void
+ivm_recompute_touch(IvmOperator *op)
+{
+	((RecomputeState *) op->state)->touched = true;
+}
+
+/* Inputs of the node tell the same as the tables do. */
+static void
+recompute_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
+{
+	((RecomputeState *) op->state)->touched = true;
+}
+
+static void
+collect(void *context, TupleTableSlot *row, int64 weight)
+{
+	ivm_zset_add(context, row, weight);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static void
+recompute_finish(IvmOperator *op)
+{
+	RecomputeState *state = op->state;
+	IvmDataflow *dataflow = op->dataflow;
+	IvmZset    *difference;
+	IvmStateTable *table;
+	IvmStateRow *stored;
+	TupleTableSlot *slot;
+	int64		count;
+	IvmRow	  **rows;
+
+	if (!state->touched)
+		return;
+	op->counters.recomputes++;
+	difference = ivm_zset_create(dataflow->arena, op->node->desc);
+	ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, collect, difference);
+
+	table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
+								 dataflow->snapshot);
+	ivm_state_table_scan(table);
+	while ((stored = ivm_state_table_next(table)) != NULL)
+		ivm_zset_add_tuple(difference, stored->tuple, -stored->weight);
+
+	slot = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
+	rows = ivm_zset_rows(difference, &count);
+	for (int64 i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
+		ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
+		ivm_operator_emit(op, slot, rows[i]->weight);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ivm_state_table_close(table);
+}
+
+const IvmOperatorRoutine ivm_op_recompute = {
+	.init = recompute_init,
+	.begin = recompute_begin,
+	.receive = recompute_receive,
+	.finish = recompute_finish,
+};

@@ -1,0 +1,111 @@
+/*-------------------------------------------------------------------------
+ *
+ * operator.h
+ *	  What an operator of the dataflow is to the others.
+ *
+ * To make an operator: write its file with an IvmOperatorRoutine, name it in
+ * dataflow.c's table, and let the compiler emit its node.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_OPERATOR_H
+#define IVM_OPERATOR_H
+
+#include "postgres.h"
+
+#include "arrange/projection.h"
+#include "dataflow/dataflow.h"
+
+typedef struct IvmOperator IvmOperator;
+
+typedef struct IvmOperatorRoutine
+{
+	/* Makes the state that lives as long as the dataflow. */
+	void		(*init) (IvmOperator *op);
+
+	/* A batch begins; the current context is the batch's. */
+	void		(*begin) (IvmOperator *op);
+
+	/* A row of input number "input" changed.  NULL: the operator has no inputs. */
+	void		(*receive) (IvmOperator *op, int input, TupleTableSlot *row, int64 weight);
+
+	/* All inputs are complete: emit what was kept back.  NULL: nothing is. */
+	void		(*finish) (IvmOperator *op);
+
+	/* The batch ends: close what is open.  Not called after an error.  NULL: nothing is. */
+	void		(*end) (IvmOperator *op);
+} IvmOperatorRoutine;
+
+/* Who reads an operator's output. */
+typedef struct IvmReader
+{
+	IvmOperator *op;
+	int			input;
+} IvmReader;
+
+struct IvmOperator
+{
+	const IvmOperatorRoutine *routine;
+	IvmDataflow *dataflow;
+	IvmPlanNode *node;
+	int			nreaders;
+	IvmReader  *readers;
+	bool		is_root;
+
+	/*
+	 * Keeps state, or reads what does.  Population computes these operators
+	 * from the rows of the others, which the executor gives.
+	 */
+	bool		has_state;
+	bool		is_stateful;	/* keeps state itself */
+
+	IvmProjection *projection;	/* of the node's quals and tlist */
+	void	   *state;
+	IvmOperatorCounters counters;
+};
+
+struct IvmDataflow
+{
+	IvmPlan    *plan;
+	MemoryContext context;
+	int			noperators;
+	IvmOperator *operators;		/* inputs before their readers */
+	IvmOperator *root;
+
+	/* of the batch */
+	bool		running;
+	bool		populating;
+	Snapshot	snapshot;
+	IvmArena   *arena;
+	MemoryContext batch_context;
+	IvmZset    *output;
+	IvmRowReceiver receiver;
+	void	   *receiver_context;
+};
+
+/* Gives a row to all readers. */
+extern void ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight);
+
+/* Filters and projects the row as the node says, and emits the result. */
+extern void ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight);
+
+/* Name of the state table of an aggregate or a recomputed part; and its oid, or an error. */
+extern char *ivm_operator_state_name(IvmPlanNode *node, Oid relid);
+extern Oid	ivm_operator_state_table(const char *name);
+
+/* True if the join keeps a private state table of some input. */
+extern bool ivm_join_is_stateful(IvmPlanNode *node);
+extern List *ivm_join_private_arrangements(IvmPlanNode *node);
+
+extern const IvmOperatorRoutine ivm_op_scan;
+extern const IvmOperatorRoutine ivm_op_map;
+extern const IvmOperatorRoutine ivm_op_append;
+extern const IvmOperatorRoutine ivm_op_static;
+extern const IvmOperatorRoutine ivm_op_join;
+extern const IvmOperatorRoutine ivm_op_aggregate;
+extern const IvmOperatorRoutine ivm_op_recompute;
+
+/* A table that a recomputed part reads was changed. */
+extern void ivm_recompute_touch(IvmOperator *op);
+
+#endif							/* IVM_OPERATOR_H */

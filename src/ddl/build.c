@@ -1,0 +1,245 @@
+/*-------------------------------------------------------------------------
+ *
+ * build.c
+ *	  What creating, refreshing and converting a view have in common: check
+ *	  its query first, have it built at the end.
+ *
+ * The steps of a statement that is alone, each in a transaction of its own:
+ *
+ *	1. checks, and the catalog entries of the view; it is "unpopulated"
+ *	2. REPLICA IDENTITY FULL for the tables that lack it, in order of their
+ *	   oids; the view becomes "building" (or "rebuild")
+ *	3. the builder works; nothing is held but a virtual transaction id
+ *
+ * The replica identity is not set in the first transaction because that holds
+ * weak locks on the tables already: two statements on the same tables would
+ * deadlock.  It is not set before it either, so that a table is
+ * not changed for a view that cannot be made.  While it is set the view stays
+ * unpopulated, or else the builder might take it for one that is
+ * ready.  Steps 1 and 2 are one where no table needs it.
+ *
+ * Whatever fails after the first commit is undone in a further transaction,
+ * and the error is raised after that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "rewrite/prs2lock.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compile/compile.h"
+#include "ddl/statement.h"
+#include "metadata/metadata.h"
+#include "worker/worker.h"
+
+IvmPlan *
+ivm_build_compile(Query *query, Oid relid, const char *view_name, Oid owner, List *settings)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nest_level;
+	IvmPlan    *plan;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	nest_level = ivm_settings_enter(settings);
+
+	plan = ivm_compile(copyObject(query), relid, view_name, settings, NIL, CurrentMemoryContext);
+
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return plan;
+}
+
+Query *
+ivm_build_view_query(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Query	   *query;
+
+	if (rel->rd_rules == NULL || rel->rd_rules->numLocks != 1)
+		elog(ERROR, "materialized view \"%s\" has no query", RelationGetRelationName(rel));
+	query = copyObject(linitial_node(Query, rel->rd_rules->rules[0]->actions));
+	table_close(rel, AccessShareLock);
+	return query;
+}
+
+/*
+ * Removes the view of a CREATE that failed.
+ */
+void
+ivm_drop_view(Oid relid)
+{
+	ObjectAddress address;
+
+	LockRelationOid(relid, AccessExclusiveLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return;
+	ObjectAddressSet(address, RelationRelationId, relid);
+	performDeletion(&address, DROP_CASCADE, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
+}
+
+/* Undoes the statement in a transaction of its own and raises the error. */
+static void
+fail(Oid relid, IvmUndo undo, ErrorData *edata)
+{
+	if (undo)
+	{
+		/* half a view is worse than a late cancel */
+		HOLD_CANCEL_INTERRUPTS();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		undo(relid);
+		PopActiveSnapshot();
+		ivm_statement_next_transaction();
+		RESUME_CANCEL_INTERRUPTS();
+	}
+	ThrowErrorData(edata);
+}
+
+/* The claim keeps out whoever acts upon the state as it was. */
+static void
+set_state(Oid relid, char state)
+{
+	if (state == IVM_STATE_UNPOPULATED)
+		return;
+	(void) ivm_claim(relid, true);
+	ivm_metadata_set_state(relid, state, NULL);
+}
+
+/*
+ * Sets the replica identities and the view's state, or returns what went
+ * wrong.
+ */
+static ErrorData *
+prepare(Oid relid, List *identities, char state)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile edata = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		/* first of all locks: whoever has the claim may wait for the tables */
+		(void) ivm_claim(relid, true);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ivm_base_table_set_identities(identities);
+		set_state(relid, state);
+		PopActiveSnapshot();
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return edata;
+}
+
+uint64
+ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_abandoned, IvmUndo undo)
+{
+	ErrorData  *edata;
+	uint64		rows = 0;
+
+	MemoryContextSwitchTo(PortalContext);
+	identities = list_copy(identities);
+	if (identities == NIL)
+	{
+		set_state(relid, state);
+		ivm_statement_next_transaction();
+	}
+	else
+	{
+		ivm_statement_next_transaction();
+		edata = prepare(relid, identities, state);
+		ivm_statement_next_transaction();
+		if (edata != NULL)
+			fail(relid, undo, edata);
+	}
+
+	if (state != IVM_STATE_UNPOPULATED)
+	{
+		edata = ivm_request_build(relid, drop_if_abandoned, &rows);
+		if (edata != NULL)
+			fail(relid, undo, edata);
+	}
+	ivm_statement_last_transaction();
+	return rows;
+}
+
+
+/* ---- statements that are not alone ---- */
+
+/* Views to be built after this transaction, in TopTransactionContext. */
+static List *pending = NIL;
+
+void
+ivm_build_after_commit(Oid relid)
+{
+	MemoryContext context = MemoryContextSwitchTo(TopTransactionContext);
+
+	pending = list_append_unique_oid(pending, relid);
+	MemoryContextSwitchTo(context);
+	ivm_request_refresh_at_commit();
+}
+
+/*
+ * A prepared transaction is committed by another session, which does not know that
+ * something is to be built; so such a transaction cannot be prepared.  What a
+ * rolled back subtransaction did does not count.
+ */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	switch (event)
+	{
+		case XACT_EVENT_PRE_PREPARE:
+			foreach(lc, pending)
+			{
+				IvmViewRow *row = ivm_metadata_get(lfirst_oid(lc));
+
+				if (row != NULL &&
+					(row->state == IVM_STATE_REBUILD || row->state == IVM_STATE_BUILDING))
+					ereport(ERROR,
+							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							 errmsg("cannot PREPARE a transaction that has created, refreshed or altered an incremental view"),
+							 errhint("Create or refresh the view in a transaction of its own.")));
+			}
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			pending = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+ivm_build_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+}

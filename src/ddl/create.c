@@ -1,0 +1,147 @@
+/*-------------------------------------------------------------------------
+ *
+ * create.c
+ *	  CREATE MATERIALIZED VIEW ... USING incremental.
+ *
+ * The view itself is made by the server, through the path of every
+ * materialized view.  What is added: the server's readiness and the query are
+ * checked before anything is made; the tables get the replica identity that
+ * decoding needs; a row of ivm.view says what is to be done.
+ *
+ * Alone, the statement makes the view without data, commits, and waits for the
+ * builder, which removes the view if nobody waits for it any more.  Otherwise
+ * the server fills the view for the transaction's own eyes, and the builder
+ * builds it anew after the commit (see build.c).
+ *
+ * Dump and restore create the view WITH NO DATA and refresh it at the end.
+ * The planner is not run on its query then, because what the query needs may not be
+ * complete yet (the server avoids it as well); a restore is told by
+ * check_function_bodies, which is off for the same reason.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/createas.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "compile/compile.h"
+#include "ddl/statement.h"
+#include "metadata/metadata.h"
+#include "worker/worker.h"
+
+static bool expected = false;
+
+bool
+ivm_create_is_expected(void)
+{
+	return expected;
+}
+
+/* Lets the server make the view.  Returns its oid. */
+static Oid
+create_relation(IvmStatement *statement, bool without_data)
+{
+	CreateTableAsStmt *stmt = copyObject((CreateTableAsStmt *) statement->pstmt->utilityStmt);
+	RangeVar   *name = copyObject(stmt->into->rel);
+	Oid			namespace_oid = RangeVarGetCreationNamespace(name);
+	bool		was_expected = expected;
+	Oid			relid;
+
+	if (without_data)
+		stmt->into->skipData = true;
+	PG_TRY();
+	{
+		expected = true;
+		ivm_statement_execute_instead(statement, (Node *) stmt);
+	}
+	PG_FINALLY();
+	{
+		expected = was_expected;
+	}
+	PG_END_TRY();
+	CommandCounterIncrement();
+	relid = get_relname_relid(name->relname, namespace_oid);
+	if (!OidIsValid(relid))
+		elog(ERROR, "materialized view \"%s\" has not been created", name->relname);
+	return relid;
+}
+
+static void
+put_row(Oid relid, List *settings, IvmViewState state)
+{
+	IvmViewRow	row = {
+		.relid = relid,
+		.kind = 'v',
+		.state = state,
+		.settings = settings
+	};
+
+	ivm_metadata_put(&row);
+}
+
+void
+ivm_create_execute(IvmStatement *statement)
+{
+	CreateTableAsStmt *stmt = (CreateTableAsStmt *) statement->pstmt->utilityStmt;
+	IntoClause *into = stmt->into;
+	const char *method = into->accessMethod ? into->accessMethod : default_table_access_method;
+	bool		alone;
+	bool		without_data = into->skipData;
+	List	   *settings;
+	List	   *identities = NIL;
+	Oid			relid;
+	uint64		rows;
+
+	if (get_table_am_oid(method, true) != ivm_metadata_am_oid() ||
+		OidIsValid(get_relname_relid(into->rel->relname, RangeVarGetCreationNamespace(into->rel))))
+	{
+		/* not ours, or the server has to say that the name is taken */
+		ivm_statement_execute(statement);
+		return;
+	}
+
+	alone = ivm_statement_is_alone(statement);
+	if (!without_data)
+		ivm_request_check_server();
+
+	settings = ivm_settings_capture();
+	if (!without_data || check_function_bodies)
+	{
+		IvmPlan    *plan = ivm_build_compile((Query *) stmt->query, InvalidOid,
+											 into->rel->relname, GetUserId(), settings);
+
+		ivm_compile_report_fallbacks(plan, into->rel->relname);
+		identities = ivm_base_table_identities(plan);
+	}
+
+	if (without_data || !alone)
+		ivm_base_table_set_identities(identities);
+
+	if (without_data)
+	{
+		relid = create_relation(statement, true);
+		put_row(relid, settings, IVM_STATE_UNPOPULATED);
+		ivm_request_refresh_at_commit();
+	}
+	else if (!alone)
+	{
+		relid = create_relation(statement, false);
+		put_row(relid, settings, IVM_STATE_REBUILD);
+		ivm_build_after_commit(relid);
+	}
+	else
+	{
+		relid = create_relation(statement, true);
+		put_row(relid, settings, IVM_STATE_UNPOPULATED);
+		rows = ivm_build_finish(relid, identities, IVM_STATE_BUILDING, true, ivm_drop_view);
+		if (statement->qc)
+			SetQueryCompletion(statement->qc, CMDTAG_SELECT, rows);
+	}
+}

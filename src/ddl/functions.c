@@ -1,0 +1,229 @@
+/*-------------------------------------------------------------------------
+ *
+ * functions.c
+ *	  The SQL functions of schema ivm: sync, explain, verify, and the guards
+ *	  against a server that runs without the library.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "commands/event_trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "compile/compile.h"
+#include "ddl/statement.h"
+#include "metadata/metadata.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(ivm_check_preloaded);
+PG_FUNCTION_INFO_V1(ivm_guard_command);
+PG_FUNCTION_INFO_V1(ivm_sync);
+PG_FUNCTION_INFO_V1(ivm_explain);
+PG_FUNCTION_INFO_V1(ivm_verify);
+
+/* Errors unless the library was loaded at server start. */
+static void
+require_preloaded(void)
+{
+	if (!ivm_ddl_is_active)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("ivm_ext must be loaded via shared_preload_libraries"),
+				 errhint("Add ivm_ext to shared_preload_libraries and restart the server.")));
+}
+
+Datum
+ivm_check_preloaded(PG_FUNCTION_ARGS)
+{
+	require_preloaded();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Event trigger function, at the end of commands that can make or change a
+ * materialized view.  With the library loaded the hooks have done all this.
+ */
+Datum
+ivm_guard_command(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called as an event trigger", "ivm.guard_command")));
+	if (ivm_ddl_is_active || IsBinaryUpgrade)
+		PG_RETURN_NULL();
+
+	/* not read-only: what the command has just made must be seen */
+	SPI_connect();
+	if (SPI_execute("SELECT 1 FROM pg_catalog.pg_event_trigger_ddl_commands() AS d"
+					" JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.objid"
+					" JOIN pg_catalog.pg_am AS a ON a.oid OPERATOR(pg_catalog.=) c.relam"
+					" WHERE d.classid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid"
+					" AND a.amname OPERATOR(pg_catalog.=) 'incremental'",
+					false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the commands of an event trigger");
+	if (SPI_processed > 0)
+		require_preloaded();
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* Errors unless the relation is an incremental view that the user may read. */
+static void
+require_view(Oid relid)
+{
+	AclResult	acl;
+	char	   *name = get_rel_name(relid);
+
+	require_preloaded();
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	if (!ivm_relation_is_incremental(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not an incremental view", name),
+				 get_rel_relkind(relid) == RELKIND_MATVIEW ?
+				 errhint("Use ALTER MATERIALIZED VIEW %s SET ACCESS METHOD incremental to make it one.",
+						 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name)) :
+				 errhint("Incremental views are listed in pg_stat_ivm.")));
+	acl = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_MATVIEW, name);
+}
+
+/*
+ * Without a view all that have been populated are meant: nobody can read the
+ * others.
+ */
+Datum
+ivm_sync(PG_FUNCTION_ARGS)
+{
+	List	   *relids = NIL;
+	Interval   *timeout;
+	double		ms;
+	ListCell   *lc;
+
+	require_preloaded();
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("timeout must not be null")));
+	timeout = PG_GETARG_INTERVAL_P(1);
+	ms = (timeout->time / (double) USECS_PER_SEC +
+		  ((double) timeout->day + (double) timeout->month * DAYS_PER_MONTH) * SECS_PER_DAY) * 1000.0;
+	if (ms < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+
+	if (!PG_ARGISNULL(0))
+	{
+		require_view(PG_GETARG_OID(0));
+		relids = list_make1_oid(PG_GETARG_OID(0));
+	}
+	else
+	{
+		foreach(lc, ivm_metadata_list())
+		{
+			IvmViewRow *row = lfirst(lc);
+
+			if (row->kind == 'v' && row->state != IVM_STATE_UNPOPULATED)
+				relids = lappend_oid(relids, row->relid);
+		}
+	}
+	ivm_request_sync(relids, (int64) Min(ms, (double) (PG_INT64_MAX / 2)));
+	PG_RETURN_VOID();
+}
+
+/*
+ * The plan as it would be compiled now, which is the one in use unless something
+ * has just changed.
+ */
+Datum
+ivm_explain(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	IvmViewRow *row;
+	IvmPlan    *plan;
+	List	   *owned_state = NIL;
+	ListCell   *lc;
+	HeapTuple	tuple;
+	Oid			owner;
+	Oid			save_userid;
+	int			save_sec_context;
+	int			nest_level;
+
+	require_view(relid);
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+
+	row = ivm_metadata_get(relid);
+	foreach(lc, row ? row->arrangements : NIL)
+	{
+		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(lc));
+
+		if (arrangement != NULL && arrangement->definition != NULL)
+			owned_state = lappend(owned_state, arrangement->definition);
+	}
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	nest_level = ivm_settings_enter(row ? row->settings : ivm_settings_capture());
+	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, CurrentMemoryContext);
+	foreach(lc, ivm_plan_explain(plan))
+	{
+		Datum		value = CStringGetTextDatum((char *) lfirst(lc));
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return (Datum) 0;
+}
+
+Datum
+ivm_verify(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	TupleDesc	desc;
+	IvmViewRow *row;
+	int64		missing = 0;
+	int64		extra = 0;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	require_view(relid);
+	row = ivm_metadata_get(relid);
+	if (row == NULL || row->state == IVM_STATE_UNPOPULATED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
+				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
+
+	ivm_request_verify(relid, &missing, &extra);
+	values[0] = Int64GetDatum(missing);
+	values[1] = Int64GetDatum(extra);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}

@@ -1,0 +1,250 @@
+/*-------------------------------------------------------------------------
+ *
+ * applied.c
+ *	  The table ivm.applied: at which snapshot a consumer's contents stand.
+ *
+ * The applied snapshot is written in the transaction that writes the view, so
+ * the two cannot part, whatever crashes.  It is kept as 64-bit top-level
+ * transaction ids: it may be much older than what a 32-bit id can name, and
+ * decoding names transactions by their top-level id only.
+ *
+ * The row is written with each batch, and is the largest part of a small
+ * batch's fixed cost; hence the direct heap update.  The table has a low
+ * fillfactor, so that updates are HOT nearly always; the index is touched only when they are not.
+ *
+ * Memory: results are palloc'd in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "metadata/metadata.h"
+
+/* Columns of ivm.applied. */
+enum
+{
+	Anum_applied_relid = 1,
+	Anum_applied_xmin,
+	Anum_applied_xmax,
+	Anum_applied_lsn,
+	Anum_applied_xip,
+	Natts_applied = Anum_applied_xip
+};
+
+static Oid
+applied_index(void)
+{
+	Oid			result = get_relname_relid("applied_pkey", get_namespace_oid("ivm", false));
+
+	if (!OidIsValid(result))
+		elog(ERROR, "index ivm.applied_pkey is missing");
+	return result;
+}
+
+/* A palloc'd copy of the row that the snapshot sees (NULL: the latest), or NULL. */
+static HeapTuple
+fetch_row(Relation rel, Oid relid, Snapshot snapshot)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_applied_relid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, applied_index(), true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	if (tuple != NULL)
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
+}
+
+IvmAppliedSnapshot *
+ivm_applied_get(Oid relid, Snapshot snapshot)
+{
+	Oid			table = ivm_metadata_applied_relid();
+	Relation	rel;
+	HeapTuple	tuple;
+	IvmAppliedSnapshot *result = NULL;
+
+	if (!OidIsValid(table))
+		return NULL;
+	rel = table_open(table, AccessShareLock);
+	tuple = fetch_row(rel, relid, snapshot);
+	if (tuple != NULL)
+	{
+		Datum		values[Natts_applied];
+		bool		nulls[Natts_applied];
+		Datum	   *elements;
+		int			count;
+
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		result = palloc0(sizeof(IvmAppliedSnapshot));
+		result->xmin = (uint64) DatumGetInt64(values[Anum_applied_xmin - 1]);
+		result->xmax = (uint64) DatumGetInt64(values[Anum_applied_xmax - 1]);
+		result->lsn = DatumGetLSN(values[Anum_applied_lsn - 1]);
+		deconstruct_array(DatumGetArrayTypeP(values[Anum_applied_xip - 1]),
+						  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &elements, NULL, &count);
+		result->nxip = count;
+		result->xip = palloc(sizeof(uint64) * (count + 1));
+		for (int i = 0; i < count; i++)
+			result->xip[i] = (uint64) DatumGetInt64(elements[i]);
+		heap_freetuple(tuple);
+	}
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+void
+ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
+{
+	Relation	rel = table_open(ivm_metadata_applied_relid(), RowExclusiveLock);
+	HeapTuple	old = fetch_row(rel, relid, snapshot);
+	HeapTuple	new;
+	Datum		values[Natts_applied];
+	bool		nulls[Natts_applied] = {0};
+	Datum	   *elements = palloc(sizeof(Datum) * (applied->nxip + 1));
+
+	values[Anum_applied_relid - 1] = ObjectIdGetDatum(relid);
+	values[Anum_applied_xmin - 1] = Int64GetDatum((int64) applied->xmin);
+	values[Anum_applied_xmax - 1] = Int64GetDatum((int64) applied->xmax);
+	values[Anum_applied_lsn - 1] = LSNGetDatum(applied->lsn);
+	for (int i = 0; i < applied->nxip; i++)
+		elements[i] = Int64GetDatum((int64) applied->xip[i]);
+	values[Anum_applied_xip - 1] =
+		PointerGetDatum(construct_array(elements, applied->nxip, INT8OID, sizeof(int64),
+										FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	new = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+
+	if (old != NULL)
+	{
+		TM_FailureData failure;
+		LockTupleMode lockmode;
+		TM_Result	result;
+
+		result = heap_update(rel, &old->t_self, new, GetCurrentCommandId(true),
+							 InvalidSnapshot, true, &failure, &lockmode);
+		if (result == TM_Updated || result == TM_Deleted)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not store the applied snapshot of relation %u: it was changed concurrently",
+							relid)));
+		if (result != TM_Ok)
+			elog(ERROR, "could not update ivm.applied: result %d", (int) result);
+		if (!HeapTupleIsHeapOnly(new))
+			ivm_metadata_index_insert(rel, applied_index(), new);
+	}
+	else
+		CatalogTupleInsert(rel, new);	/* the primary key refuses a second one */
+
+	heap_freetuple(new);
+	table_close(rel, RowExclusiveLock);
+}
+
+/*
+ * Deletes whatever version is the latest.
+ */
+void
+ivm_applied_delete(Oid relid)
+{
+	Oid			table = ivm_metadata_applied_relid();
+	Relation	rel;
+
+	if (!OidIsValid(table))
+		return;
+	rel = table_open(table, RowExclusiveLock);
+	for (;;)
+	{
+		HeapTuple	tuple = fetch_row(rel, relid, NULL);
+		TM_FailureData failure;
+		TM_Result	result;
+
+		if (tuple == NULL)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		result = heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
+							 InvalidSnapshot, true, &failure, false);
+		if (result == TM_Ok)
+			break;
+		if (result != TM_Updated && result != TM_Deleted)
+			elog(ERROR, "could not delete row %u of ivm.applied: result %d", relid, (int) result);
+	}
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+static int
+compare_fxid(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return (x > y) - (x < y);
+}
+
+/* The 64-bit id of a transaction that is at most two billion before the next one. */
+static uint64
+widen(TransactionId xid, FullTransactionId next)
+{
+	uint64		epoch = EpochFromFullTransactionId(next);
+
+	if (xid > XidFromFullTransactionId(next))
+		epoch--;
+	return (epoch << 32) | xid;
+}
+
+/*
+ * A snapshot taken while the server is no standby holds the running top-level transactions
+ * in xip, and subtransactions elsewhere.
+ */
+IvmAppliedSnapshot *
+ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	IvmAppliedSnapshot *result = palloc0(sizeof(IvmAppliedSnapshot));
+	int			n = 0;
+
+	Assert(snapshot->snapshot_type == SNAPSHOT_MVCC && !snapshot->takenDuringRecovery);
+	result->xmin = widen(snapshot->xmin, next);
+	result->xmax = widen(snapshot->xmax, next);
+	result->lsn = lsn;
+	result->xip = palloc(sizeof(uint64) * (snapshot->xcnt + 1));
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+		result->xip[i] = widen(snapshot->xip[i], next);
+	qsort(result->xip, snapshot->xcnt, sizeof(uint64), compare_fxid);
+	/* a prepared transaction may stand in the process array twice for a moment */
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+		if (n == 0 || result->xip[n - 1] != result->xip[i])
+			result->xip[n++] = result->xip[i];
+	result->nxip = n;
+	return result;
+}
+
+bool
+ivm_applied_contains(const IvmAppliedSnapshot *applied, uint64 fxid)
+{
+	if (fxid < applied->xmin)
+		return true;
+	if (fxid >= applied->xmax)
+		return false;
+	return bsearch(&fxid, applied->xip, applied->nxip, sizeof(uint64), compare_fxid) == NULL;
+}

@@ -1,0 +1,496 @@
+/*-------------------------------------------------------------------------
+ *
+ * metadata.c
+ *	  The table ivm.view: which consumers there are and how they do.
+ *
+ * Access is direct, like that to a system catalog: by index, without SQL,
+ * without privileges (sessions of ordinary users write these rows when they
+ * create a view), under a snapshot taken for the read.  Everybody therefore
+ * sees the latest committed state, also in a transaction that has pinned an
+ * older snapshot, and reading pins none.
+ *
+ * A row is written by sessions (create, refresh, alter) and by workers
+ * (populated, failed).  Those that decide by what they have read take the
+ * consumer's claim first; a write that meets a concurrent one all the same
+ * raises a serialization failure instead of overwriting it, since a lost
+ * "rebuild" would leave a view silently stale.
+ *
+ * Names are looked up in the system caches at each call: cheap, and right
+ * after DROP EXTENSION and CREATE EXTENSION without an invalidation callback.
+ *
+ * Memory: results are palloc'd in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "metadata/metadata.h"
+
+/* Columns of ivm.view. */
+enum
+{
+	Anum_view_relid = 1,
+	Anum_view_kind,
+	Anum_view_state,
+	Anum_view_plan_text,
+	Anum_view_fingerprint,
+	Anum_view_settings,
+	Anum_view_definition,
+	Anum_view_reason,
+	Anum_view_arrangements,
+	Natts_view = Anum_view_arrangements
+};
+
+static Oid	extension_relid(const char *name);
+static Oid	view_index(void);
+static HeapTuple fetch_row(Relation rel, Oid relid, Snapshot snapshot);
+static IvmViewRow *row_from_tuple(TupleDesc desc, HeapTuple tuple);
+static HeapTuple tuple_from_row(TupleDesc desc, IvmViewRow *row);
+static void replace_row(Relation rel, HeapTuple old, HeapTuple new);
+
+
+bool
+ivm_metadata_is_installed(void)
+{
+	return OidIsValid(ivm_metadata_am_oid()) &&
+		OidIsValid(ivm_metadata_view_relid());
+}
+
+/*
+ * An access method of that name with another handler is not ours.
+ */
+Oid
+ivm_metadata_am_oid(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AMNAME, CStringGetDatum("incremental"));
+	Oid			result = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_am	am = (Form_pg_am) GETSTRUCT(tuple);
+
+		if (am->amtype == AMTYPE_TABLE && am->amhandler == F_HEAP_TABLEAM_HANDLER)
+			result = am->oid;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+Oid
+ivm_metadata_view_relid(void)
+{
+	return extension_relid("view");
+}
+
+Oid
+ivm_metadata_applied_relid(void)
+{
+	return extension_relid("applied");
+}
+
+bool
+ivm_relation_is_incremental(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		result = form->relkind == RELKIND_MATVIEW &&
+			OidIsValid(form->relam) && form->relam == ivm_metadata_am_oid();
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+IvmViewRow *
+ivm_metadata_get(Oid relid)
+{
+	Oid			table = ivm_metadata_view_relid();
+	Relation	rel;
+	Snapshot	snapshot;
+	HeapTuple	tuple;
+	IvmViewRow *row = NULL;
+
+	if (!OidIsValid(table))
+		return NULL;
+	rel = table_open(table, AccessShareLock);
+
+	/* kept until long texts have been fetched from the TOAST table */
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(table));
+	tuple = fetch_row(rel, relid, snapshot);
+	if (tuple != NULL)
+	{
+		row = row_from_tuple(RelationGetDescr(rel), tuple);
+		heap_freetuple(tuple);
+	}
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return row;
+}
+
+List *
+ivm_metadata_list(void)
+{
+	Oid			table = ivm_metadata_view_relid();
+	Relation	rel;
+	Relation	index;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *rows = NIL;
+
+	if (!OidIsValid(table))
+		return NIL;
+	rel = table_open(table, AccessShareLock);
+	index = index_open(view_index(), AccessShareLock);
+	scan = systable_beginscan_ordered(rel, index, NULL, 0, NULL);
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		IvmViewRow *row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = row_from_tuple(RelationGetDescr(rel), tuple);
+
+		/*
+		 * Existence only: a row can be seen before the invalidation message
+		 * that tells of a relation's new access method.
+		 */
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
+			rows = lappend(rows, row);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return rows;
+}
+
+void
+ivm_metadata_put(IvmViewRow *row)
+{
+	Relation	rel = table_open(ivm_metadata_view_relid(), RowExclusiveLock);
+	HeapTuple	old = fetch_row(rel, row->relid, NULL);
+	HeapTuple	new = tuple_from_row(RelationGetDescr(rel), row);
+
+	if (old != NULL)
+		replace_row(rel, old, new);
+	else
+		CatalogTupleInsert(rel, new);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * Errors if the consumer has no row: whoever sets a state has just seen it.
+ */
+void
+ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason)
+{
+	Relation	rel = table_open(ivm_metadata_view_relid(), RowExclusiveLock);
+	HeapTuple	old = fetch_row(rel, relid, NULL);
+	HeapTuple	new;
+	Datum		values[Natts_view] = {0};
+	bool		nulls[Natts_view] = {0};
+	bool		replaces[Natts_view] = {0};
+
+	if (old == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("incremental view with OID %u is not known any more", relid)));
+	replaces[Anum_view_state - 1] = true;
+	values[Anum_view_state - 1] = CharGetDatum((char) state);
+	replaces[Anum_view_reason - 1] = true;
+	if (reason)
+		values[Anum_view_reason - 1] = CStringGetTextDatum(reason);
+	else
+		nulls[Anum_view_reason - 1] = true;
+	new = heap_modify_tuple(old, RelationGetDescr(rel), values, nulls, replaces);
+	replace_row(rel, old, new);
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+}
+
+/*
+ * The relation is being dropped or turned into another kind, so whatever
+ * version of the row is the latest has to go: a concurrent change is waited for and then
+ * deleted as well.
+ */
+void
+ivm_metadata_delete(Oid relid)
+{
+	Oid			table = ivm_metadata_view_relid();
+	Relation	rel;
+
+	if (!OidIsValid(table))
+		return;
+	rel = table_open(table, RowExclusiveLock);
+	for (;;)
+	{
+		HeapTuple	tuple = fetch_row(rel, relid, NULL);
+		TM_FailureData failure;
+		TM_Result	result;
+
+		if (tuple == NULL)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		result = heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
+							 InvalidSnapshot, true, &failure, false);
+		if (result == TM_Ok)
+			break;
+		if (result != TM_Updated && result != TM_Deleted)
+			elog(ERROR, "could not delete row %u of ivm.view: result %d", relid, (int) result);
+	}
+	table_close(rel, RowExclusiveLock);
+	CommandCounterIncrement();
+	ivm_applied_delete(relid);
+}
+
+Oid
+ivm_metadata_find_arrangement(const char *definition)
+{
+	Oid			table = ivm_metadata_view_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	if (!OidIsValid(table))
+		return InvalidOid;
+	rel = table_open(table, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+		Datum		value;
+
+		CHECK_FOR_INTERRUPTS();
+		value = heap_getattr(tuple, Anum_view_kind, RelationGetDescr(rel), &isnull);
+		if (isnull || DatumGetChar(value) != 'a')
+			continue;
+		value = heap_getattr(tuple, Anum_view_definition, RelationGetDescr(rel), &isnull);
+		if (isnull || strcmp(TextDatumGetCString(value), definition) != 0)
+			continue;
+		value = heap_getattr(tuple, Anum_view_relid, RelationGetDescr(rel), &isnull);
+		result = DatumGetObjectId(value);
+		break;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * The lock is on the consumer's row of ivm.view, as an object of that table.
+ */
+bool
+ivm_claim(Oid relid, bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ivm_metadata_view_relid(), relid, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+
+/* ---- helpers ---- */
+
+static Oid
+extension_relid(const char *name)
+{
+	Oid			nspid = get_namespace_oid("ivm", true);
+
+	return OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
+}
+
+static Oid
+view_index(void)
+{
+	Oid			result = extension_relid("view_pkey");
+
+	if (!OidIsValid(result))
+		elog(ERROR, "index ivm.view_pkey is missing");
+	return result;
+}
+
+/* A palloc'd copy of the row that the snapshot sees (NULL: the latest), or NULL. */
+static HeapTuple
+fetch_row(Relation rel, Oid relid, Snapshot snapshot)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_view_relid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, view_index(), true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	if (tuple != NULL)
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
+}
+
+static char *
+text_column(HeapTuple tuple, TupleDesc desc, int attnum)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, attnum, desc, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static IvmViewRow *
+row_from_tuple(TupleDesc desc, HeapTuple tuple)
+{
+	IvmViewRow *row = palloc0(sizeof(IvmViewRow));
+	bool		isnull;
+	Datum		value;
+	Datum	   *elements;
+	int			count;
+
+	row->relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid, desc, &isnull));
+	row->kind = DatumGetChar(heap_getattr(tuple, Anum_view_kind, desc, &isnull));
+	row->state = (IvmViewState) DatumGetChar(heap_getattr(tuple, Anum_view_state, desc, &isnull));
+	row->text = text_column(tuple, desc, Anum_view_plan_text);
+	row->fingerprint = text_column(tuple, desc, Anum_view_fingerprint);
+	row->definition = text_column(tuple, desc, Anum_view_definition);
+	row->reason = text_column(tuple, desc, Anum_view_reason);
+
+	value = heap_getattr(tuple, Anum_view_settings, desc, &isnull);
+	if (!isnull)
+	{
+		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
+						  &elements, NULL, &count);
+		for (int i = 0; i + 1 < count; i += 2)
+			row->settings = lappend(row->settings,
+									list_make2(makeString(TextDatumGetCString(elements[i])),
+											   makeString(TextDatumGetCString(elements[i + 1]))));
+	}
+	value = heap_getattr(tuple, Anum_view_arrangements, desc, &isnull);
+	if (!isnull)
+	{
+		deconstruct_array(DatumGetArrayTypeP(value), OIDOID, sizeof(Oid), true, TYPALIGN_INT,
+						  &elements, NULL, &count);
+		for (int i = 0; i < count; i++)
+			row->arrangements = lappend_oid(row->arrangements, DatumGetObjectId(elements[i]));
+	}
+	return row;
+}
+
+static HeapTuple
+tuple_from_row(TupleDesc desc, IvmViewRow *row)
+{
+	Datum		values[Natts_view];
+	bool		nulls[Natts_view] = {0};
+	Datum	   *elements;
+	ListCell   *lc;
+	int			count;
+
+	values[Anum_view_relid - 1] = ObjectIdGetDatum(row->relid);
+	values[Anum_view_kind - 1] = CharGetDatum(row->kind);
+	values[Anum_view_state - 1] = CharGetDatum((char) row->state);
+
+#define PUT_TEXT(attnum, string) \
+	do { \
+		if ((string) != NULL) \
+			values[(attnum) - 1] = CStringGetTextDatum(string); \
+		else \
+			nulls[(attnum) - 1] = true; \
+	} while (0)
+
+	PUT_TEXT(Anum_view_plan_text, row->text);
+	PUT_TEXT(Anum_view_fingerprint, row->fingerprint);
+	PUT_TEXT(Anum_view_definition, row->definition);
+	PUT_TEXT(Anum_view_reason, row->reason);
+#undef PUT_TEXT
+
+	/* names and values in turns */
+	elements = palloc(sizeof(Datum) * (2 * list_length(row->settings) + 1));
+	count = 0;
+	foreach(lc, row->settings)
+	{
+		List	   *pair = lfirst_node(List, lc);
+
+		elements[count++] = CStringGetTextDatum(strVal(linitial(pair)));
+		elements[count++] = CStringGetTextDatum(strVal(lsecond(pair)));
+	}
+	values[Anum_view_settings - 1] =
+		PointerGetDatum(construct_array(elements, count, TEXTOID, -1, false, TYPALIGN_INT));
+
+	elements = palloc(sizeof(Datum) * (list_length(row->arrangements) + 1));
+	count = 0;
+	foreach(lc, row->arrangements)
+		elements[count++] = ObjectIdGetDatum(lfirst_oid(lc));
+	values[Anum_view_arrangements - 1] =
+		PointerGetDatum(construct_array(elements, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/* Puts "new" in the place of "old", with its index entries. */
+static void
+replace_row(Relation rel, HeapTuple old, HeapTuple new)
+{
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	TM_Result	result;
+
+	new->t_self = old->t_self;
+	result = heap_update(rel, &old->t_self, new, GetCurrentCommandId(true),
+						 InvalidSnapshot, true, &failure, &lockmode);
+	switch (result)
+	{
+		case TM_Ok:
+			break;
+		case TM_Updated:
+		case TM_Deleted:
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not change the state of an incremental view: it was changed concurrently"),
+					 errhint("Repeat the statement.")));
+			break;
+		default:
+			elog(ERROR, "could not update ivm.view: result %d", (int) result);
+	}
+	if (!HeapTupleIsHeapOnly(new))
+		ivm_metadata_index_insert(rel, view_index(), new);
+}
+
+/*
+ * Adds the entry of a new row version to the primary key of one of our tables,
+ * whose first column it is, in either table.
+ */
+void
+ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple)
+{
+	Relation	index = index_open(index_oid, RowExclusiveLock);
+	Datum		values[1];
+	bool		nulls[1];
+
+	values[0] = heap_getattr(tuple, 1, RelationGetDescr(rel), &nulls[0]);
+	index_insert(index, values, nulls, &tuple->t_self, rel, UNIQUE_CHECK_YES, false, NULL);
+	index_close(index, RowExclusiveLock);
+}

@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * metadata.h
+ *	  The extension's own tables: ivm.view and ivm.applied.
+ *
+ * ivm.view has a row for every consumer: an incremental view (kind 'v') or a
+ * shared arrangement (kind 'a').  ivm.applied has a row for each that has been
+ * populated: the applied snapshot and the position that goes with it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_METADATA_H
+#define IVM_METADATA_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "access/xlogdefs.h"
+#include "nodes/pg_list.h"
+#include "storage/lock.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* Stored as one character. */
+typedef enum IvmViewState
+{
+	IVM_STATE_UNPOPULATED = 'u',	/* WITH NO DATA */
+	IVM_STATE_BUILDING = 'b',	/* waits for, or is in, its population */
+	IVM_STATE_REBUILD = 'r',	/* has contents, waits for, or is in, a rebuild */
+	IVM_STATE_ACTIVE = 'a',		/* maintained */
+	IVM_STATE_ERROR = 'e'		/* not maintained: see "error" */
+} IvmViewState;
+
+typedef struct IvmViewRow
+{
+	Oid			relid;
+	char		kind;			/* 'v', 'a' */
+	IvmViewState state;
+	char	   *text;			/* plan text; NULL before the first population */
+	char	   *fingerprint;
+	List	   *settings;		/* lists of two Strings: name, value */
+	char	   *definition;		/* kind 'a': canonical text of the arrangement, else NULL */
+	char	   *reason;			/* why rebuild or error; NULL */
+	List	   *arrangements;	/* oid list: shared arrangements it reads */
+} IvmViewRow;
+
+/* A snapshot as it is stored: 64-bit, top-level transactions only. */
+typedef struct IvmAppliedSnapshot
+{
+	uint64		xmin;
+	uint64		xmax;
+	int			nxip;
+	uint64	   *xip;			/* sorted */
+	XLogRecPtr	lsn;			/* everything that ends at or before it is contained */
+} IvmAppliedSnapshot;
+
+/* True if the extension is installed in the current database. */
+extern bool ivm_metadata_is_installed(void);
+
+/* Oids of the access method and the tables, looked up by name and cached; InvalidOid if not installed. */
+extern Oid	ivm_metadata_am_oid(void);
+extern Oid	ivm_metadata_view_relid(void);
+extern Oid	ivm_metadata_applied_relid(void);
+
+/* True if the relation is an incremental view (matview with our access method). */
+extern bool ivm_relation_is_incremental(Oid relid);
+
+/* Rows of ivm.view.  All palloc'd in the current context, read with the latest catalog-like snapshot. */
+extern IvmViewRow *ivm_metadata_get(Oid relid);	/* NULL if none */
+/* IvmViewRow, by relid; without rows whose relation went while the library was not loaded */
+extern List *ivm_metadata_list(void);
+extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
+extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
+extern void ivm_metadata_delete(Oid relid);	/* both tables; missing is fine */
+extern Oid	ivm_metadata_find_arrangement(const char *definition);
+
+/* The applied snapshot, NULL if none; read under "snapshot". */
+extern IvmAppliedSnapshot *ivm_applied_get(Oid relid, Snapshot snapshot);
+
+/*
+ * Stores it by a direct heap update (or insert); errors if the row was changed
+ * by somebody whose change "snapshot" does not see.
+ */
+extern void ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot);
+
+extern void ivm_applied_delete(Oid relid);
+
+/* Converts an MVCC snapshot; palloc'd. */
+extern IvmAppliedSnapshot *ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn);
+
+/* True if the (committed) top-level transaction is contained in it. */
+extern bool ivm_applied_contains(const IvmAppliedSnapshot *applied, uint64 fxid);
+
+/* Claims the right to write a consumer until the end of the transaction; false if another process has it. */
+extern bool ivm_claim(Oid relid, bool wait);
+
+/* Within this directory: adds a row version to a primary key whose column is the first one. */
+extern void ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple);
+
+#endif							/* IVM_METADATA_H */

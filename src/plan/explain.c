@@ -1,0 +1,496 @@
+/*-------------------------------------------------------------------------
+ *
+ * explain.c
+ *	  The delta plan in EXPLAIN's look.
+ *
+ * One line for each operator with its number (that of pg_stat_ivm_operator),
+ * its properties indented below it, its inputs below these.  A join lists, for
+ * each input, how a change of it is walked through the others: what is looked up
+ * by which key, and where, with the index that would make a state table
+ * unnecessary.  An operator with several readers is shown in full once.
+ *
+ * Expressions are deparsed by the server, in terms of the input's columns,
+ * which carry the tables' names as far up as they come from a table; those above
+ * grouping in terms of what is grouped.
+ *
+ * Needs a transaction.  Memory: result and garbage in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/value.h"
+#include "parser/parsetree.h"
+#include "plan/plan.h"
+#include "storage/lockdefs.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+
+typedef struct ExplainState
+{
+	IvmPlan    *plan;
+	List	   *lines;
+	List	   *shown;			/* nodes */
+} ExplainState;
+
+typedef struct RawContext
+{
+	IvmPlanNode *node;
+} RawContext;
+
+static void
+add_line(ExplainState *state, int indent, const char *format,...) pg_attribute_printf(3, 4);
+
+static void
+add_line(ExplainState *state, int indent, const char *format,...)
+{
+	StringInfoData buffer;
+	va_list		args;
+
+	initStringInfo(&buffer);
+	appendStringInfoSpaces(&buffer, indent);
+	for (;;)
+	{
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&buffer, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&buffer, needed);
+	}
+	state->lines = lappend(state->lines, buffer.data);
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+	char	   *schema;
+
+	if (name == NULL)
+		return psprintf("%u", relid);
+	schema = get_namespace_name(get_rel_namespace(relid));
+	return quote_qualified_identifier(schema, name);
+}
+
+/* ---- expressions ---- */
+
+/* What the rows of a node are called in the query. */
+static const char *
+node_alias(IvmPlan *plan, IvmPlanNode *node)
+{
+	Plan	   *tree = node->plan;
+
+	while (tree != NULL)
+	{
+		switch (nodeTag(tree))
+		{
+			case T_SeqScan:
+			case T_SubqueryScan:
+			case T_CteScan:
+			case T_ValuesScan:
+			case T_FunctionScan:
+			case T_TableFuncScan:
+				return rt_fetch(((Scan *) tree)->scanrelid, plan->statement->rtable)->eref->aliasname;
+			case T_Append:
+				tree = ((Append *) tree)->appendplans == NIL ? NULL :
+					(Plan *) linitial(((Append *) tree)->appendplans);
+				break;
+			case T_Result:
+			case T_Sort:
+			case T_Material:
+			case T_Hash:
+				tree = tree->lefttree;
+				break;
+			default:
+				tree = NULL;
+				break;
+		}
+	}
+	return NULL;
+}
+
+static RangeTblEntry *
+make_entry(const char *alias, TupleDesc desc)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	List	   *names = NIL;
+
+	for (int i = 0; i < desc->natts; i++)
+		names = lappend(names, makeString(pstrdup(NameStr(TupleDescAttr(desc, i)->attname))));
+	rte->rtekind = RTE_VALUES;
+	rte->eref = makeAlias(alias, names);
+	return rte;
+}
+
+static bool
+name_is_used(List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (strcmp((char *) lfirst(lc), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Different names for the inputs of a node, as C strings. */
+static List *
+input_names(ExplainState *state, List *inputs)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, inputs)
+	{
+		IvmPlanNode *input = (IvmPlanNode *) lfirst(lc);
+		const char *alias = node_alias(state->plan, input);
+		char	   *name;
+
+		if (alias == NULL)
+			alias = psprintf("node_%d", input->node_id);
+		name = pstrdup(alias);
+		for (int i = 1; name_is_used(names, name); i++)
+			name = psprintf("%s_%d", alias, i);
+		names = lappend(names, name);
+	}
+	return names;
+}
+
+/* A context to deparse expressions over the rows of some nodes, or over a scan's table. */
+static List *
+deparse_context(ExplainState *state, List *inputs, IvmPlanNode *scan)
+{
+	PlannedStmt *statement = makeNode(PlannedStmt);
+	List	   *names = NIL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	if (scan != NULL)
+	{
+		RangeTblEntry *rte = makeNode(RangeTblEntry);
+		const char *alias = node_alias(state->plan, scan);
+
+		if (alias == NULL)
+			alias = get_rel_name(scan->relid);
+		rte->rtekind = RTE_RELATION;
+		rte->relid = scan->relid;
+		rte->relkind = get_rel_relkind(scan->relid);
+		rte->rellockmode = AccessShareLock;
+		rte->eref = makeAlias(alias, NIL);
+		statement->rtable = list_make1(rte);
+		names = list_make1(pstrdup(alias));
+	}
+
+	if (inputs != NIL)
+		names = input_names(state, inputs);
+	forboth(lc, inputs, lc2, names)
+		statement->rtable = lappend(statement->rtable,
+									make_entry((char *) lfirst(lc2), ((IvmPlanNode *) lfirst(lc))->desc));
+	return deparse_context_for_plan_tree(statement, names);
+}
+
+static char *
+expression_list(List *expressions, List *context, bool prefix, const char *separator)
+{
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	foreach(lc, expressions)
+	{
+		if (lc != list_head(expressions))
+			appendStringInfoString(&buffer, separator);
+		appendStringInfoString(&buffer, deparse_expression((Node *) lfirst(lc), context, prefix, false));
+	}
+	return buffer.data;
+}
+
+/* Columns of an aggregate's raw row become what they stand for. */
+static Node *
+raw_mutator(Node *node, RawContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+		int			ngroups = list_length(context->node->group_columns);
+		Var		   *result;
+
+		if (var->varattno > ngroups)
+			return (Node *) copyObject(((IvmAggregateCall *) list_nth(context->node->calls,
+																	   var->varattno - ngroups - 1))->aggref);
+		result = copyObject(var);
+		result->varattno = list_nth_int(context->node->group_columns, var->varattno - 1);
+		return (Node *) result;
+	}
+	return expression_tree_mutator(node, raw_mutator, context);
+}
+
+static List *
+raw_expressions(IvmPlanNode *node, List *expressions)
+{
+	RawContext	context;
+
+	context.node = node;
+	return (List *) raw_mutator((Node *) expressions, &context);
+}
+
+/* ---- joins ---- */
+
+static char *
+arrangement_place(IvmArrangement *arrangement)
+{
+	StringInfoData buffer;
+	List	   *seen = NIL;
+	bool		some_whole = false;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	switch (arrangement->kind)
+	{
+		case IVM_ARRANGE_INDEX:
+			foreach(lc, arrangement->probes)
+			{
+				IvmIndexProbe *probe = (IvmIndexProbe *) lfirst(lc);
+				char	   *name;
+
+				if (!OidIsValid(probe->index))
+				{
+					some_whole = true;
+					continue;
+				}
+				if (list_member_oid(seen, probe->index))
+					continue;
+				name = get_rel_name(probe->index);
+				appendStringInfo(&buffer, "%s%s", seen == NIL ? "" : ", ",
+								 name == NULL ? "(dropped)" : quote_identifier(name));
+				seen = lappend_oid(seen, probe->index);
+			}
+			return psprintf("%s %s%s", list_length(seen) > 1 ? "indexes" : "index", buffer.data,
+							some_whole ? ", small tables read whole" : "");
+		case IVM_ARRANGE_SCAN:
+			return pstrdup(arrangement->keys == NIL ? "table read whole" : "small table read whole");
+		case IVM_ARRANGE_STATE:
+			return pstrdup(arrangement->shared ? "shared state table" : "state table");
+	}
+	return NULL;
+}
+
+static void
+explain_paths(ExplainState *state, IvmPlanNode *join, int indent)
+{
+	List	   *names = input_names(state, join->inputs);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, join->paths)
+	{
+		IvmJoinPath *path = (IvmJoinPath *) lfirst(lc);
+
+		add_line(state, indent, "From %s:", quote_identifier((char *) list_nth(names, path->start)));
+		foreach(lc2, path->stages)
+		{
+			IvmJoinStage *stage = (IvmJoinStage *) lfirst(lc2);
+			IvmArrangement *arrangement = stage->arrangement;
+			char	   *keys;
+
+			if (arrangement->keys == NIL)
+				keys = pstrdup("every row");
+			else
+				keys = psprintf("by %s",
+								expression_list(arrangement->keys,
+												deparse_context(state, list_make1(arrangement->input), NULL),
+												false, ", "));
+			add_line(state, indent + 2, "%s %s  (%s)", quote_identifier((char *) list_nth(names, stage->input)),
+					 keys, arrangement_place(arrangement));
+			if (arrangement->advice != NULL)
+				add_line(state, indent + 4, "Advice: %s", arrangement->advice);
+		}
+	}
+}
+
+/* ---- nodes ---- */
+
+static void
+explain_aggregate(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	List	   *context = deparse_context(state, node->inputs, NULL);
+	IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
+	List	   *groups = NIL;
+	List	   *calls = NIL;
+	ListCell   *lc;
+
+	foreach(lc, node->group_columns)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
+		Var		   *var = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
+								  attribute->attcollation, 0);
+
+		var->varnosyn = 0;
+		var->varattnosyn = 0;
+		groups = lappend(groups, var);
+	}
+	foreach(lc, node->calls)
+		calls = lappend(calls, ((IvmAggregateCall *) lfirst(lc))->aggref);
+
+	if (groups != NIL)
+		add_line(state, indent, "Group Key: %s", expression_list(groups, context, false, ", "));
+	if (calls != NIL)
+		add_line(state, indent, "Accumulators: %s", expression_list(calls, context, false, ", "));
+	if (node->quals != NIL)
+		add_line(state, indent, "Filter: %s",
+				 expression_list(raw_expressions(node, node->quals), context, false, " AND "));
+	if (node->tlist != NIL)
+		add_line(state, indent, "Output: %s",
+				 expression_list(raw_expressions(node, node->tlist), context, false, ", "));
+}
+
+static void
+explain_recompute(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	StringInfoData tables;
+	ListCell   *lc;
+
+	initStringInfo(&tables);
+	foreach(lc, node->relids)
+		appendStringInfo(&tables, "%s%s", tables.len > 0 ? ", " : "", qualified_name(lfirst_oid(lc)));
+	add_line(state, indent, "Reason: no delta rule for %s", node->reason);
+	add_line(state, indent, "Tables: %s", tables.data);
+}
+
+static char *
+node_title(ExplainState *state, IvmPlanNode *node)
+{
+	const char *alias;
+	const char *name;
+
+	switch (node->kind)
+	{
+		case IVM_SCAN:
+			alias = node_alias(state->plan, node);
+			name = get_rel_name(node->relid);
+			if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
+				return psprintf("Scan on %s %s", qualified_name(node->relid), quote_identifier(alias));
+			return psprintf("Scan on %s", qualified_name(node->relid));
+		case IVM_AGGREGATE:
+			if (node->calls == NIL && !node->grand)
+				return pstrdup("Distinct");
+			return pstrdup("Aggregate");
+		default:
+			alias = node_alias(state->plan, node);
+			if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))
+				return psprintf("%s %s", ivm_plan_node_name(node), quote_identifier(alias));
+			return pstrdup(ivm_plan_node_name(node));
+	}
+}
+
+static void
+explain_node(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	List	   *context;
+	ListCell   *lc;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+
+	if (list_member_ptr(state->shown, node))
+	{
+		add_line(state, indent, "->  %s  (node=%d, see above)", node_title(state, node), node->node_id);
+		return;
+	}
+	state->shown = lappend(state->shown, node);
+
+	add_line(state, indent, "->  %s  (node=%d)", node_title(state, node), node->node_id);
+	indent += 6;
+
+	switch (node->kind)
+	{
+		case IVM_SCAN:
+			context = deparse_context(state, NIL, node);
+			if (node->tlist != NIL)
+				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
+			if (node->quals != NIL)
+				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
+			break;
+		case IVM_MAP:
+			context = deparse_context(state, node->inputs, NULL);
+			if (node->tlist != NIL)
+				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
+			if (node->quals != NIL)
+				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
+			break;
+		case IVM_JOIN:
+			context = deparse_context(state, node->inputs, NULL);
+			if (node->tlist != NIL)
+				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
+			if (node->clauses != NIL)
+				add_line(state, indent, "Join Cond: %s", expression_list(node->clauses, context, true, " AND "));
+			explain_paths(state, node, indent);
+			break;
+		case IVM_AGGREGATE:
+			explain_aggregate(state, node, indent);
+			break;
+		case IVM_RECOMPUTE:
+			explain_recompute(state, node, indent);
+			break;
+		case IVM_APPEND:
+		case IVM_STATIC:
+			break;
+	}
+
+	foreach(lc, node->inputs)
+		explain_node(state, (IvmPlanNode *) lfirst(lc), indent);
+}
+
+List *
+ivm_plan_explain(IvmPlan *plan)
+{
+	ExplainState state = {0};
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	state.plan = plan;
+
+	if (OidIsValid(plan->relid))
+		add_line(&state, 0, "Incremental View %s", qualified_name(plan->relid));
+	else
+		add_line(&state, 0, "Incremental View");
+
+	initStringInfo(&buffer);
+	foreach(lc, plan->key)
+		appendStringInfo(&buffer, "%s%s", lc == list_head(plan->key) ? "" : ", ",
+						 quote_identifier(NameStr(TupleDescAttr(plan->root->desc, lfirst_int(lc) - 1)->attname)));
+	if (plan->single_row)
+		add_line(&state, 2, "Key: none, at most one row");
+	else if (plan->key != NIL)
+		add_line(&state, 2, "Key: %s", buffer.data);
+	else
+		add_line(&state, 2, "Key: none, rows are found by their hash");
+
+	explain_node(&state, plan->root, 2);
+
+	if (plan->settings != NIL)
+	{
+		resetStringInfo(&buffer);
+		foreach(lc, plan->settings)
+		{
+			List	   *pair = (List *) lfirst(lc);
+
+			appendStringInfo(&buffer, "%s%s = '%s'", lc == list_head(plan->settings) ? "" : ", ",
+							 strVal(linitial(pair)), strVal(lsecond(pair)));
+		}
+		add_line(&state, 2, "Settings: %s", buffer.data);
+	}
+	return state.lines;
+}

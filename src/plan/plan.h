@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan.h
+ *	  The delta plan: a read-only tree (with shared subtrees) of operators.
+ *
+ * A plan is made by the compiler and lives in one memory context.  Its nodes
+ * stand in "nodes" with inputs before the operators that read them; node_id
+ * is the index in that list.
+ *
+ * Expressions are executor expressions.  In a node with one input, and in a
+ * scan, Var(varno 1, varattno k) is column k of the input's row (of the table,
+ * for a scan; 0 the whole row, TableOidAttributeNumber its table).  In a join,
+ * Var(varno i + 1, varattno k) is column k of input i.  In an aggregate,
+ * arguments and filters read the input's row, tlist and quals read the raw
+ * row: the group columns, then one column for each IvmAggregateCall.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_PLAN_H
+#define IVM_PLAN_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "nodes/plannodes.h"
+#include "nodes/primnodes.h"
+
+typedef enum IvmNodeKind
+{
+	IVM_SCAN,					/* delta of a table, filtered and projected */
+	IVM_MAP,					/* filter and projection of one input */
+	IVM_APPEND,					/* all inputs' rows */
+	IVM_JOIN,					/* n-way inner join */
+	IVM_AGGREGATE,				/* groups, also DISTINCT */
+	IVM_RECOMPUTE,				/* run again and compare */
+	IVM_STATIC					/* rows that no table determines */
+} IvmNodeKind;
+
+/* How an aggregate function is kept up to date. */
+typedef enum IvmAccumulatorKind
+{
+	IVM_ACC_COUNT,				/* count(*), count(x): an int8 */
+	IVM_ACC_MOVING,				/* moving-aggregate functions; state stored as such */
+	IVM_ACC_MOVING_SERIAL,		/* the same, state "internal", stored serialized */
+	IVM_ACC_FLOAT_SUM,			/* sum and avg of floats, exact */
+	IVM_ACC_BOOL				/* bool_and, bool_or, every: counts of true and not null */
+} IvmAccumulatorKind;
+
+typedef struct IvmAggregateCall
+{
+	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read the input's row */
+	IvmAccumulatorKind kind;
+} IvmAggregateCall;
+
+/* Where rows of a join's input are looked up. */
+typedef enum IvmArrangementKind
+{
+	IVM_ARRANGE_INDEX,			/* base arrangement: one index for each base table */
+	IVM_ARRANGE_SCAN,			/* small base tables: read whole, once a batch */
+	IVM_ARRANGE_STATE			/* a state table */
+} IvmArrangementKind;
+
+/* One base table's part of a base arrangement. */
+typedef struct IvmIndexProbe
+{
+	struct IvmPlanNode *scan;	/* the IVM_SCAN node */
+	Oid			index;			/* InvalidOid: the table is small and read whole */
+	List	   *key_numbers;	/* integer: which of the arrangement's keys feed the index's columns 1..n */
+} IvmIndexProbe;
+
+typedef struct IvmArrangement
+{
+	IvmArrangementKind kind;
+	struct IvmPlanNode *input;	/* whose rows */
+	List	   *keys;			/* expressions over the input's row; NIL: every row matches */
+	List	   *operators;		/* oid list: probe = key, hashable equality */
+	List	   *collations;		/* oid list */
+	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
+	int			number;			/* in IvmPlan.arrangements */
+	bool		shared;			/* STATE of base rows: a consumer of its own */
+	char	   *text;			/* canonical definition; identity of a shared one */
+	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would replace it, or NULL */
+} IvmArrangement;
+
+/* One step of a path: look up one more input. */
+typedef struct IvmJoinStage
+{
+	int			input;			/* index of the input that is looked up */
+	IvmArrangement *arrangement;
+	List	   *probes;			/* expressions over inputs bound before, one for each key */
+	List	   *quals;			/* clauses that can be tested once it is bound (all clauses, key clauses too) */
+} IvmJoinStage;
+
+/* The walk from the delta of one input through all others. */
+typedef struct IvmJoinPath
+{
+	int			start;			/* input whose delta starts it */
+	List	   *quals;			/* clauses over the start alone */
+	List	   *stages;			/* IvmJoinStage, every other input once */
+} IvmJoinPath;
+
+typedef struct IvmPlanNode
+{
+	IvmNodeKind kind;
+	int			node_id;
+	List	   *inputs;			/* IvmPlanNode */
+	List	   *tlist;			/* Expr, one for each output column; NIL: the row as it is */
+	List	   *quals;			/* Expr, implicitly ANDed */
+	TupleDesc	desc;			/* output row; column names as far as known */
+	Plan	   *plan;			/* the planner's subtree with the same output columns; NULL for the final projection */
+
+	/* IVM_SCAN */
+	Oid			relid;
+	Bitmapset  *attributes;		/* attnums read, no offset; all of them for a whole-row reference */
+
+	/* IVM_JOIN */
+	List	   *clauses;		/* all join clauses */
+	List	   *paths;			/* IvmJoinPath, one for each input that can change */
+
+	/* IVM_AGGREGATE */
+	bool		grand;			/* no GROUP BY: one row always */
+	List	   *group_columns;	/* integer: input columns */
+	List	   *group_operators;	/* oid: equality */
+	List	   *group_collations;	/* oid */
+	List	   *calls;			/* IvmAggregateCall */
+
+	/* IVM_RECOMPUTE */
+	List	   *relids;			/* oid: tables whose change makes it run again */
+	char	   *reason;			/* why it has no delta rule, for people: "window function" */
+} IvmPlanNode;
+
+typedef struct IvmPlan
+{
+	MemoryContext context;		/* holds all of it */
+	Oid			relid;			/* the view; for a shared arrangement its state table */
+	PlannedStmt *statement;		/* what the planner made */
+	List	   *nodes;
+	IvmPlanNode *root;			/* its output columns are the view's */
+	List	   *arrangements;	/* IvmArrangement */
+	List	   *relids;			/* oid: base tables that are read, leaves */
+	List	   *key;			/* integer: view columns that are unique in the output, NULLs
+								 * counting as equal; NIL if unknown */
+	List	   *key_operators;	/* oid: equality operators of those */
+	bool		single_row;		/* the output has at most one row (then key is NIL) */
+	List	   *settings;		/* String pairs name, value: in force wherever it is evaluated */
+	char	   *text;			/* deterministic: equal plans have equal text */
+	char	   *fingerprint;	/* what else the view was computed from */
+} IvmPlan;
+
+/* Deterministic text of a node and what is below it; palloc'd. */
+extern char *ivm_plan_node_text(IvmPlanNode *node);
+
+/* Deterministic text of a whole plan, without which index serves a base arrangement; palloc'd. */
+extern char *ivm_plan_text(IvmPlan *plan);
+
+/* The plan in EXPLAIN's look, one palloc'd C string a line. */
+extern List *ivm_plan_explain(IvmPlan *plan);
+
+/* True if the node keeps state of its own in a state table. */
+extern bool ivm_plan_node_is_stateful(IvmPlanNode *node);
+
+extern const char *ivm_plan_node_name(IvmPlanNode *node);
+
+#endif							/* IVM_PLAN_H */

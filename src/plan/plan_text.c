@@ -1,0 +1,467 @@
+/*-------------------------------------------------------------------------
+ *
+ * plan_text.c
+ *	  Deterministic text of delta plans.
+ *
+ * A plan is compiled wherever it is needed, and compared with the one that the
+ * view was filled by through its text: equal texts mean that the view's
+ * contents and its state tables go on being right.  So the text has everything
+ * that decides about rows, and nothing else:
+ *
+ *	- operators and their expressions in the server's own node notation, with
+ *	  objects by oid, without positions in the query's source;
+ *	- for a recomputed part the planner's subtree, without costs and with
+ *	  relations by oid instead of by their place in the range table;
+ *	- private arrangements, since their state tables hold what they say;
+ *	- the key, since the view's index relies on it;
+ *
+ * but not which index serves an arrangement, or that the table is small.
+ *
+ * The text is never read back.
+ *
+ * Memory: results, and garbage, in the current context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "plan/plan_text.h"
+#include "plan/plan_walk.h"
+
+/* Of the format; a new one makes every view be rebuilt. */
+#define PLAN_TEXT_VERSION 1
+
+typedef struct NormalizeContext
+{
+	PlannedStmt *statement;
+	List	   *numbers;		/* range table indexes in the order of their first use */
+} NormalizeContext;
+
+/* ---- expressions ---- */
+
+/*
+ * Removes " :location n" from a node's text.  A string in the text cannot be
+ * mistaken for it, since blanks in strings are escaped there.
+ */
+static char *
+without_locations(char *text)
+{
+	static const char field[] = " :location ";
+	char	   *from = text;
+	char	   *to = text;
+
+	while (*from != '\0')
+	{
+		if (*from == ' ' && strncmp(from, field, sizeof(field) - 1) == 0)
+		{
+			from += sizeof(field) - 1;
+			from += strspn(from, "-0123456789");
+			continue;
+		}
+		*to++ = *from++;
+	}
+	*to = '\0';
+	return text;
+}
+
+char *
+ivm_expression_text(Node *expression)
+{
+	return without_locations(nodeToString(expression));
+}
+
+/* ---- subtrees of the planner ---- */
+
+static int
+new_number(NormalizeContext *context, int number)
+{
+	ListCell   *lc;
+	int			result = 0;
+
+	foreach(lc, context->numbers)
+	{
+		result++;
+		if (lfirst_int(lc) == number)
+			return result;
+	}
+	context->numbers = lappend_int(context->numbers, number);
+	return result + 1;
+}
+
+static bool
+normalize_expression(Node *node, NormalizeContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (!IS_SPECIAL_VARNO(var->varno))
+			var->varno = new_number(context, var->varno);
+		var->varnosyn = 0;
+		var->varattnosyn = 0;
+		return false;
+	}
+	if (IsA(node, TargetEntry))
+	{
+		/* names of columns inside a query */
+		((TargetEntry *) node)->resname = NULL;
+		((TargetEntry *) node)->ressortgroupref = 0;
+	}
+	if (IsA(node, SubPlan))
+	{
+		((SubPlan *) node)->startup_cost = 0;
+		((SubPlan *) node)->per_call_cost = 0;
+	}
+	return expression_tree_walker(node, normalize_expression, context);
+}
+
+/* Takes out of a plan, in place, what does not decide about its rows. */
+static void
+normalize_plan(Plan *plan, NormalizeContext *context)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	CHECK_FOR_INTERRUPTS();
+
+	plan->startup_cost = 0;
+	plan->total_cost = 0;
+	plan->plan_rows = 0;
+	plan->plan_width = 0;
+	plan->plan_node_id = 0;
+
+	switch (nodeTag(plan))
+	{
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_IndexScan:
+		case T_IndexOnlyScan:
+		case T_BitmapHeapScan:
+		case T_BitmapIndexScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+		case T_SubqueryScan:
+		case T_FunctionScan:
+		case T_ValuesScan:
+		case T_TableFuncScan:
+		case T_CteScan:
+		case T_NamedTuplestoreScan:
+		case T_WorkTableScan:
+		case T_ForeignScan:
+		case T_CustomScan:
+			if (((Scan *) plan)->scanrelid != 0)
+				((Scan *) plan)->scanrelid = new_number(context, ((Scan *) plan)->scanrelid);
+			break;
+		case T_Append:
+			((Append *) plan)->apprelids = NULL;
+			((Append *) plan)->part_prune_info = NULL;
+			break;
+		case T_MergeAppend:
+			((MergeAppend *) plan)->apprelids = NULL;
+			((MergeAppend *) plan)->part_prune_info = NULL;
+			break;
+		case T_Agg:
+			((Agg *) plan)->numGroups = 0;
+			((Agg *) plan)->transitionSpace = 0;
+			foreach(lc, ((Agg *) plan)->chain)
+				normalize_plan((Plan *) lfirst(lc), context);
+			break;
+		case T_Hash:
+			((Hash *) plan)->rows_total = 0;
+			break;
+		case T_Memoize:
+			((Memoize *) plan)->est_entries = 0;
+			break;
+		case T_SetOp:
+			((SetOp *) plan)->numGroups = 0;
+			break;
+		case T_RecursiveUnion:
+			((RecursiveUnion *) plan)->numGroups = 0;
+			break;
+		default:
+			break;
+	}
+
+	foreach(lc, ivm_plan_expressions(plan))
+		normalize_expression((Node *) lfirst(lc), context);
+	foreach(lc, ivm_plan_children(plan))
+		normalize_plan((Plan *) lfirst(lc), context);
+}
+
+static bool
+collect_subplans(Plan *plan, void *context)
+{
+	Bitmapset **subplans = (Bitmapset **) context;
+
+	*subplans = bms_join(*subplans, ivm_plan_subplans(plan));
+	return false;
+}
+
+char *
+ivm_subplan_text(PlannedStmt *statement, Plan *plan)
+{
+	NormalizeContext context;
+	StringInfoData buffer;
+	Bitmapset  *subplans = NULL;
+	int			number = -1;
+	ListCell   *lc;
+
+	context.statement = statement;
+	context.numbers = NIL;
+	initStringInfo(&buffer);
+
+	ivm_plan_walk(statement, plan, collect_subplans, &subplans);
+
+	plan = copyObject(plan);
+	normalize_plan(plan, &context);
+	appendStringInfoString(&buffer, without_locations(nodeToString(plan)));
+
+	while ((number = bms_next_member(subplans, number)) >= 0)
+	{
+		Plan	   *subplan = copyObject((Plan *) list_nth(statement->subplans, number - 1));
+
+		normalize_plan(subplan, &context);
+		appendStringInfo(&buffer, " subplan %d %s", number, without_locations(nodeToString(subplan)));
+	}
+
+	appendStringInfoString(&buffer, " relations (");
+	foreach(lc, context.numbers)
+	{
+		RangeTblEntry *rte = rt_fetch(lfirst_int(lc), statement->rtable);
+
+		appendStringInfo(&buffer, " %u", rte->rtekind == RTE_RELATION ? rte->relid : InvalidOid);
+	}
+	appendStringInfoString(&buffer, ")");
+	return buffer.data;
+}
+
+/* ---- nodes ---- */
+
+static void
+append_integers(StringInfo buffer, const char *label, List *list)
+{
+	ListCell   *lc;
+
+	if (list == NIL)
+		return;
+	appendStringInfo(buffer, " %s (", label);
+	foreach(lc, list)
+		appendStringInfo(buffer, "%s%u", lc == list_head(list) ? "" : " ",
+						 IsA(list, OidList) ? lfirst_oid(lc) : (Oid) lfirst_int(lc));
+	appendStringInfoChar(buffer, ')');
+}
+
+static void
+append_expressions(StringInfo buffer, const char *label, List *list)
+{
+	if (list != NIL)
+		appendStringInfo(buffer, " %s %s", label, ivm_expression_text((Node *) list));
+}
+
+/* The node's place in the list; its own number if there is no list. */
+static int
+node_number(List *nodes, IvmPlanNode *node)
+{
+	ListCell   *lc;
+	int			number = 0;
+
+	if (nodes == NIL)
+		return node->node_id;
+
+	foreach(lc, nodes)
+	{
+		if (lfirst(lc) == node)
+			return number;
+		number++;
+	}
+	return -1;
+}
+
+/* Appends the nodes below and including "node" that are not yet in the list, inputs first. */
+static List *
+collect_nodes(List *nodes, IvmPlanNode *node)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (list_member_ptr(nodes, node))
+		return nodes;
+	foreach(lc, node->inputs)
+		nodes = collect_nodes(nodes, (IvmPlanNode *) lfirst(lc));
+	return lappend(nodes, node);
+}
+
+static void
+append_node(StringInfo buffer, List *nodes, IvmPlanNode *node, char *subplan_text)
+{
+	ListCell   *lc;
+
+	appendStringInfo(buffer, "%d %s", node_number(nodes, node), ivm_plan_node_name(node));
+	if (node->inputs != NIL)
+	{
+		appendStringInfoString(buffer, " of (");
+		foreach(lc, node->inputs)
+			appendStringInfo(buffer, "%s%d", lc == list_head(node->inputs) ? "" : " ",
+							 node_number(nodes, (IvmPlanNode *) lfirst(lc)));
+		appendStringInfoChar(buffer, ')');
+	}
+
+	/* types of the columns: of nodes without expressions there is nothing else */
+	appendStringInfoString(buffer, " row (");
+	for (int i = 0; i < node->desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(node->desc, i);
+
+		appendStringInfo(buffer, "%s%u %d %u", i == 0 ? "" : ", ",
+						 attribute->atttypid, attribute->atttypmod, attribute->attcollation);
+	}
+	appendStringInfoChar(buffer, ')');
+
+	if (node->kind == IVM_SCAN)
+		appendStringInfo(buffer, " table %u", node->relid);
+	append_expressions(buffer, "columns", node->tlist);
+	append_expressions(buffer, "filter", node->quals);
+	append_expressions(buffer, "clauses", node->clauses);
+
+	if (node->kind == IVM_AGGREGATE)
+	{
+		if (node->grand)
+			appendStringInfoString(buffer, " grand");
+		append_integers(buffer, "group", node->group_columns);
+		append_integers(buffer, "operators", node->group_operators);
+		append_integers(buffer, "collations", node->group_collations);
+		foreach(lc, node->calls)
+		{
+			IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
+
+			appendStringInfo(buffer, " call %d %s", (int) call->kind,
+							 ivm_expression_text((Node *) call->aggref));
+		}
+	}
+	if (subplan_text != NULL)
+		appendStringInfo(buffer, " plan %s", subplan_text);
+	appendStringInfoChar(buffer, '\n');
+}
+
+char *
+ivm_plan_operator_text(PlannedStmt *statement, IvmPlanNode *node)
+{
+	StringInfoData buffer;
+	char	   *subplan_text = NULL;
+	int			node_id = node->node_id;
+
+	initStringInfo(&buffer);
+	if (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC)
+		subplan_text = ivm_subplan_text(statement, node->plan);
+	node->node_id = 0;
+	append_node(&buffer, NIL, node, subplan_text);
+	node->node_id = node_id;
+	return buffer.data;
+}
+
+/*
+ * Without a statement the subtree of a Recompute cannot be written; whoever asks
+ * for a node's text alone asks for scans and appends of them.
+ */
+static void
+append_nodes(StringInfo buffer, IvmPlanNode *root, PlannedStmt *statement)
+{
+	List	   *nodes = collect_nodes(NIL, root);
+	ListCell   *lc;
+
+	foreach(lc, nodes)
+	{
+		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
+		char	   *subplan_text = NULL;
+
+		if (statement != NULL && (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC))
+			subplan_text = ivm_subplan_text(statement, node->plan);
+		append_node(buffer, nodes, node, subplan_text);
+	}
+}
+
+char *
+ivm_plan_node_text(IvmPlanNode *node)
+{
+	StringInfoData buffer;
+
+	initStringInfo(&buffer);
+	append_nodes(&buffer, node, NULL);
+	return buffer.data;
+}
+
+static int
+compare_strings(const ListCell *a, const ListCell *b)
+{
+	return strcmp((char *) lfirst(a), (char *) lfirst(b));
+}
+
+char *
+ivm_plan_text(IvmPlan *plan)
+{
+	StringInfoData buffer;
+	List	   *private = NIL;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	appendStringInfo(&buffer, "version %d\n", PLAN_TEXT_VERSION);
+	append_nodes(&buffer, plan->root, plan->statement);
+
+	foreach(lc, plan->arrangements)
+	{
+		IvmArrangement *arrangement = (IvmArrangement *) lfirst(lc);
+
+		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared)
+			private = lappend(private, psprintf("arrangement of %d %s\n", arrangement->input->node_id,
+												arrangement->text));
+	}
+	list_sort(private, compare_strings);
+	foreach(lc, private)
+		appendStringInfoString(&buffer, (char *) lfirst(lc));
+
+	if (plan->single_row)
+		appendStringInfoString(&buffer, "single row\n");
+	if (plan->key != NIL)
+	{
+		appendStringInfoString(&buffer, "key");
+		append_integers(&buffer, "columns", plan->key);
+		append_integers(&buffer, "operators", plan->key_operators);
+		appendStringInfoChar(&buffer, '\n');
+	}
+	return buffer.data;
+}
+
+bool
+ivm_plan_node_is_stateful(IvmPlanNode *node)
+{
+	return node->kind == IVM_AGGREGATE || node->kind == IVM_RECOMPUTE;
+}
+
+const char *
+ivm_plan_node_name(IvmPlanNode *node)
+{
+	switch (node->kind)
+	{
+		case IVM_SCAN:
+			return "Scan";
+		case IVM_MAP:
+			return "Map";
+		case IVM_APPEND:
+			return "Append";
+		case IVM_JOIN:
+			return "Join";
+		case IVM_AGGREGATE:
+			return "Aggregate";
+		case IVM_RECOMPUTE:
+			return "Recompute";
+		case IVM_STATIC:
+			return "Static";
+	}
+	return "?";
+}

@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * stats.h
+ *	  Counters in shared memory, and the functions behind the pg_stat_ivm views.
+ *
+ * Counters live until the server stops; a view's entry is made when a worker
+ * first reports it, and removed when the view is dropped.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_STATS_H
+#define IVM_STATS_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "memory/arena.h"
+
+typedef enum IvmWorkerType
+{
+	IVM_WORKER_LAUNCHER,
+	IVM_WORKER_DECODER,
+	IVM_WORKER_APPLY,
+	IVM_WORKER_BUILDER
+} IvmWorkerType;
+
+extern Size ivm_stats_shmem_size(void);
+extern void ivm_stats_shmem_init(void);
+
+/* ---- processes ---- */
+
+/* Takes a row of pg_stat_ivm_worker for this process, given back at exit. */
+extern void ivm_stats_worker_start(IvmWorkerType type, Oid dboid);
+
+/* A short constant text: "idle", "waiting for decoder", ...; the pointer is copied by value of its text (64 bytes). */
+extern void ivm_stats_worker_state(const char *state);
+
+/* Publishes this process's arena and positions. */
+extern void ivm_stats_worker_report(XLogRecPtr position, XLogRecPtr confirmed);
+extern void ivm_stats_worker_slot(const char *slot_name, XLogRecPtr restart_lsn, Size log_memory, Size log_disk);
+
+/* ---- views ---- */
+
+typedef struct IvmBatchReport
+{
+	uint64		changes_received;
+	uint64		inserted;
+	uint64		updated;
+	uint64		deleted;
+	uint64		recomputes;
+	double		apply_time;		/* ms */
+	XLogRecPtr	applied_lsn;
+} IvmBatchReport;
+
+/* State in words as pg_stat_ivm shows it: "unpopulated", "building", "rebuild", "active", "error", "waiting for lock". */
+extern void ivm_stats_view_state(Oid dboid, Oid relid, const char *state);
+extern void ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *report);
+extern void ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason);
+extern void ivm_stats_view_error(Oid dboid, Oid relid, const char *message);
+extern void ivm_stats_view_drop(Oid dboid, Oid relid);
+extern void ivm_stats_database_drop(Oid dboid);
+
+/*
+ * Up to where an apply worker's views are complete when they are not behind
+ * for reasons of their own; one value a worker, so that a commit that touches no view costs
+ * nothing for each view.  Views in state active show lag against it: "applied_position" of the view's own report is
+ * used while it is behind.  "behind_since" is the commit time of the first
+ * transaction that it lacks, 0 if it keeps up with its worker.
+ */
+extern void ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behind_since);
+extern void ivm_stats_worker_position(Oid dboid, int worker_number, XLogRecPtr position, TimestampTz oldest_pending);
+
+/* Since when the decoder has had WAL to read; 0 when it has read all. */
+extern void ivm_stats_decoder_behind(TimestampTz since);
+
+/* ---- operators ---- */
+
+typedef struct IvmOperatorReport
+{
+	int			node_id;
+	int			parent_id;
+	char		name[NAMEDATALEN];
+	uint64		rows_in;
+	uint64		rows_out;
+	int64		state_bytes;
+	double		total_time;		/* ms */
+} IvmOperatorReport;
+
+/* Replaces the operator rows of a view (called at most every second or so). */
+extern void ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *reports);
+
+/* ---- a running population or rebuild, for pg_stat_progress_ivm_build ---- */
+extern void ivm_stats_build_start(Oid dboid, Oid relid, bool rebuild);
+extern void ivm_stats_build_phase(const char *phase);
+extern void ivm_stats_build_tuples(uint64 tuples);
+extern void ivm_stats_build_end(void);
+
+#endif							/* IVM_STATS_H */

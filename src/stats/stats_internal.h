@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * stats_internal.h
+ *	  The counters' shared memory, for the files of this directory only.
+ *
+ * Locks.  "lock" is one LWLock, held for a microsecond at most, never while
+ * anything can fail or wait for another lock than a spinlock:
+ *
+ *	exclusive	to take a worker's row, to make or remove a view's entry, to
+ *				write operator rows
+ *	shared		to look up a view's entry, to read operator rows
+ *
+ * Each worker's row and each view's entry has a spinlock for its contents; that
+ * of an entry is only taken under "lock", which keeps the entry in place.  A
+ * worker's row is written by its process alone.  Fields that follow another
+ * rule say so.
+ *
+ * Nothing is lost for good when the server resets shared memory after a crash:
+ * the counters begin anew, like PostgreSQL's own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_STATS_INTERNAL_H
+#define IVM_STATS_INTERNAL_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+
+#include "stats/stats.h"
+
+/*
+ * How many views and operators have counters.  What does not fit is not
+ * counted; views without counters are shown all the same.  Pages of the tables
+ * are first touched when they are used.
+ */
+#define IVM_STATS_VIEWS			4096
+#define IVM_STATS_OPERATORS		32768
+#define IVM_STATS_BUCKETS		8192	/* a power of two */
+
+#define IVM_STATS_STATE_LENGTH	64
+#define IVM_STATS_TEXT_LENGTH	256
+
+/* A running process.  Fields guarded by "mutex" unless they say otherwise. */
+typedef struct IvmStatsWorker
+{
+	slock_t		mutex;
+	pid_t		pid;			/* 0: free; taken under "lock" as well */
+	IvmWorkerType type;
+	Oid			dboid;
+	char		state[IVM_STATS_STATE_LENGTH];
+	TimestampTz state_since;
+
+	XLogRecPtr	position;
+	XLogRecPtr	confirmed;
+	char		slot_name[NAMEDATALEN];
+	XLogRecPtr	restart_lsn;
+	Size		log_memory;
+	Size		log_disk;
+	IvmArenaStats memory;
+
+	/* apply workers */
+	int			number;			/* -1: not told yet */
+	XLogRecPtr	applied;		/* its views are complete up to here */
+
+	/* apply workers and decoders: since when something waits, 0: nothing does */
+	TimestampTz oldest_pending;
+
+	/* a builder's work */
+	Oid			build_relid;	/* InvalidOid: none */
+	bool		build_is_rebuild;
+	char		build_phase[IVM_STATS_STATE_LENGTH];
+	pg_atomic_uint64 build_tuples;	/* no lock */
+} IvmStatsWorker;
+
+/*
+ * A view's counters.  The key and the links are guarded by "lock", the rest
+ * by "mutex".
+ */
+typedef struct IvmStatsView
+{
+	uint32		next;			/* in the bucket or the free list; see IvmStatsPool */
+	Oid			dboid;
+	Oid			relid;
+	uint32		operators;		/* first operator's row */
+
+	slock_t		mutex;
+	char		state[IVM_STATS_STATE_LENGTH];	/* empty: none told */
+	TimestampTz state_since;
+	int			worker_number;	/* -1: none told */
+	TimestampTz behind_since;	/* 0: as complete as its worker says */
+	XLogRecPtr	applied_lsn;
+	TimestampTz last_apply_time;
+	uint64		batches;
+	uint64		changes_received;
+	uint64		inserted;
+	uint64		updated;
+	uint64		deleted;
+	uint64		recomputes;
+	double		apply_time;
+	double		max_apply_time;
+	uint64		rebuilds;
+	char		last_rebuild_reason[IVM_STATS_TEXT_LENGTH];
+	uint64		error_count;
+	char		last_error[IVM_STATS_TEXT_LENGTH];
+	TimestampTz last_error_time;
+	TimestampTz stats_reset;
+} IvmStatsView;
+
+/* An operator's row; all of it guarded by "lock". */
+typedef struct IvmStatsOperator
+{
+	uint32		next;			/* of the view, or in the free list */
+	IvmOperatorReport report;
+} IvmStatsOperator;
+
+/*
+ * Numbers of free elements of an array.  A number is the index plus one, 0 is
+ * the end of a list.  Elements that were never used are not in the list, so
+ * that their memory stays untouched.  Guarded by "lock".
+ */
+typedef struct IvmStatsPool
+{
+	uint32		free;			/* first of the list */
+	uint32		used;			/* elements that have ever been used */
+	uint32		size;
+} IvmStatsPool;
+
+typedef struct IvmStatsShared
+{
+	LWLock		lock;
+	int			tranche;		/* constant after the start */
+	int			nworkers;		/* constant after the start */
+
+	/* sums over all processes; trims also of those that have ended: no lock */
+	pg_atomic_uint64 resident;
+	pg_atomic_uint64 peak;
+	pg_atomic_uint64 trims;
+	pg_atomic_uint64 trim_bytes;
+
+	/* guarded by "lock" */
+	IvmStatsPool view_pool;
+	IvmStatsPool operator_pool;
+	uint32		buckets[IVM_STATS_BUCKETS];
+} IvmStatsShared;
+
+/* All NULL where the library was not loaded at server start. */
+extern IvmStatsShared *ivm_stats;
+extern IvmStatsWorker *ivm_stats_workers;
+extern IvmStatsView *ivm_stats_views;
+extern IvmStatsOperator *ivm_stats_operator_rows;
+
+/* Size of the tables of view_stats.c, and their place. */
+extern Size ivm_stats_tables_size(void);
+extern void ivm_stats_tables_init(void *place, bool fresh);
+
+/* Cuts a text to fit into "size" bytes, at a character. */
+extern void ivm_stats_copy_text(char *target, const char *source, Size size);
+
+#endif							/* IVM_STATS_INTERNAL_H */

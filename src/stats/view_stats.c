@@ -1,0 +1,397 @@
+/*-------------------------------------------------------------------------
+ *
+ * view_stats.c
+ *	  Counters of views and of their operators, in shared memory.
+ *
+ * A view's entry is found by database and relation in a hash table with
+ * chains, and has a list of operator rows.  Both come from arrays of fixed
+ * size: reports are made inside batches and commits, where an error for want
+ * of memory could not be borne, so what does not fit is dropped.  PostgreSQL's
+ * own shared hash tables touch all their memory at the start; here memory that
+ * no view needs is address space only.
+ *
+ * The functions here may be called anywhere but under a spinlock.  They raise
+ * no errors, and do nothing where the library was not loaded at server start.
+ *
+ * A transaction that reports and then rolls back has reported all the same:
+ * the counters tell what was done, not what lasts.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "stats/stats_internal.h"
+
+IvmStatsView *ivm_stats_views = NULL;
+IvmStatsOperator *ivm_stats_operator_rows = NULL;
+
+/* An element by its number. */
+#define view_entry(number)		(&ivm_stats_views[(number) - 1])
+#define operator_row(number)	(&ivm_stats_operator_rows[(number) - 1])
+
+/*
+ * Bytes of the two arrays.
+ */
+Size
+ivm_stats_tables_size(void)
+{
+	return add_size(MAXALIGN(mul_size(IVM_STATS_VIEWS, sizeof(IvmStatsView))),
+					MAXALIGN(mul_size(IVM_STATS_OPERATORS, sizeof(IvmStatsOperator))));
+}
+
+/*
+ * Puts them at "place"; "fresh" if nobody has used them yet.
+ */
+void
+ivm_stats_tables_init(void *place, bool fresh)
+{
+	ivm_stats_views = place;
+	ivm_stats_operator_rows = (IvmStatsOperator *)
+		((char *) place + MAXALIGN(IVM_STATS_VIEWS * sizeof(IvmStatsView)));
+	if (fresh)
+	{
+		ivm_stats->view_pool.size = IVM_STATS_VIEWS;
+		ivm_stats->operator_pool.size = IVM_STATS_OPERATORS;
+	}
+}
+
+/* ---- numbers ---- */
+
+/*
+ * A free element's number, 0 if there is none.  "next" is where a free element
+ * keeps the number of the next one.
+ */
+static uint32
+take_view(void)
+{
+	IvmStatsPool *pool = &ivm_stats->view_pool;
+	uint32		number = pool->free;
+
+	if (number != 0)
+		pool->free = view_entry(number)->next;
+	else if (pool->used < pool->size)
+		number = ++pool->used;
+	return number;
+}
+
+static uint32
+take_operator(void)
+{
+	IvmStatsPool *pool = &ivm_stats->operator_pool;
+	uint32		number = pool->free;
+
+	if (number != 0)
+		pool->free = operator_row(number)->next;
+	else if (pool->used < pool->size)
+		number = ++pool->used;
+	return number;
+}
+
+/* Frees an operator row and all that follow it. */
+static void
+free_operators(uint32 number)
+{
+	while (number != 0)
+	{
+		uint32		next = operator_row(number)->next;
+
+		operator_row(number)->next = ivm_stats->operator_pool.free;
+		ivm_stats->operator_pool.free = number;
+		number = next;
+	}
+}
+
+/* ---- entries ---- */
+
+static uint32 *
+bucket_of(Oid dboid, Oid relid)
+{
+	uint32		hash = hash_combine(murmurhash32(dboid), murmurhash32(relid));
+
+	return &ivm_stats->buckets[hash & (IVM_STATS_BUCKETS - 1)];
+}
+
+/* The link that leads to the entry, or the end of its chain. */
+static uint32 *
+find_link(Oid dboid, Oid relid)
+{
+	uint32	   *link = bucket_of(dboid, relid);
+
+	while (*link != 0)
+	{
+		IvmStatsView *view = view_entry(*link);
+
+		if (view->relid == relid && view->dboid == dboid)
+			break;
+		link = &view->next;
+	}
+	return link;
+}
+
+static IvmStatsView *
+find_view(Oid dboid, Oid relid)
+{
+	uint32		number = *find_link(dboid, relid);
+
+	return number ? view_entry(number) : NULL;
+}
+
+/* Makes an entry; NULL if there is no room.  Needs "lock" exclusively. */
+static IvmStatsView *
+make_view(Oid dboid, Oid relid)
+{
+	uint32		number = take_view();
+	uint32	   *bucket;
+	IvmStatsView *view;
+
+	if (number == 0)
+		return NULL;
+	view = view_entry(number);
+	memset(view, 0, sizeof(IvmStatsView));
+	SpinLockInit(&view->mutex);
+	view->dboid = dboid;
+	view->relid = relid;
+	view->worker_number = -1;
+
+	bucket = bucket_of(dboid, relid);
+	view->next = *bucket;
+	*bucket = number;
+	return view;
+}
+
+/* Removes the entry that a link leads to.  Needs "lock" exclusively. */
+static void
+remove_view(uint32 *link)
+{
+	uint32		number = *link;
+	IvmStatsView *view = view_entry(number);
+
+	*link = view->next;
+	free_operators(view->operators);
+	view->next = ivm_stats->view_pool.free;
+	ivm_stats->view_pool.free = number;
+}
+
+/*
+ * The view's entry, made if need be, with "lock" and its spinlock held; NULL
+ * and nothing held if there is none to be had.
+ */
+static IvmStatsView *
+acquire_view(Oid dboid, Oid relid)
+{
+	IvmStatsView *view;
+
+	if (ivm_stats == NULL)
+		return NULL;
+	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	view = find_view(dboid, relid);
+	if (view == NULL)
+	{
+		LWLockRelease(&ivm_stats->lock);
+		LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
+		view = find_view(dboid, relid);
+		if (view == NULL)
+			view = make_view(dboid, relid);
+		if (view == NULL)
+		{
+			LWLockRelease(&ivm_stats->lock);
+			return NULL;
+		}
+	}
+	SpinLockAcquire(&view->mutex);
+	return view;
+}
+
+static void
+release_view(IvmStatsView *view)
+{
+	SpinLockRelease(&view->mutex);
+	LWLockRelease(&ivm_stats->lock);
+}
+
+/* ---- reports ---- */
+
+/*
+ * Says in what state a view is, in the words of pg_stat_ivm.
+ */
+void
+ivm_stats_view_state(Oid dboid, Oid relid, const char *state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	if (strcmp(view->state, state) != 0)
+	{
+		strlcpy(view->state, state, sizeof(view->state));
+		view->state_since = now;
+	}
+	release_view(view);
+}
+
+/*
+ * Adds a batch that was applied to a view.
+ */
+void
+ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *report)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	view->batches++;
+	view->changes_received += report->changes_received;
+	view->inserted += report->inserted;
+	view->updated += report->updated;
+	view->deleted += report->deleted;
+	view->recomputes += report->recomputes;
+	view->apply_time += report->apply_time;
+	view->max_apply_time = Max(view->max_apply_time, report->apply_time);
+	view->last_apply_time = now;
+	if (report->applied_lsn != InvalidXLogRecPtr)
+		view->applied_lsn = report->applied_lsn;
+	release_view(view);
+}
+
+/*
+ * Counts a rebuild and keeps why.
+ */
+void
+ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason)
+{
+	char		text[IVM_STATS_TEXT_LENGTH];
+	IvmStatsView *view;
+
+	ivm_stats_copy_text(text, reason ? reason : "", sizeof(text));
+	view = acquire_view(dboid, relid);
+	if (view == NULL)
+		return;
+	view->rebuilds++;
+	memcpy(view->last_rebuild_reason, text, sizeof(text));
+	release_view(view);
+}
+
+/*
+ * Counts an error and keeps its message.
+ */
+void
+ivm_stats_view_error(Oid dboid, Oid relid, const char *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		text[IVM_STATS_TEXT_LENGTH];
+	IvmStatsView *view;
+
+	ivm_stats_copy_text(text, message ? message : "", sizeof(text));
+	view = acquire_view(dboid, relid);
+	if (view == NULL)
+		return;
+	view->error_count++;
+	memcpy(view->last_error, text, sizeof(text));
+	view->last_error_time = now;
+	release_view(view);
+}
+
+/*
+ * Says which apply worker keeps a view, and since when the view is behind that
+ * worker's position for a reason of its own.
+ */
+void
+ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behind_since)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	view->worker_number = worker_number;
+	view->behind_since = behind_since;
+	release_view(view);
+}
+
+/*
+ * Forgets a view.
+ */
+void
+ivm_stats_view_drop(Oid dboid, Oid relid)
+{
+	uint32	   *link;
+
+	if (ivm_stats == NULL)
+		return;
+	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
+	link = find_link(dboid, relid);
+	if (*link != 0)
+		remove_view(link);
+	LWLockRelease(&ivm_stats->lock);
+}
+
+/*
+ * Forgets all views of a database.
+ */
+void
+ivm_stats_database_drop(Oid dboid)
+{
+	if (ivm_stats == NULL)
+		return;
+	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
+	{
+		uint32	   *link = &ivm_stats->buckets[i];
+
+		while (*link != 0)
+		{
+			if (view_entry(*link)->dboid == dboid)
+				remove_view(link);
+			else
+				link = &view_entry(*link)->next;
+		}
+	}
+	LWLockRelease(&ivm_stats->lock);
+}
+
+/*
+ * Replaces a view's operator rows.  If they do not all fit the view has none:
+ * half a tree would mislead.
+ */
+void
+ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *reports)
+{
+	IvmStatsView *view;
+	uint32	   *link;
+	int			i;
+
+	if (ivm_stats == NULL)
+		return;
+	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
+	view = find_view(dboid, relid);
+	if (view == NULL)
+		view = make_view(dboid, relid);
+	if (view != NULL)
+	{
+		link = &view->operators;
+		for (i = 0; i < count; i++)
+		{
+			if (*link == 0)
+			{
+				uint32		number = take_operator();
+
+				if (number == 0)
+					break;
+				operator_row(number)->next = 0;
+				*link = number;
+			}
+			operator_row(*link)->report = reports[i];
+			link = &operator_row(*link)->next;
+		}
+		if (i < count)
+			link = &view->operators;
+		free_operators(*link);
+		*link = 0;
+	}
+	LWLockRelease(&ivm_stats->lock);
+}

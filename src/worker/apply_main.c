@@ -1,0 +1,387 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_main.c
+ *	  An apply worker: its views, its place in the delta log, its batches.
+ *
+ * Around its latch the worker goes: take over what changed in ivm.view
+ * (consumer_list.c), look at what is new in the log (progress.c), run a batch
+ * (batch.c) over the consumers that something waits for, tell how far it is.
+ * A consumer that nothing happened to costs nothing.
+ *
+ * Under load batches keep a distance, so that their fixed cost is shared; an
+ * idle worker begins at once.  Before a batch the worker waits, holding
+ * nothing, until the decoder is near the end of the WAL.
+ *
+ * Failures: an error rolls the batch back.  It is done again by components,
+ * then by single consumers, until the culprit is alone.  What may go away by
+ * itself (locks, resources, cancels) is tried again after a pause, anything
+ * else makes the builder rebuild the view; if its query fails as well the view goes
+ * to state error.  See failure.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <malloc.h>
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "worker/apply_worker.h"
+#include "worker/failure.h"
+#include "worker/process.h"
+
+#define INVISIBLE_RETRY		100 /* ms */
+#define RELOAD_RETRY		50	/* ms */
+#define UNFLUSHED_RETRY		200 /* ms */
+#define TRIM_THRESHOLD		(8 * 1024 * 1024)
+
+static IvmApplyWorker this_worker;
+
+static void
+worker_exit(int code, Datum argument)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	this_worker.shared->pid = 0;
+	this_worker.shared->latch = NULL;
+	LWLockRelease(ivm_control->lock);
+	ConditionVariableBroadcast(&ivm_control->changed);
+	ivm_control_wake_launcher();
+}
+
+/*
+ * Batches
+ */
+
+static bool
+is_due(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now, long *sleep_ms)
+{
+	if (consumer->leaving || (consumer->pending == 0 && consumer->verify == NIL))
+		return false;
+	if (consumer->retry_at > now)
+	{
+		*sleep_ms = Min(*sleep_ms, TimestampDifferenceMilliseconds(now, consumer->retry_at) + 1);
+		return false;
+	}
+	if (consumer->pending_invisible && consumer->verify == NIL &&
+		TransactionIdIsInProgress((TransactionId) consumer->pending_fxid) &&
+		!TimestampDifferenceExceeds(worker->last_batch, now, INVISIBLE_RETRY))
+	{
+		*sleep_ms = Min(*sleep_ms, INVISIBLE_RETRY);
+		return false;
+	}
+	return true;
+}
+
+/* Consumers to run, each with the shared arrangements that it reads; these first. */
+static List *
+due_consumers(IvmApplyWorker *worker, long *sleep_ms)
+{
+	List	   *due = NIL;
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+	bool		invisible = false;
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		ListCell   *inner;
+		bool		ready = true;
+
+		if (consumer->pending_invisible && consumer->pending != 0)
+			invisible = true;
+		if (!is_due(worker, consumer, now, sleep_ms))
+			continue;
+		foreach(inner, consumer->arrangements)
+		{
+			IvmConsumer *arrangement = ivm_consumer_list_find(worker, lfirst_oid(inner));
+
+			if (arrangement == NULL || arrangement->leaving || arrangement->retry_at > now)
+				ready = false;	/* it is being built, or failed */
+			else if (!list_member_ptr(due, arrangement))
+			{
+				/* also if nothing is known to wait for it: the batch may find more */
+				due = lcons(arrangement, due);
+			}
+		}
+		if (!ready)
+		{
+			if (consumer->retry_at == 0)
+				consumer->behind = true;
+			*sleep_ms = Min(*sleep_ms, 1000);
+			continue;
+		}
+		due = list_append_unique_ptr(due, consumer);
+	}
+	ivm_wake_set_pending(worker->capture, worker->number, invisible);
+	return due;
+}
+
+static void
+drop_truncated(IvmApplyWorker *worker)
+{
+	ListCell   *cell;
+	bool		any = false;
+
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!consumer->truncated)
+			continue;
+		ivm_stats_view_state(MyDatabaseId, consumer->relid, "rebuild");
+		ivm_stats_view_rebuild(MyDatabaseId, consumer->relid, "a table that it reads was truncated");
+		ivm_consumer_list_forget(worker, consumer);
+		any = true;
+	}
+	if (any)
+	{
+		ivm_consumer_list_index(worker);
+		ivm_control_changed(MyDatabaseId, true);
+	}
+}
+
+/*
+ * Runs a batch over the consumers; where it fails, over smaller parts of them.
+ */
+static IvmBatchResult
+run_batch(IvmApplyWorker *worker, List *consumers)
+{
+	IvmBatchResult result = IVM_BATCH_DONE;
+	volatile bool failed = false;
+	MemoryContext old = CurrentMemoryContext;
+	List	   *parts = NIL;
+	ListCell   *cell;
+
+	PG_TRY();
+	{
+		result = ivm_batch_run(worker, consumers);
+	}
+	PG_CATCH();
+	{
+		failed = true;
+		MemoryContextSwitchTo(old);
+		ivm_failure_save();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	if (!failed)
+		return result;
+
+	ivm_batch_abort(worker, consumers);
+
+	/* the arrangements alone, then each consumer with those that it reads */
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		ListCell   *inner;
+		List	   *part = NIL;
+
+		foreach(inner, consumers)
+		{
+			IvmConsumer *other = lfirst(inner);
+
+			if (list_member_oid(consumer->arrangements, other->relid))
+				part = lappend(part, other);
+		}
+		part = lappend(part, consumer);
+		if (list_length(part) < list_length(consumers))
+			parts = lappend(parts, part);
+	}
+	if (list_length(parts) < list_length(consumers))
+	{
+		/* the last one is the view, after what it reads; it is to blame */
+		ivm_failure_blame(worker, llast(consumers));
+		return IVM_BATCH_DONE;
+	}
+	ivm_failure_forget();
+	foreach(cell, parts)
+	{
+		List	   *part = lfirst(cell);
+		IvmConsumer *consumer = llast(part);
+
+		if (ivm_consumer_list_find(worker, consumer->relid) == consumer && consumer->pending != 0)
+			result = run_batch(worker, part);
+	}
+	return result;
+}
+
+/* Takes requests for verification of this worker's views. */
+static void
+take_verifications(IvmApplyWorker *worker)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+		IvmConsumer *consumer;
+
+		if (request->kind != IVM_REQUEST_VERIFY || request->status != IVM_REQUEST_WAITING ||
+			request->abandoned || request->dboid != MyDatabaseId)
+			continue;
+		consumer = ivm_consumer_list_find(worker, request->relid);
+		if (consumer != NULL && !list_member_ptr(consumer->verify, request))
+			consumer->verify = lappend(consumer->verify, request);
+	}
+	LWLockRelease(ivm_control->lock);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+report_operators(IvmApplyWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmOperatorReport *reports;
+		IvmOperatorCounters counters;
+		int			n = 0;
+
+		if (consumer->arrangement != NULL || consumer->leaving ||
+			!TimestampDifferenceExceeds(consumer->operators_reported, now, IVM_OPERATOR_REPORT_MS))
+			continue;
+		consumer->operators_reported = now;
+		reports = palloc0(sizeof(IvmOperatorReport) * list_length(consumer->plan->nodes));
+		while (n < list_length(consumer->plan->nodes) &&
+			   ivm_dataflow_counters(consumer->dataflow, n, &counters))
+		{
+			reports[n].node_id = counters.node_id;
+			reports[n].parent_id = counters.parent_id;
+			strlcpy(reports[n].name, counters.name, NAMEDATALEN);
+			reports[n].rows_in = counters.rows_in;
+			reports[n].rows_out = counters.rows_out;
+			reports[n].state_bytes = counters.state_bytes;
+			reports[n].total_time = counters.total_time;
+			n++;
+		}
+		ivm_stats_operators(MyDatabaseId, consumer->relid, n, reports);
+		pfree(reports);
+	}
+}
+
+/* Gives back what the last batches needed. */
+static void
+trim(IvmApplyWorker *worker)
+{
+	IvmArenaStats stats;
+
+	ivm_arena_process_stats(&stats);
+	if (stats.resident > stats.allocated + TRIM_THRESHOLD)
+	{
+		ivm_arena_trim(worker->arena);
+		malloc_trim(0);
+	}
+}
+
+void
+ivm_apply_main(Datum unused)
+{
+	IvmProcessArgument argument;
+	IvmApplyWorker *worker = &this_worker;
+	MemoryContext loop_context;
+
+	ivm_process_init(&argument);
+	worker->number = argument.number;
+	worker->capture = ivm_database_get(MyDatabaseId, true);
+	worker->control = ivm_control_my_database();
+	worker->shared = &worker->control->apply[worker->number];
+	worker->batch_context = AllocSetContextCreate(TopMemoryContext, "ivm batch", ALLOCSET_DEFAULT_SIZES);
+	worker->arena = ivm_arena_create("batch", TopMemoryContext);
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	worker->shared->pid = MyProcPid;
+	worker->shared->latch = MyLatch;
+	pg_atomic_write_u64(&worker->shared->adopted, 0);
+	LWLockRelease(ivm_control->lock);
+	before_shmem_exit(worker_exit, (Datum) 0);
+
+	ivm_database_attach(worker->capture);
+	ivm_wake_register_consumer(worker->capture, worker->number);
+	ivm_consumer_init(&worker->consumers);
+	loop_context = AllocSetContextCreate(TopMemoryContext, "ivm loop", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		long		sleep_ms = ivm_naptime;
+		uint64		generation = pg_atomic_read_u64(&worker->control->generation);
+		List	   *due;
+		bool		unflushed;
+		bool		late = false;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(loop_context);
+		MemoryContextSwitchTo(loop_context);
+		if (generation != pg_atomic_read_u64(&worker->shared->adopted))
+		{
+			if (!ivm_consumer_list_reload(worker, generation))
+			{
+				ivm_process_wait(RELOAD_RETRY);
+				continue;
+			}
+			/* what was promised was not about the new ones */
+			(void) ivm_progress_publish(worker);
+			pg_atomic_write_u64(&worker->shared->adopted, generation);
+			ConditionVariableBroadcast(&ivm_control->changed);
+			ivm_control_wake_workers(worker->control);
+		}
+		ivm_consumer_list_release(worker);
+		ivm_consumer_list_refresh(worker);
+		ivm_progress_scout(worker);
+		take_verifications(worker);
+
+		due = due_consumers(worker, &sleep_ms);
+		if (due != NIL && ivm_decoder_state(worker->capture) == IVM_DECODER_RUNNING)
+		{
+			TimestampTz next = TimestampTzPlusMilliseconds(worker->last_batch, ivm_batch_interval);
+			TimestampTz now = GetCurrentTimestamp();
+
+			if (now < next)
+			{
+				ivm_process_wait(Max(TimestampDifferenceMilliseconds(now, next), 1));
+				continue;
+			}
+			if (!ivm_decoder_is_near_end(worker->capture))
+			{
+				ivm_stats_worker_state("waiting for decoder");
+				(void) ivm_decoder_wait(worker->capture, ivm_wal_end(), 1000);
+				continue;
+			}
+			ivm_stats_worker_position(MyDatabaseId, worker->number,
+									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
+			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
+				late = true;
+			drop_truncated(worker);
+			report_operators(worker);
+			(void) ivm_progress_publish(worker);
+			if (late)
+				(void) ivm_decoder_wait(worker->capture, ivm_wal_end(), 1000);
+			continue;
+		}
+		ivm_progress_store(worker);
+		unflushed = ivm_progress_publish(worker);
+		trim(worker);
+		report_operators(worker);
+		if (unflushed)
+			sleep_ms = Min(sleep_ms, UNFLUSHED_RETRY);
+		if (pg_atomic_read_u64(&worker->control->wanted_position) > pg_atomic_read_u64(&worker->shared->position) &&
+			ivm_decoder_state(worker->capture) == IVM_DECODER_RUNNING)
+		{
+			/* somebody waits for a position: the decoder has to come there */
+			if (!ivm_decoder_wait(worker->capture, pg_atomic_read_u64(&worker->control->wanted_position), 100))
+				continue;
+			if (ivm_log_end(worker->capture).decoded_lsn > worker->scouted_lsn)
+				continue;
+		}
+		ivm_stats_worker_state("idle");
+		ivm_process_wait(sleep_ms);
+	}
+}

@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_worker.h
+ *	  The state of an apply worker, shared by its main loop, its list of
+ *	  consumers, its progress and its batches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_APPLY_WORKER_H
+#define IVM_APPLY_WORKER_H
+
+#include "postgres.h"
+
+#include "capture/capture.h"
+#include "memory/arena.h"
+#include "utils/hsearch.h"
+#include "worker/consumer.h"
+#include "worker/control.h"
+
+typedef struct IvmApplyWorker
+{
+	int			number;
+	IvmDatabase *capture;
+	IvmControlDatabase *control;
+	IvmApplyShared *shared;
+
+	List	   *consumers;		/* IvmConsumer; shared arrangements first */
+	HTAB	   *interest;		/* IvmInterest by table */
+
+	IvmCursor  *cursor;			/* at the first transaction that some consumer needs */
+	IvmCursor  *scout;			/* at the first transaction not looked at yet */
+	uint64		scouted;		/* transactions with smaller numbers were looked at */
+	XLogRecPtr	scouted_lsn;	/* and so was all that ends at or before it */
+	uint64		incarnation;	/* of the log */
+
+	IvmArena   *arena;			/* of the batch */
+	MemoryContext batch_context;
+	XLogRecPtr	commit_end;		/* end of the last batch's commit record */
+	TimestampTz last_batch;		/* end of the last batch */
+} IvmApplyWorker;
+
+/* Who reads a table. */
+typedef struct IvmInterest
+{
+	Oid			relid;			/* hash key */
+	List	   *consumers;
+	TupleTableSlot *row;		/* of the batch that runs, in its context */
+	uint64		row_batch;		/* which batch that is */
+} IvmInterest;
+
+typedef enum IvmBatchResult
+{
+	IVM_BATCH_DONE,
+	IVM_BATCH_DECODER_LATE,		/* the decoder did not come up in time: nothing was done */
+	IVM_BATCH_STALE				/* some plan was invalidated: nothing was done */
+} IvmBatchResult;
+
+/* Runs one batch over these consumers in one transaction; errors are raised, the transaction then is the caller's to abort. */
+extern IvmBatchResult ivm_batch_run(IvmApplyWorker *worker, List *consumers);
+
+/* Forgets a batch that raised an error, after its transaction was aborted. */
+extern void ivm_batch_abort(IvmApplyWorker *worker, List *consumers);
+
+/*
+ * The list of consumers (consumer_list.c).  Each of these may free consumers;
+ * "index" has to follow "forget" before the log is looked at again.  None is
+ * called within a transaction.
+ */
+
+/* The consumer of that relation, or NULL. */
+extern IvmConsumer *ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid);
+
+/* Takes a consumer off the list and frees it. */
+extern void ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/* Makes the table of who reads what anew. */
+extern void ivm_consumer_list_index(IvmApplyWorker *worker);
+
+/*
+ * Reads ivm.view and takes over what belongs to this worker, as of a generation.
+ * False if something is left to be taken over: to be called again.
+ */
+extern bool ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation);
+
+/* Recompiles what was invalidated. */
+extern void ivm_consumer_list_refresh(IvmApplyWorker *worker);
+
+/* Forgets consumers that another worker has taken over. */
+extern void ivm_consumer_list_release(IvmApplyWorker *worker);
+
+/*
+ * The place in the log (progress.c).
+ */
+
+/* Stands at the beginning of the log (again); everything is looked at anew. */
+extern void ivm_progress_begin(IvmApplyWorker *worker);
+
+/* Looks at transactions that are new in the log; consumers that they concern become pending. */
+extern void ivm_progress_scout(IvmApplyWorker *worker);
+
+/*
+ * Tells how far this worker is: to the log, to the slot, to sessions that wait.
+ * True if something is left to be told when the last commit is flushed.
+ */
+extern bool ivm_progress_publish(IvmApplyWorker *worker);
+
+/* Commit time of the first transaction that waits to be applied; 0 if none does. */
+extern TimestampTz ivm_progress_oldest(IvmApplyWorker *worker);
+
+/* Stores, in a transaction, the position of consumers that nothing has happened to for long. */
+extern void ivm_progress_store(IvmApplyWorker *worker);
+
+#endif							/* IVM_APPLY_WORKER_H */

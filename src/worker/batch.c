@@ -1,0 +1,551 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  One batch: a transaction that brings some consumers to a new snapshot.
+ *
+ * The order of the steps is what makes a batch right:
+ *
+ *	1.	Claim every consumer.  Two processes can then never apply to one, even
+ *		if one is a leftover that does not know of its successor.
+ *	2.	Lock views, tables and indexes, without waiting: whoever waits behind us
+ *		for a stronger lock would wait for our decoder wait, too.  Locks come
+ *		before the snapshot: a TRUNCATE or a rewrite that slipped in between
+ *		would make the snapshot see an empty table.
+ *	3.	Accept invalidations: what the plans were compiled from is now fixed.
+ *	4.	Take the snapshot S.
+ *	5.	Wait until the decoder has passed the end of the WAL as of now: each
+ *		transaction that S sees has its commit record before that.  If it does
+ *		not get there in a tenth of a second let everything go.
+ *	6.	Of every decoded transaction that S sees and the consumer's applied
+ *		snapshot does not, push the rows.  One that S does not see yet stays
+ *		pending.
+ *	7.	Finish the dataflow, write the output, store S.  Commit.
+ *
+ * The applied snapshot is read under S, after the claim, so it is the last one
+ * committed.  Tables are read under a copy of S that sees, in addition, what
+ * this transaction has written itself.
+ *
+ * Whatever evaluates expressions of a view does so as its owner and under the
+ * view's settings; consumers are therefore served in groups of one identity,
+ * with one pass over the log for each.
+ *
+ * Memory: palloc in the batch context, rows in the batch arena; both are reset
+ * at the end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/index.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/origin.h"
+#include "storage/lmgr.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "apply/apply.h"
+#include "arrange/arrange.h"
+#include "base/debug_point.h"
+#include "worker/apply_worker.h"
+
+#define DECODER_PATIENCE	100 /* ms */
+
+static uint64 batch_number = 0;
+
+/* Context of errors in a batch. */
+typedef struct BatchErrorContext
+{
+	IvmConsumer *consumer;
+	XLogRecPtr	lsn;
+} BatchErrorContext;
+
+static void
+batch_error_callback(void *argument)
+{
+	BatchErrorContext *context = argument;
+
+	if (context->consumer == NULL)
+		return;
+	errcontext("applying changes up to %X/%X to incremental view with OID %u",
+			   LSN_FORMAT_ARGS(context->lsn), context->consumer->relid);
+}
+
+/*
+ * Claims and locks one consumer; false if that would have to wait.  What was
+ * locked before the refusal stays locked to the end of the batch.
+ */
+static bool
+lock_consumer(IvmConsumer *consumer)
+{
+	ListCell   *cell;
+
+	if (!ivm_claim(consumer->relid, false))
+		return false;
+	if (!ConditionalLockRelationOid(consumer->relid, RowExclusiveLock))
+		return false;
+	foreach(cell, consumer->plan->relids)
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+			return false;
+
+	foreach(cell, consumer->plan->arrangements)
+	{
+		IvmArrangement *arrangement = lfirst(cell);
+		ListCell   *inner;
+
+		foreach(inner, arrangement->probes)
+		{
+			IvmIndexProbe *probe = lfirst(inner);
+
+			if (OidIsValid(probe->index) &&
+				!ConditionalLockRelationOid(probe->index, AccessShareLock))
+				return false;
+		}
+	}
+
+	if (consumer->arrangement == NULL)
+	{
+		Relation	view = try_relation_open(consumer->relid, NoLock);
+		List	   *indexes;
+		bool		locked = true;
+
+		if (view == NULL)
+			return false;		/* dropped: the next look at ivm.view finds out */
+		indexes = RelationGetIndexList(view);
+		foreach(cell, indexes)
+			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
+		relation_close(view, NoLock);
+		return locked;
+	}
+	return true;
+}
+
+/* Locks what it can; the rest is marked as behind and left out, with all that reads it. */
+static List *
+lock_consumers(List *consumers)
+{
+	List	   *locked = NIL;
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		bool		had = true;
+		ListCell   *inner;
+
+		foreach(inner, consumers)
+		{
+			IvmConsumer *other = lfirst(inner);
+
+			if (other->behind && list_member_oid(consumer->arrangements, other->relid))
+				had = false;
+		}
+		had = had && lock_consumer(consumer);
+		consumer->behind = !had;
+		if (had)
+			locked = lappend(locked, consumer);
+		else
+			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
+	}
+	return locked;
+}
+
+static TupleTableSlot *
+interest_row(IvmInterest *interest)
+{
+	if (interest->row_batch != batch_number)
+	{
+		Relation	relation = table_open(interest->relid, NoLock);
+
+		interest->row = MakeSingleTupleTableSlot(CreateTupleDescCopyConstr(RelationGetDescr(relation)),
+												 &TTSOpsMinimalTuple);
+		interest->row->tts_tableOid = interest->relid;
+		interest->row_batch = batch_number;
+		table_close(relation, NoLock);
+	}
+	return interest->row;
+}
+
+/* One record of a transaction, for one consumer. */
+static void
+consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool visible,
+		const IvmLogRecord *record)
+{
+	if (consumer->txn_sequence != txn->sequence)
+	{
+		consumer->txn_sequence = txn->sequence;
+		consumer->txn_contained = ivm_applied_contains(consumer->applied, txn->fxid);
+		if (!consumer->txn_contained && !visible && consumer->next_pending == 0)
+		{
+			consumer->next_pending = txn->sequence;
+			consumer->next_pending_lsn = txn->commit_lsn;
+			consumer->next_pending_time = txn->commit_time;
+			consumer->next_pending_fxid = txn->fxid;
+		}
+	}
+	if (consumer->txn_contained || !visible)
+		return;
+	if (record->kind == IVM_LOG_TRUNCATE)
+	{
+		consumer->truncated = true;
+		return;
+	}
+	consumer->changes++;
+	if (!consumer->truncated)
+	{
+		TupleTableSlot *row = interest_row(interest);
+
+		ExecStoreMinimalTuple(record->tuple, row, false);
+		ivm_dataflow_push(consumer->dataflow, record->relid, row, record->weight);
+		ExecClearTuple(row);
+	}
+}
+
+/*
+ * Reads the log from the first transaction that anybody needs to "end", and
+ * pushes what the marked consumers take.
+ */
+static void
+read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
+{
+	IvmLogTxn	txn;
+	IvmLogRecord record;
+	IvmInterest *interest = NULL;
+	Oid			last_relid = InvalidOid;
+
+	if (!ivm_log_rewind(worker->cursor))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the delta log was begun anew during a batch")));
+
+	while (ivm_log_next_txn(worker->cursor, &txn))
+	{
+		bool		visible;
+
+		CHECK_FOR_INTERRUPTS();
+		if (txn.sequence >= end.sequence)
+			break;
+		visible = !XidInMVCCSnapshot((TransactionId) txn.fxid, snapshot);
+		while (ivm_log_next_record(worker->cursor, &record))
+		{
+			ListCell   *cell;
+
+			if (record.relid != last_relid)
+			{
+				interest = hash_search(worker->interest, &record.relid, HASH_FIND, NULL);
+				last_relid = record.relid;
+			}
+			if (interest == NULL)
+				continue;
+			foreach(cell, interest->consumers)
+			{
+				IvmConsumer *consumer = lfirst(cell);
+
+				if (consumer->in_batch)
+					consume(consumer, interest, &txn, visible, &record);
+			}
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+}
+
+static bool
+same_identity(IvmConsumer *a, IvmConsumer *b)
+{
+	return a->owner == b->owner && equal(a->settings, b->settings);
+}
+
+/* Pushes the log into all consumers, one pass for each identity. */
+static void
+push_changes(IvmApplyWorker *worker, List *consumers, Snapshot snapshot, IvmLogEnd end)
+{
+	List	   *left = list_copy(consumers);
+
+	while (left != NIL)
+	{
+		IvmConsumer *first = linitial(left);
+		IvmIdentity saved;
+		ListCell   *cell;
+
+		foreach(cell, left)
+		{
+			IvmConsumer *consumer = lfirst(cell);
+
+			consumer->in_batch = same_identity(first, consumer);
+		}
+		ivm_identity_enter(&saved, first->owner, first->settings);
+		read_log(worker, snapshot, end);
+		ivm_identity_leave(&saved);
+		foreach(cell, left)
+		{
+			IvmConsumer *consumer = lfirst(cell);
+
+			if (consumer->in_batch)
+				left = foreach_delete_current(left, cell);
+			consumer->in_batch = false;
+		}
+	}
+}
+
+static void
+answer_verifications(IvmConsumer *consumer, Snapshot snapshot)
+{
+	int64		missing = 0;
+	int64		extra = 0;
+	ListCell   *cell;
+
+	if (consumer->verify == NIL)
+		return;
+	ivm_view_verify(consumer->relid, consumer->plan, snapshot, &missing, &extra);
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	foreach(cell, consumer->verify)
+	{
+		IvmRequest *request = lfirst(cell);
+
+		request->result[0] = missing;
+		request->result[1] = extra;
+		request->status = IVM_REQUEST_DONE;
+	}
+	LWLockRelease(ivm_control->lock);
+	list_free(consumer->verify);
+	consumer->verify = NIL;
+	ConditionVariableBroadcast(&ivm_control->changed);
+}
+
+/* Brings one consumer to S. */
+static void
+apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
+{
+	IvmIdentity saved;
+	instr_time	start;
+	instr_time	duration;
+	IvmApplyCounts counts = {0};
+	uint64		recomputes = ivm_dataflow_recomputes(consumer->dataflow);
+	MemoryContext old;
+
+	INSTR_TIME_SET_CURRENT(start);
+	if (consumer->truncated)
+	{
+		ivm_metadata_set_state(consumer->relid, IVM_STATE_REBUILD, "a table that it reads was truncated");
+		return;
+	}
+
+	if (consumer->changes > 0)
+	{
+		IvmZset    *delta;
+
+		ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+		delta = ivm_dataflow_finish(consumer->dataflow);
+		if (consumer->arrangement != NULL)
+			ivm_arrangement_apply(consumer->arrangement, consumer->relid, delta, snapshot);
+		else
+		{
+			Relation	view = table_open(consumer->relid, NoLock);
+
+			ivm_view_apply(view, consumer->plan, delta, snapshot, &counts);
+			table_close(view, NoLock);
+		}
+		ivm_identity_leave(&saved);
+		CommandCounterIncrement();
+		if (TimestampDifferenceExceeds(consumer->operators_reported, GetCurrentTimestamp(),
+									   IVM_OPERATOR_REPORT_MS))
+			ivm_dataflow_measure(consumer->dataflow);
+	}
+
+	old = MemoryContextSwitchTo(consumer->context);
+	consumer->next_applied = ivm_applied_from_snapshot(snapshot,
+													   consumer->next_pending != 0 ? Min(lsn, consumer->next_pending_lsn) : lsn);
+	MemoryContextSwitchTo(old);
+	consumer->report.applied_lsn = consumer->next_applied->lsn;
+	if (consumer->changes > 0 || (consumer->pending != 0 && consumer->next_pending == 0))
+	{
+		ivm_applied_put(consumer->relid, consumer->next_applied, snapshot);
+		CommandCounterIncrement();
+	}
+	else
+	{
+		/* nothing came: what is stored stays as it is */
+		pfree(consumer->next_applied);
+		consumer->next_applied = NULL;
+	}
+	if (consumer->verify != NIL)
+	{
+		ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+		answer_verifications(consumer, snapshot);
+		ivm_identity_leave(&saved);
+	}
+
+	INSTR_TIME_SET_CURRENT(duration);
+	INSTR_TIME_SUBTRACT(duration, start);
+	consumer->report.changes_received = consumer->changes;
+	consumer->report.inserted = counts.inserted;
+	consumer->report.updated = counts.updated;
+	consumer->report.deleted = counts.deleted;
+	consumer->report.recomputes = ivm_dataflow_recomputes(consumer->dataflow) - recomputes;
+	consumer->report.apply_time = INSTR_TIME_GET_MILLISEC(duration);
+}
+
+/* After the commit: what the consumers are now. */
+static void
+batch_committed(List *consumers)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->truncated)
+			continue;
+		if (consumer->next_applied != NULL)
+		{
+			pfree(consumer->applied);
+			consumer->applied = consumer->next_applied;
+			consumer->next_applied = NULL;
+		}
+		consumer->pending = consumer->next_pending;
+		consumer->pending_lsn = consumer->next_pending_lsn;
+		consumer->pending_time = consumer->next_pending_time;
+		consumer->pending_fxid = consumer->next_pending_fxid;
+		consumer->pending_invisible = consumer->pending != 0;
+		consumer->failures = 0;
+		if (consumer->arrangement == NULL)
+			ivm_stats_view_batch(MyDatabaseId, consumer->relid, &consumer->report);
+	}
+}
+
+IvmBatchResult
+ivm_batch_run(IvmApplyWorker *worker, List *consumers)
+{
+	Snapshot	snapshot;
+	XLogRecPtr	target;
+	IvmLogEnd	end;
+	ListCell   *cell;
+	List	   *locked;
+	MemoryContext old;
+	BatchErrorContext error_context = {NULL, InvalidXLogRecPtr};
+	ErrorContextCallback callback;
+
+	batch_number++;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	replorigin_session_origin = DoNotReplicateId;
+	old = MemoryContextSwitchTo(worker->batch_context);
+
+	locked = lock_consumers(consumers);
+	AcceptInvalidationMessages();
+	foreach(cell, locked)
+		if (((IvmConsumer *) lfirst(cell))->stale)
+		{
+			MemoryContextSwitchTo(old);
+			AbortCurrentTransaction();
+			MemoryContextReset(worker->batch_context);
+			return IVM_BATCH_STALE;
+		}
+	ivm_debug_point("apply-locked");
+
+	snapshot = GetTransactionSnapshot();
+	PushCopiedSnapshot(snapshot);
+	snapshot = GetActiveSnapshot();
+	snapshot->curcid = InvalidCommandId - 1;	/* all that this transaction writes */
+	target = ivm_wal_end();
+	ivm_debug_point("apply-snapshot");
+	ivm_stats_worker_state("waiting for decoder");
+	if (locked == NIL || !ivm_decoder_wait(worker->capture, target, DECODER_PATIENCE))
+	{
+		MemoryContextSwitchTo(old);
+		AbortCurrentTransaction();
+		MemoryContextReset(worker->batch_context);
+		return locked == NIL ? IVM_BATCH_DONE : IVM_BATCH_DECODER_LATE;
+	}
+	ivm_stats_worker_state("applying");
+	end = ivm_log_end(worker->capture);
+	error_context.lsn = end.decoded_lsn;
+
+	callback.callback = batch_error_callback;
+	callback.arg = &error_context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	foreach(cell, locked)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmAppliedSnapshot *applied;
+
+		MemoryContextSwitchTo(consumer->context);
+		applied = ivm_applied_get(consumer->relid, snapshot);
+		MemoryContextSwitchTo(worker->batch_context);
+		if (applied == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("incremental view with OID %u has no applied snapshot", consumer->relid)));
+		if (consumer->applied != NULL)
+			pfree(consumer->applied);
+		consumer->applied = applied;
+		consumer->changes = 0;
+		consumer->truncated = false;
+		consumer->txn_sequence = 0;
+		consumer->next_pending = 0;
+		consumer->next_pending_lsn = InvalidXLogRecPtr;
+		consumer->next_pending_time = 0;
+		memset(&consumer->report, 0, sizeof(consumer->report));
+		ivm_dataflow_begin(consumer->dataflow, snapshot, worker->arena, false);
+	}
+
+	push_changes(worker, locked, snapshot, end);
+	ivm_debug_point("apply-before");
+	foreach(cell, locked)
+	{
+		error_context.consumer = lfirst(cell);
+		apply_consumer(error_context.consumer, snapshot, end.decoded_lsn);
+		ivm_dataflow_end(error_context.consumer->dataflow);
+	}
+	error_context.consumer = NULL;
+	ivm_debug_point("apply-after");
+
+	error_context_stack = callback.previous;
+	MemoryContextSwitchTo(old);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ivm_debug_point("apply-committed");
+
+	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
+	worker->last_batch = GetCurrentTimestamp();
+	batch_committed(locked);
+	ivm_arena_reset(worker->arena);
+	MemoryContextReset(worker->batch_context);
+	pgstat_report_stat(true);
+	return IVM_BATCH_DONE;
+}
+
+void
+ivm_batch_abort(IvmApplyWorker *worker, List *consumers)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		consumer->in_batch = false;
+		consumer->truncated = false;	/* its state was not stored */
+		if (consumer->dataflow != NULL)
+			ivm_dataflow_abort(consumer->dataflow);
+		if (consumer->next_applied != NULL)
+		{
+			pfree(consumer->next_applied);
+			consumer->next_applied = NULL;
+		}
+	}
+	ivm_arena_reset(worker->arena);
+	MemoryContextReset(worker->batch_context);
+}

@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * build_queue.c
+ *	  What there is to build, and who waits for it.
+ *
+ * The queue is the states in ivm.view: a row that is "building" or "rebuild"
+ * waits, across restarts.  Requests in shared memory only say which session
+ * waits for one of them, and whether the view is to go with it: the session
+ * that creates a view drops it if it cannot be filled, and if it was interrupted
+ * while it waited, that is done here.
+ *
+ * Nothing is taken off the queue: a build that succeeds, or stops the view,
+ * changes the row's state in its own transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "compile/compile.h"
+#include "worker/build_queue.h"
+#include "worker/consumer.h"
+#include "worker/control.h"
+
+IvmRequest *
+ivm_build_request_find(Oid relid)
+{
+	IvmRequest *result = NULL;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+
+		if (request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
+			request->relid == relid && request->status == IVM_REQUEST_WAITING)
+			result = request;
+	}
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
+void
+ivm_build_request_finish(Oid relid, uint64 rows)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+
+		if (request->kind != IVM_REQUEST_BUILD || request->dboid != MyDatabaseId ||
+			request->relid != relid || request->status != IVM_REQUEST_WAITING)
+			continue;
+		if (request->abandoned && !request->drop_if_abandoned)
+			request->kind = IVM_REQUEST_FREE;
+		request->result[0] = rows;
+		request->status = IVM_REQUEST_DONE;
+	}
+	LWLockRelease(ivm_control->lock);
+	ConditionVariableBroadcast(&ivm_control->changed);
+}
+
+/*
+ * Drops views whose creating session gave up.
+ */
+void
+ivm_build_drop_abandoned(void)
+{
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+		Oid			relid = InvalidOid;
+		bool		drop = false;
+
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		if (request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId && request->abandoned)
+		{
+			relid = request->relid;
+			drop = request->drop_if_abandoned;
+			request->kind = IVM_REQUEST_FREE;
+		}
+		LWLockRelease(ivm_control->lock);
+		if (!OidIsValid(relid) || !drop)
+			continue;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		LockRelationOid(relid, AccessExclusiveLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		{
+			ObjectAddress address;
+
+			ObjectAddressSet(address, RelationRelationId, relid);
+			performDeletion(&address, DROP_RESTRICT, 0);
+		}
+		ivm_metadata_delete(relid);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		ivm_control_changed(MyDatabaseId, false);
+	}
+}
+
+bool
+ivm_relation_is_populated(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relispopulated;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * An incremental view without a row of metadata came with a restore or an
+ * upgrade.  The views are read before the metadata: one that commits in between
+ * has its row already.  One that is locked is being made, altered or dropped,
+ * and looked at again after that.
+ */
+static void
+adopt_unknown(void)
+{
+	List	   *views = ivm_incremental_views();
+	List	   *rows = ivm_metadata_list();
+	ListCell   *cell;
+
+	foreach(cell, views)
+	{
+		Oid			relid = lfirst_oid(cell);
+		IvmViewRow	row = {0};
+		ListCell   *inner;
+		bool		known = false;
+
+		foreach(inner, rows)
+			known |= ((IvmViewRow *) lfirst(inner))->relid == relid;
+		if (known || !ConditionalLockRelationOid(relid, AccessShareLock))
+			continue;
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) || ivm_metadata_get(relid) != NULL)
+			continue;
+		row.relid = relid;
+		row.kind = 'v';
+		row.state = ivm_relation_is_populated(relid) ? IVM_STATE_REBUILD : IVM_STATE_UNPOPULATED;
+		row.reason = "it was not known to this server";
+		row.settings = ivm_settings_capture();
+		ivm_metadata_put(&row);
+	}
+}
+
+/*
+ * The next row that waits, or NULL.  A view whose session did not get round to
+ * its drop has a failed request: it is the session's.
+ */
+IvmViewRow *
+ivm_build_next_row(void)
+{
+	IvmViewRow *result = NULL;
+	MemoryContext old = CurrentMemoryContext;
+	List	   *rows;
+	ListCell   *cell;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(old);
+	if (ivm_metadata_is_installed())
+	{
+		adopt_unknown();
+		CommandCounterIncrement();
+		UpdateActiveSnapshotCommandId();
+		rows = ivm_metadata_list();
+		foreach(cell, rows)
+		{
+			IvmViewRow *row = lfirst(cell);
+			bool		failed = false;
+
+			if (row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD)
+				continue;
+			LWLockAcquire(ivm_control->lock, LW_SHARED);
+			for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+			{
+				IvmRequest *request = &ivm_control->requests[i];
+
+				if (request->kind == IVM_REQUEST_BUILD && request->relid == row->relid &&
+					request->dboid == MyDatabaseId && request->status == IVM_REQUEST_FAILED)
+					failed = true;
+			}
+			LWLockRelease(ivm_control->lock);
+			if (!failed && row->kind == 'v')
+			{
+				result = row;
+				break;
+			}
+		}
+		if (result == NULL)
+		{
+			/* an arrangement alone: some view that reads it rebuilds it */
+			foreach(cell, rows)
+			{
+				IvmViewRow *row = lfirst(cell);
+				ListCell   *inner;
+
+				if (row->kind != 'a' || (row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD))
+					continue;
+				foreach(inner, rows)
+				{
+					IvmViewRow *view = lfirst(inner);
+
+					if (view->state == IVM_STATE_ACTIVE && list_member_oid(view->arrangements, row->relid))
+						result = view;
+				}
+			}
+		}
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return result;
+}

@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * build_queue.h
+ *	  What there is to build, and who waits for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_BUILD_QUEUE_H
+#define IVM_BUILD_QUEUE_H
+
+#include "postgres.h"
+
+#include "metadata/metadata.h"
+#include "worker/control.h"
+
+/* The request of a session that waits for this view, or NULL. */
+extern IvmRequest *ivm_build_request_find(Oid relid);
+
+/* The view is filled: whoever waits is told the number of rows. */
+extern void ivm_build_request_finish(Oid relid, uint64 rows);
+
+/* Drops views whose creating session gave up, in transactions of its own. */
+extern void ivm_build_drop_abandoned(void);
+
+/*
+ * The next row that waits, or NULL; palloc'd in the current context.  In a
+ * transaction of its own, which also makes rows for views that have none.  A
+ * view whose session did not get round to its drop has a failed request: it is
+ * the session's.
+ */
+extern IvmViewRow *ivm_build_next_row(void);
+
+/* Whether a relation is populated; false if it is gone.  In a transaction. */
+extern bool ivm_relation_is_populated(Oid relid);
+
+#endif							/* IVM_BUILD_QUEUE_H */

@@ -1,0 +1,593 @@
+/*-------------------------------------------------------------------------
+ *
+ * builder.c
+ *	  Population and rebuild of views and shared arrangements.
+ *
+ * A builder is started when some row of ivm.view waits (state building or
+ * rebuild), does one after the other, and ends when nothing is left.  For each:
+ *
+ *	1.	compile, in a transaction that then ends;
+ *	2.	take a cursor, so that the log and the WAL keep what comes from now on;
+ *		register the tables, and wait, without any transaction, until the decoder
+ *		decodes them and all that it decoded before is visible;
+ *	3.	in a repeatable read transaction: claim, lock, check that the plan is
+ *		still the right one, take the snapshot P, fill or compare, store P as
+ *		the applied snapshot and "active" as the state;
+ *	4.	count a new generation and wait, holding nothing but the cursor, until
+ *		the apply workers have taken over; let the cursor go.
+ *
+ * A transaction is either visible to P, or decoded after step 2 and therefore
+ * in the log at or after the cursor: nothing is lost and nothing comes twice.
+ *
+ * Shared arrangements that a view reads and that do not exist yet are built
+ * before it in the same way.
+ *
+ * An error in step 3 rolls everything back.  If a session waits for a new view
+ * it gets the error and drops the view; otherwise the view is in state error.
+ * A view whose session was interrupted while it waited is dropped here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/origin.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "apply/apply.h"
+#include "arrange/arrange.h"
+#include "arrange/state_table.h"
+#include "base/debug_point.h"
+#include "base/settings.h"
+#include "compile/compile.h"
+#include "worker/build_queue.h"
+#include "worker/consumer.h"
+#include "worker/control.h"
+#include "worker/failure.h"
+#include "worker/process.h"
+
+#define MAX_TRANSIENT_FAILURES	8
+#define BUILDER_CURSOR			"builder"
+
+static IvmDatabase *capture;
+static IvmControlDatabase *control;
+static IvmCursor *cursor = NULL;
+static MemoryContext build_context;
+static List *watched = NIL;		/* an IvmConsumer that stands for what is being built */
+static Oid	built = InvalidOid;	/* committed, but not taken over yet */
+static uint64 built_rows;
+
+static void
+builder_exit(int code, Datum argument)
+{
+	bool		unfinished;
+
+	/*
+	 * What it had in hand may be active, and taken over by nobody.  Our cursor
+	 * stays until the next builder has seen to that.
+	 */
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	unfinished = OidIsValid(control->building);
+	if (unfinished)
+		pg_atomic_fetch_add_u64(&control->generation, 1);
+	control->build_wanted |= unfinished;
+	control->handing_over |= unfinished;
+	control->builder_pid = 0;
+	control->builder_latch = NULL;
+	control->building = InvalidOid;
+	LWLockRelease(ivm_control->lock);
+	if (OidIsValid(built))
+		ivm_build_request_finish(built, built_rows);
+	ConditionVariableBroadcast(&ivm_control->changed);
+	if (unfinished)
+		ivm_control_wake_workers(control);
+	ivm_control_wake_launcher();
+}
+
+/*
+ * Steps of a build
+ */
+
+/* The cursor outlives the process: see hand_over(). */
+static void
+release_cursor(void)
+{
+	if (cursor != NULL)
+	{
+		ivm_cursor_release(cursor);
+		ivm_cursor_drop(capture, BUILDER_CURSOR);
+	}
+	cursor = NULL;
+}
+
+/* Step 2.  Returns the position up to which P contains everything. */
+static XLogRecPtr
+register_plan(IvmPlan *plan)
+{
+	uint64		generation;
+	XLogRecPtr	decoded;
+
+	ivm_stats_build_phase("waiting for decoder");
+	while (ivm_decoder_state(capture) != IVM_DECODER_RUNNING)
+		ivm_process_wait(ivm_naptime > 100 ? 100 : ivm_naptime);
+	release_cursor();
+	cursor = ivm_cursor_create(capture, BUILDER_CURSOR, true);
+	generation = ivm_plan_register(capture, plan);
+
+	/* what is decoded by now P will see; of what comes while we wait nobody knows */
+	decoded = ivm_log_end(capture).decoded_lsn;
+	ivm_registry_wait(capture, generation);
+	return decoded;
+}
+
+/*
+ * Step 4.  What was built is committed, so a cancel comes too late.  If the
+ * process is ended here the cursor stays, and the next one does this again.
+ */
+static void
+hand_over(void)
+{
+	uint64		generation = ivm_control_changed(MyDatabaseId, false);
+
+	ivm_stats_build_phase("handing over");
+	HOLD_CANCEL_INTERRUPTS();
+	for (;;)
+	{
+		bool		adopted = true;
+
+		for (int i = 0; i < control->apply_workers; i++)
+			adopted &= pg_atomic_read_u64(&control->apply[i].adopted) >= generation;
+		if (adopted)
+			break;
+		ivm_process_wait(ivm_naptime);
+	}
+	release_cursor();
+	QueryCancelPending = false;
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* Locks what the plan reads; the snapshot is taken after it. */
+static void
+lock_tables(IvmPlan *plan)
+{
+	ListCell   *cell;
+
+	foreach(cell, plan->relids)
+		LockRelationOid(lfirst_oid(cell), AccessShareLock);
+}
+
+static void
+begin_fill(Oid relid, IvmPlan *plan, LOCKMODE lockmode)
+{
+	StartTransactionCommand();
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	replorigin_session_origin = DoNotReplicateId;
+	ivm_process_impatient(true);
+	(void) ivm_claim(relid, true);
+	LockRelationOid(relid, lockmode);
+	lock_tables(plan);
+	ivm_process_impatient(false);
+	AcceptInvalidationMessages();
+	ivm_debug_point("build-locked");
+}
+
+static Snapshot
+push_snapshot(void)
+{
+	PushCopiedSnapshot(GetTransactionSnapshot());
+	/* sees what this transaction writes, at once */
+	GetActiveSnapshot()->curcid = InvalidCommandId - 1;
+	return GetActiveSnapshot();
+}
+
+static void
+store(IvmViewRow *row, IvmPlan *plan, XLogRecPtr lsn, Snapshot snapshot, List *arrangements)
+{
+	row->state = IVM_STATE_ACTIVE;
+	row->text = plan->text;
+	row->fingerprint = plan->fingerprint;
+	row->reason = NULL;
+	row->arrangements = arrangements;
+	CommandCounterIncrement();
+	ivm_metadata_put(row);
+	ivm_applied_put(row->relid, ivm_applied_from_snapshot(snapshot, lsn), snapshot);
+}
+
+/* Something that a plan was compiled from changed since: start over. */
+static bool
+plan_is_stale(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, watched)
+		if (((IvmConsumer *) lfirst(cell))->stale)
+			return true;
+	return false;
+}
+
+static void
+watch(Oid relid, IvmPlan *plan)
+{
+	IvmConsumer *consumer = palloc0(sizeof(IvmConsumer));
+
+	consumer->relid = relid;
+	consumer->plan = plan;
+	watched = lappend(watched, consumer);
+}
+
+/* Leaves a fill that cannot go on. */
+static void
+abandon_fill(MemoryContext context)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	release_cursor();
+}
+
+/*
+ * Finds a shared arrangement and keeps it from being dropped until the
+ * transaction ends; InvalidOid if there is none.
+ */
+static Oid
+lock_arrangement(const char *text)
+{
+	Oid			relid;
+
+	for (;;)
+	{
+		relid = ivm_metadata_find_arrangement(text);
+		if (!OidIsValid(relid))
+			return InvalidOid;
+		LockRelationOid(relid, AccessShareLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			return relid;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/*
+ * Builds a shared arrangement unless it is there.  Returns its oid, or
+ * InvalidOid if the plan is not right any more.
+ *
+ * That the view reads the arrangement is stored with the arrangement's own
+ * row: an apply worker compiles the one from the other, and whoever drops a
+ * view drops the arrangements that no other one reads.  The view is locked
+ * first, as its drop does.
+ */
+static Oid
+build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *view)
+{
+	Oid			relid;
+	IvmViewRow *row;
+	IvmViewRow *reader;
+	IvmPlan    *plan;
+	XLogRecPtr	lsn;
+	Snapshot	snapshot;
+	IvmIdentity saved;
+	MemoryContext old = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	(void) ivm_claim(view->relid, true);
+	LockRelationOid(view->relid, AccessShareLock);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(old);
+	reader = ivm_metadata_get(view->relid);
+	if (reader == NULL)
+	{
+		abandon_fill(old);
+		return InvalidOid;
+	}
+	relid = lock_arrangement(arrangement->text);
+	if (!OidIsValid(relid))
+	{
+		relid = ivm_state_table_create(ivm_arrangement_state_name(arrangement, view->relid), InvalidOid);
+		row = palloc0(sizeof(IvmViewRow));
+		row->relid = relid;
+		row->kind = 'a';
+		row->state = IVM_STATE_BUILDING;
+		row->definition = arrangement->text;
+		row->settings = view->settings;
+		ivm_metadata_put(row);
+	}
+	else
+		row = ivm_metadata_get(relid);
+	if (!list_member_oid(reader->arrangements, relid))
+	{
+		reader->arrangements = lappend_oid(reader->arrangements, relid);
+		ivm_metadata_put(reader);
+	}
+	plan = ivm_compile_arrangement(view_plan, arrangement, relid, old);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	if (row->state == IVM_STATE_ACTIVE)
+		return relid;
+
+	watch(relid, plan);
+	lsn = register_plan(plan);
+
+	begin_fill(relid, plan, RowExclusiveLock);
+	MemoryContextSwitchTo(old);
+	if (plan_is_stale())
+	{
+		abandon_fill(old);
+		return InvalidOid;
+	}
+	snapshot = push_snapshot();
+	if (row->text != NULL || row->state == IVM_STATE_REBUILD)
+	{
+		IvmStateTable *table = ivm_state_table_open(relid, snapshot);
+
+		ivm_state_table_clear(table);
+		ivm_state_table_close(table);
+		CommandCounterIncrement();
+	}
+	ivm_identity_enter(&saved, ivm_relation_owner(view->relid), view->settings);
+	ivm_arrangement_populate(relid, plan, arrangement, snapshot);
+	ivm_identity_leave(&saved);
+	store(row, plan, lsn, snapshot, NIL);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	hand_over();
+	return relid;
+}
+
+/*
+ * Populates or rebuilds a view.  Returns false if it has to be begun again.
+ */
+static bool
+build_view(IvmViewRow *row, uint64 *rows)
+{
+	MemoryContext old = CurrentMemoryContext;
+	IvmPlan    *plan;
+	List	   *arrangements = NIL;
+	List	   *owned = NIL;
+	XLogRecPtr	lsn;
+	Snapshot	snapshot;
+	IvmIdentity saved;
+	bool		populated;
+	Oid			owner;
+	ListCell   *cell;
+
+	ivm_process_impatient(true);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(old);
+	foreach(cell, row->arrangements)
+	{
+		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(cell));
+
+		if (arrangement != NULL)
+			owned = lappend(owned, arrangement->definition);
+	}
+	plan = ivm_plan_for_view(row->relid, row->settings, owned, old);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ivm_process_impatient(false);
+	MemoryContextSwitchTo(old);
+
+	watched = NIL;
+	watch(row->relid, plan);
+	foreach(cell, plan->arrangements)
+	{
+		IvmArrangement *arrangement = lfirst(cell);
+		Oid			relid;
+
+		if (arrangement->kind != IVM_ARRANGE_STATE || !arrangement->shared)
+			continue;
+		relid = build_arrangement(plan, arrangement, row);
+		if (!OidIsValid(relid))
+			return false;
+		arrangements = list_append_unique_oid(arrangements, relid);
+	}
+
+	lsn = register_plan(plan);
+
+	StartTransactionCommand();
+	owner = ivm_relation_owner(row->relid);
+	populated = ivm_relation_is_populated(row->relid);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+
+	ivm_stats_build_phase("waiting for locks");
+	begin_fill(row->relid, plan, populated ? RowExclusiveLock : AccessExclusiveLock);
+	MemoryContextSwitchTo(old);
+	if (plan_is_stale() || ivm_relation_is_populated(row->relid) != populated)
+	{
+		abandon_fill(old);
+		return false;
+	}
+	snapshot = push_snapshot();
+	ivm_stats_build_phase(populated ? "comparing" : "filling");
+	ivm_view_create_state(row->relid, plan);
+	CommandCounterIncrement();
+	ivm_identity_enter(&saved, owner, row->settings);
+	if (populated)
+	{
+		IvmApplyCounts counts = {0};
+
+		ivm_view_rebuild(row->relid, plan, snapshot, &counts);
+		*rows = counts.inserted + counts.updated + counts.deleted;
+	}
+	else
+		*rows = ivm_view_populate(row->relid, plan, snapshot);
+	ivm_identity_leave(&saved);
+	store(row, plan, lsn, snapshot, arrangements);
+	ivm_debug_point("build-filled");
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	built = row->relid;
+	built_rows = *rows;
+	MemoryContextSwitchTo(old);
+	ivm_debug_point("build-committed");
+	pgstat_report_stat(true);
+	hand_over();
+	built = InvalidOid;
+	return true;
+}
+
+/*
+ * One view, with its error if there is one.  True if it still waits after
+ * an error that may be gone the next time; "failures" counts those before.
+ */
+static bool
+build(IvmViewRow *row, int failures)
+{
+	volatile bool again = false;
+	uint64		rows = 0;
+	MemoryContext old = CurrentMemoryContext;
+	bool		rebuild = row->state != IVM_STATE_BUILDING;
+	IvmRequest *request;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->building = row->relid;
+	LWLockRelease(ivm_control->lock);
+	ivm_stats_worker_state("building");
+	ivm_stats_build_start(MyDatabaseId, row->relid, rebuild);
+	ivm_stats_view_state(MyDatabaseId, row->relid, rebuild ? "rebuild" : "building");
+
+	PG_TRY();
+	{
+		/* whoever asked may have given up meanwhile */
+		request = ivm_build_request_find(row->relid);
+		if (request == NULL || !request->abandoned)
+		{
+			while (!build_view(row, &rows))
+			{
+				CHECK_FOR_INTERRUPTS();
+				MemoryContextSwitchTo(old);
+			}
+			ivm_stats_view_state(MyDatabaseId, row->relid, "active");
+			ivm_build_request_finish(row->relid, rows);
+		}
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		bool		abandoned;
+
+		MemoryContextSwitchTo(old);
+		error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(old);
+		ivm_process_impatient(false);
+		release_cursor();
+
+		request = ivm_build_request_find(row->relid);
+		abandoned = request != NULL && request->abandoned;
+		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			(request == NULL && rebuild && failures < MAX_TRANSIENT_FAILURES &&
+			 ivm_failure_is_transient(error->sqlerrcode));
+		if (!again && (request == NULL || !request->drop_if_abandoned))
+			ivm_failure_stop(row->relid, error->message);
+		if (!again && request != NULL && !abandoned)
+			ivm_request_fail(request, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+
+	ivm_stats_build_end();
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->building = InvalidOid;
+	LWLockRelease(ivm_control->lock);
+	return again;
+}
+
+void
+ivm_builder_main(Datum unused)
+{
+	IvmProcessArgument argument;
+	bool		idle = false;
+	bool		unfinished;
+	int			failures = 0;
+
+	ivm_process_init(&argument);
+	capture = ivm_database_get(MyDatabaseId, true);
+	control = ivm_control_my_database();
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->builder_pid = MyProcPid;
+	control->builder_latch = MyLatch;
+	LWLockRelease(ivm_control->lock);
+	before_shmem_exit(builder_exit, (Datum) 0);
+	ivm_database_attach(capture);
+	ivm_wake_register_consumer(capture, IVM_BUILDER_NUMBER);
+	ivm_consumer_init(&watched);
+	build_context = AllocSetContextCreate(TopMemoryContext, "ivm build", ALLOCSET_DEFAULT_SIZES);
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	unfinished = control->handing_over;
+	LWLockRelease(ivm_control->lock);
+	if (unfinished)
+	{
+		/* what the predecessor built, perhaps; the cursor is its own */
+		cursor = ivm_cursor_create(capture, BUILDER_CURSOR, true);
+		hand_over();
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		control->handing_over = false;
+		LWLockRelease(ivm_control->lock);
+	}
+
+	for (;;)
+	{
+		IvmViewRow *row;
+
+		CHECK_FOR_INTERRUPTS();
+		watched = NIL;
+		MemoryContextReset(build_context);
+		MemoryContextSwitchTo(build_context);
+
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		control->build_wanted = false;
+		LWLockRelease(ivm_control->lock);
+
+		ivm_build_drop_abandoned();
+		row = ivm_build_next_row();
+		if (row != NULL)
+		{
+			if (build(row, failures))
+				ivm_process_wait(100 << Min(failures++, 6));
+			else
+				failures = 0;
+			idle = false;
+			continue;
+		}
+
+		/* stay a while: views are often made one after the other */
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		if (control->build_wanted)
+			idle = false;
+		else if (idle)
+		{
+			control->builder_latch = NULL;
+			control->builder_done = true;
+			LWLockRelease(ivm_control->lock);
+			break;
+		}
+		else
+			idle = true;
+		LWLockRelease(ivm_control->lock);
+		if (idle)
+		{
+			ivm_stats_worker_state("idle");
+			ivm_process_wait(ivm_naptime);
+		}
+	}
+	proc_exit(0);
+}

@@ -1,0 +1,435 @@
+/*-------------------------------------------------------------------------
+ *
+ * consumer.c
+ *	  Compiled views and shared arrangements of an apply worker.
+ *
+ * A consumer is compiled when a worker takes it over, and again when
+ * something that it was compiled from is invalidated.  Its plan's text and
+ * fingerprint are compared with those that are stored with its contents: only
+ * if they are equal can the contents be carried on by deltas.
+ *
+ * Which worker has which consumer is a function of the metadata alone, so that
+ * all workers come to the same answer: consumers that must sit together form a
+ * component, named by its smallest oid, whose hash gives the worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "compile/compile.h"
+#include "worker/consumer.h"
+
+static List **all_consumers;
+
+List *
+ivm_incremental_views(void)
+{
+	List	   *result = NIL;
+	Relation	relation = table_open(RelationRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(relation, 0, NULL);
+	Oid			am = ivm_metadata_am_oid();
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relkind == RELKIND_MATVIEW && form->relam == am)
+			result = lappend_oid(result, form->oid);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return result;
+}
+
+/*
+ * Invalidations.  Whatever is not a relation (functions, types, operators,
+ * policies reach us as relations) is rare enough to recompile everything.
+ */
+static void
+relation_invalidated(Datum argument, Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, *all_consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!OidIsValid(relid) || consumer->relid == relid || consumer->plan == NULL ||
+			list_member_oid(consumer->plan->relids, relid) ||
+			list_member_oid(consumer->plan->statement->relationOids, relid))
+			consumer->stale = true;
+	}
+}
+
+static void
+object_invalidated(Datum argument, int cacheid, uint32 hashvalue)
+{
+	ListCell   *cell;
+
+	foreach(cell, *all_consumers)
+		((IvmConsumer *) lfirst(cell))->stale = true;
+}
+
+void
+ivm_consumer_init(List **list)
+{
+	all_consumers = list;
+	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(OPEROID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AMOPOPID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, object_invalidated, (Datum) 0);
+}
+
+/*
+ * Identity
+ */
+
+Oid
+ivm_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+ivm_identity_enter(IvmIdentity *saved, Oid owner, List *settings)
+{
+	GetUserIdAndSecContext(&saved->userid, &saved->security_context);
+	SetUserIdAndSecContext(owner, saved->security_context | SECURITY_RESTRICTED_OPERATION);
+	saved->nest_level = ivm_settings_enter(settings);
+}
+
+void
+ivm_identity_leave(IvmIdentity *saved)
+{
+	AtEOXact_GUC(false, saved->nest_level);
+	SetUserIdAndSecContext(saved->userid, saved->security_context);
+}
+
+IvmPlan *
+ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent)
+{
+	IvmIdentity saved;
+	IvmPlan    *plan;
+
+	ivm_identity_enter(&saved, ivm_relation_owner(relid), settings);
+	plan = ivm_compile_view(relid, settings, owned_state, parent);
+	ivm_identity_leave(&saved);
+	return plan;
+}
+
+/*
+ * Assignment
+ */
+
+static int
+compare_assignments(const void *a, const void *b)
+{
+	Oid			x = ((const IvmAssignment *) a)->relid;
+	Oid			y = ((const IvmAssignment *) b)->relid;
+
+	return x < y ? -1 : x > y;
+}
+
+static IvmAssignment *
+find_assignment(const IvmAssignment *assignments, int count, Oid relid)
+{
+	IvmAssignment key = {.relid = relid};
+
+	return bsearch(&key, assignments, count, sizeof(IvmAssignment), compare_assignments);
+}
+
+/* Makes two consumers sit together: the larger component takes the smaller one's name. */
+static void
+join_components(IvmAssignment *assignments, int count, Oid a, Oid b)
+{
+	IvmAssignment *x = find_assignment(assignments, count, a);
+	IvmAssignment *y = find_assignment(assignments, count, b);
+	Oid			low;
+	Oid			high;
+
+	if (x == NULL || y == NULL || x->component == y->component)
+		return;
+	low = Min(x->component, y->component);
+	high = Max(x->component, y->component);
+	for (int i = 0; i < count; i++)
+		if (assignments[i].component == high)
+			assignments[i].component = low;
+}
+
+IvmAssignment *
+ivm_consumer_assign(List *rows, int *count)
+{
+	IvmAssignment *result = palloc(sizeof(IvmAssignment) * Max(list_length(rows), 1));
+	ListCell   *cell;
+	int			n = 0;
+
+	foreach(cell, rows)
+	{
+		result[n].relid = ((IvmViewRow *) lfirst(cell))->relid;
+		result[n].component = result[n].relid;
+		n++;
+	}
+	qsort(result, n, sizeof(IvmAssignment), compare_assignments);
+
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+		ListCell   *inner;
+
+		foreach(inner, row->arrangements)
+			join_components(result, n, row->relid, lfirst_oid(inner));
+	}
+
+	/* views that read views, also through ordinary views */
+	if (n > 1)
+	{
+		int			code;
+
+		SPI_connect();
+		code = SPI_execute("WITH RECURSIVE reads(view, relation) AS ("
+						   " SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r"
+						   "  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+						   "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						   "   AND d.refobjid <> r.ev_class"
+						   "  JOIN ivm.view v ON v.relid = r.ev_class"
+						   " UNION SELECT reads.view, d.refobjid FROM reads"
+						   "  JOIN pg_catalog.pg_rewrite r ON r.ev_class = reads.relation"
+						   "  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+						   "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						   "   AND d.refobjid <> r.ev_class)"
+						   " SELECT reads.view::pg_catalog.oid, reads.relation FROM reads JOIN ivm.view v ON v.relid = reads.relation",
+						   true, 0);
+		if (code != SPI_OK_SELECT)
+			elog(ERROR, "could not read dependencies of incremental views: %s", SPI_result_code_string(code));
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			bool		isnull;
+			Oid			a = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+			Oid			b = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+
+			join_components(result, n, a, b);
+		}
+		SPI_finish();
+	}
+	*count = n;
+	return result;
+}
+
+int
+ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers)
+{
+	IvmAssignment *assignment = find_assignment(assignments, count, relid);
+
+	if (assignment == NULL)
+		return 0;
+	return murmurhash32(assignment->component) % workers;
+}
+
+/*
+ * Loading
+ */
+
+/* Canonical texts of the shared arrangements that exist: the compiler stays with them. */
+static List *
+owned_state(IvmViewRow *row, List *rows)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		IvmViewRow *other = lfirst(cell);
+
+		if (other->kind == 'a' && list_member_oid(row->arrangements, other->relid))
+			result = lappend(result, other->definition);
+	}
+	return result;
+}
+
+/*
+ * Compiles the plan (and dataflow) of a row into the consumer, in a new plan
+ * context.  Returns false if a shared arrangement is not any more in the view
+ * that it is compiled from.
+ */
+static bool
+compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IvmPlan    *plan = NULL;
+	IvmArrangement *arrangement = NULL;
+	IvmDataflow *dataflow;
+	IvmIdentity saved;
+
+	if (row->kind == 'v')
+		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), context);
+	else
+	{
+		ListCell   *cell;
+
+		foreach(cell, rows)
+		{
+			IvmViewRow *view = lfirst(cell);
+			IvmPlan    *view_plan;
+			ListCell   *inner;
+
+			if (!list_member_oid(view->arrangements, row->relid))
+				continue;
+			view_plan = ivm_plan_for_view(view->relid, view->settings, owned_state(view, rows), context);
+			foreach(inner, view_plan->arrangements)
+			{
+				IvmArrangement *candidate = lfirst(inner);
+
+				if (candidate->shared && strcmp(candidate->text, row->definition) == 0)
+					arrangement = candidate;
+			}
+			if (arrangement != NULL)
+			{
+				plan = ivm_compile_arrangement(view_plan, arrangement, row->relid, context);
+				consumer->owner = ivm_relation_owner(view->relid);
+				break;
+			}
+		}
+	}
+
+	MemoryContextSwitchTo(old);
+	if (plan == NULL)
+	{
+		*reason = "no view uses the arrangement";
+		MemoryContextDelete(context);
+		return false;
+	}
+	if (row->text == NULL || strcmp(row->text, plan->text) != 0)
+		*reason = "the plan of its query changed";
+	else if (row->fingerprint == NULL || strcmp(row->fingerprint, plan->fingerprint) != 0)
+		*reason = "a relation or function that it reads was replaced";
+	else
+		*reason = NULL;
+	if (*reason != NULL)
+	{
+		MemoryContextDelete(context);
+		return false;
+	}
+
+	/* initial values of aggregates are evaluated here, rights to call functions checked */
+	ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+	dataflow = ivm_dataflow_create(plan, context);
+	ivm_identity_leave(&saved);
+
+	/* nothing can fail from here on */
+	if (consumer->dataflow != NULL)
+		ivm_dataflow_destroy(consumer->dataflow);
+	if (consumer->plan_context != NULL)
+		MemoryContextDelete(consumer->plan_context);
+	MemoryContextSetParent(context, consumer->context);
+	consumer->plan_context = context;
+	consumer->plan = plan;
+	consumer->arrangement = arrangement;
+	consumer->dataflow = dataflow;
+	return true;
+}
+
+IvmConsumer *
+ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm consumer", ALLOCSET_SMALL_SIZES);
+	IvmConsumer *consumer = MemoryContextAllocZero(context, sizeof(IvmConsumer));
+	MemoryContext old;
+
+	consumer->context = context;
+	consumer->relid = row->relid;
+	old = MemoryContextSwitchTo(context);
+	consumer->settings = copyObject(row->settings);
+	if (row->definition != NULL)
+		consumer->definition = pstrdup(row->definition);
+	consumer->arrangements = list_copy(row->arrangements);
+	MemoryContextSwitchTo(old);
+
+	PG_TRY();
+	{
+		if (row->kind == 'v')
+			consumer->owner = ivm_relation_owner(row->relid);
+		if (!compile(consumer, row, rows, reason))
+		{
+			MemoryContextDelete(context);
+			consumer = NULL;
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextDelete(context);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return consumer;
+}
+
+void
+ivm_consumer_free(IvmConsumer *consumer)
+{
+	if (consumer->dataflow != NULL)
+		ivm_dataflow_destroy(consumer->dataflow);
+	MemoryContextDelete(consumer->context);
+}
+
+bool
+ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
+{
+	/* before compiling: an invalidation that comes meanwhile counts */
+	consumer->stale = false;
+	if (row->kind == 'v')
+		consumer->owner = ivm_relation_owner(row->relid);
+	return compile(consumer, row, rows, reason);
+}
+
+uint64
+ivm_plan_register(IvmDatabase *database, IvmPlan *plan)
+{
+	uint64		generation = 0;
+	ListCell   *cell;
+
+	foreach(cell, plan->nodes)
+	{
+		IvmPlanNode *node = lfirst(cell);
+
+		if (node->kind == IVM_SCAN)
+			generation = ivm_registry_add(database, node->relid, node->attributes);
+		else if (node->kind == IVM_RECOMPUTE)
+		{
+			ListCell   *inner;
+
+			/* every column: a change in one that is not decoded is none */
+			foreach(inner, node->relids)
+				generation = ivm_registry_add(database, lfirst_oid(inner), NULL);
+		}
+	}
+	return generation;
+}

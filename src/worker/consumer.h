@@ -1,0 +1,121 @@
+/*-------------------------------------------------------------------------
+ *
+ * consumer.h
+ *	  What an apply worker keeps of a view, or of a shared arrangement.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_CONSUMER_H
+#define IVM_CONSUMER_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "capture/capture.h"
+#include "dataflow/dataflow.h"
+#include "metadata/metadata.h"
+#include "plan/plan.h"
+#include "stats/stats.h"
+
+/* Least time between two reports of a view's operators. */
+#define IVM_OPERATOR_REPORT_MS	1000
+
+typedef struct IvmConsumer
+{
+	Oid			relid;			/* the view, or the arrangement's state table */
+	Oid			owner;			/* who evaluates its expressions */
+	MemoryContext context;		/* of the consumer itself */
+	MemoryContext plan_context; /* of plan and dataflow; replaced with them */
+	IvmPlan    *plan;
+	IvmDataflow *dataflow;
+	IvmArrangement *arrangement;	/* a shared arrangement; else NULL (a view) */
+	List	   *settings;
+	char	   *definition;		/* of a shared arrangement */
+	List	   *arrangements;	/* oid: shared arrangements that it reads */
+	Oid			component;		/* what it must be applied together with */
+	IvmAppliedSnapshot *applied;	/* as last read or written */
+	bool		stale;			/* something that it was compiled from was invalidated */
+	bool		leaving;		/* belongs to another worker from "leaving_at" on */
+	uint64		leaving_at;		/* generation */
+
+	/* the first transaction in the log that concerns it and is not applied; 0 if none */
+	uint64		pending;
+	XLogRecPtr	pending_lsn;
+	TimestampTz pending_time;	/* of its commit */
+	bool		pending_invisible;	/* it was tried, and S did not see it yet */
+
+	uint64		pending_fxid;
+	TimestampTz retry_at;		/* not before, after a failure or a lock not had */
+	bool		behind;			/* it was left out of the last batch for a lock */
+	int			failures;		/* in a row */
+	bool		behind_reported;	/* the statistics say that it is behind */
+	List	   *verify;			/* IvmRequest * that ask for a verification */
+	TimestampTz operators_reported;
+
+	/* within a batch */
+	bool		in_batch;
+	bool		truncated;		/* a table that it reads was */
+	uint64		changes;		/* rows received */
+	uint64		txn_sequence;	/* the transaction that "txn_contained" is about */
+	bool		txn_contained;
+	uint64		next_pending;	/* what "pending" is after the commit */
+	XLogRecPtr	next_pending_lsn;
+	TimestampTz next_pending_time;
+	uint64		next_pending_fxid;
+	IvmAppliedSnapshot *next_applied;
+	IvmBatchReport report;
+} IvmConsumer;
+
+/* What of the metadata says which worker has which consumer. */
+typedef struct IvmAssignment
+{
+	Oid			relid;
+	Oid			component;		/* smallest oid of those that must sit together */
+} IvmAssignment;
+
+/* Oids of all incremental views of the database; in a transaction. */
+extern List *ivm_incremental_views(void);
+
+/* Registers the invalidation callbacks; consumers in *list are marked stale by them. */
+extern void ivm_consumer_init(List **list);
+
+/*
+ * Which worker has that consumer, among "workers" of them.  Consumers that share
+ * an arrangement, and views that read each other, have the same one.  "rows" is
+ * ivm_metadata_list()'s.  In a transaction; palloc's in the current context.
+ */
+extern IvmAssignment *ivm_consumer_assign(List *rows, int *count);
+extern int	ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers);
+
+/*
+ * Compiles a consumer from its metadata row, in a transaction.  "rows" are
+ * those of all consumers (a shared arrangement is compiled from a view that has it).
+ * NULL if what it was computed from is not what is stored; *reason then tells why.  Errors of the
+ * compiler are raised.
+ */
+extern IvmConsumer *ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason);
+extern void ivm_consumer_free(IvmConsumer *consumer);
+
+/* Compiles a stale consumer again; false, with the reason, if the result differs.  In a transaction. */
+extern bool ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason);
+
+/* Registers the tables that the plan reads; returns the generation to wait for. */
+extern uint64 ivm_plan_register(IvmDatabase *database, IvmPlan *plan);
+
+/* Compiles a view as its owner, under its settings; plan in "parent". */
+extern IvmPlan *ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent);
+
+/* Become the owner of a relation, restricted, with the settings in force; and go back. */
+typedef struct IvmIdentity
+{
+	Oid			userid;
+	int			security_context;
+	int			nest_level;
+} IvmIdentity;
+
+extern void ivm_identity_enter(IvmIdentity *saved, Oid owner, List *settings);
+extern void ivm_identity_leave(IvmIdentity *saved);
+
+extern Oid	ivm_relation_owner(Oid relid);
+
+#endif							/* IVM_CONSUMER_H */

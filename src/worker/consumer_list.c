@@ -1,0 +1,387 @@
+/*-------------------------------------------------------------------------
+ *
+ * consumer_list.c
+ *	  Which consumers an apply worker has, and how it comes by them.
+ *
+ * When ivm.view changes, the generation that sessions and the builder count
+ * makes the worker read it again.  A new consumer begins at the oldest
+ * transaction in the log, which the builder's cursor holds until this worker
+ * has said (adopted) that it took over; so the worker takes both of its cursors
+ * anew.  A consumer that moves to another worker is kept (leaving), and what it
+ * needs with it, until all workers have adopted that generation: one of them
+ * holds the log back for it at any time.
+ *
+ * What was invalidated is compiled again before the next batch.  If the result
+ * differs from what is stored the view is left to the builder.
+ *
+ * A row of ivm.view is read outside batches, in short transactions that give up
+ * soon where they cannot have a lock: what could not be done is tried again.
+ *
+ * Memory: consumers have contexts of their own; the list and the table of who
+ * reads what are in TopMemoryContext.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "worker/apply_worker.h"
+#include "worker/failure.h"
+#include "worker/process.h"
+
+#define RELOAD_RETRY		50	/* ms */
+
+IvmConsumer *
+ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, worker->consumers)
+		if (((IvmConsumer *) lfirst(cell))->relid == relid)
+			return lfirst(cell);
+	return NULL;
+}
+
+void
+ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	worker->consumers = list_delete_ptr(worker->consumers, consumer);
+	ivm_consumer_free(consumer);
+}
+
+/* Sets the table of who reads what. */
+void
+ivm_consumer_list_index(IvmApplyWorker *worker)
+{
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(IvmInterest)};
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *cell;
+
+	if (worker->interest != NULL)
+	{
+		HASH_SEQ_STATUS status;
+		IvmInterest *interest;
+
+		hash_seq_init(&status, worker->interest);
+		while ((interest = hash_seq_search(&status)) != NULL)
+			list_free(interest->consumers);
+		hash_destroy(worker->interest);
+	}
+	worker->interest = hash_create("ivm interest", 64, &control, HASH_ELEM | HASH_BLOBS);
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		ListCell   *inner;
+
+		foreach(inner, consumer->plan->relids)
+		{
+			IvmInterest *interest;
+			bool		found;
+
+			if (!ivm_dataflow_reads(consumer->dataflow, lfirst_oid(inner)))
+				continue;
+			interest = hash_search(worker->interest, &lfirst_oid(inner), HASH_ENTER, &found);
+			if (!found)
+			{
+				interest->consumers = NIL;
+				interest->row = NULL;
+				interest->row_batch = 0;
+			}
+			interest->consumers = list_append_unique_ptr(interest->consumers, consumer);
+		}
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Loads one consumer in a transaction of its own.  One that cannot be carried
+ * on is left to the builder, one that cannot be compiled is in error.  False
+ * if it has to be tried again.
+ */
+static bool
+load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows, Oid component)
+{
+	IvmConsumer *consumer = NULL;
+	const char *volatile reason = NULL;
+	volatile bool failed = false;
+	volatile bool loaded = true;
+	MemoryContext old = CurrentMemoryContext;
+
+	ivm_process_impatient(true);
+	PG_TRY();
+	{
+		const char *why = NULL;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		consumer = ivm_consumer_load(row, rows, &why);
+		if (consumer != NULL)
+		{
+			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
+
+			consumer->applied = ivm_applied_get(row->relid, GetActiveSnapshot());
+			MemoryContextSwitchTo(inner);
+			if (consumer->applied == NULL)
+			{
+				ivm_consumer_free(consumer);
+				consumer = NULL;
+				why = "its applied snapshot is missing";
+			}
+			else
+				(void) ivm_plan_register(worker->capture, consumer->plan);
+		}
+		reason = why;
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		loaded = ivm_failure_stop_uncompilable(row->relid);
+		failed = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	ivm_process_impatient(false);
+	if (failed)
+		return loaded;
+
+	if (consumer == NULL)
+	{
+		ivm_failure_rebuild(row->relid, reason);
+		return true;
+	}
+	consumer->component = component;
+	MemoryContextSwitchTo(TopMemoryContext);
+	if (consumer->arrangement != NULL)
+		worker->consumers = lcons(consumer, worker->consumers);
+	else
+		worker->consumers = lappend(worker->consumers, consumer);
+	MemoryContextSwitchTo(old);
+	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
+	ivm_stats_view_state(MyDatabaseId, consumer->relid, "active");
+	return true;
+}
+
+static IvmViewRow *
+find_row(List *rows, Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+		if (((IvmViewRow *) lfirst(cell))->relid == relid)
+			return lfirst(cell);
+	return NULL;
+}
+
+/* True if the row is about the same contents' definition as the consumer. */
+static bool
+same_definition(IvmViewRow *row, IvmConsumer *consumer)
+{
+	return row->text != NULL && strcmp(row->text, consumer->plan->text) == 0 &&
+		row->fingerprint != NULL && strcmp(row->fingerprint, consumer->plan->fingerprint) == 0;
+}
+
+/*
+ * Reads ivm.view and takes over what belongs to this worker, as of a generation.
+ * False if something is left to be taken over.
+ */
+bool
+ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm reload", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *rows;
+	List	   *views;
+	IvmAssignment *assignments;
+	int			count;
+	bool		build = false;
+	bool		complete = true;
+	List	   *added = NIL;
+	ListCell   *cell;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	if (!ivm_metadata_is_installed())
+	{
+		rows = views = NIL;
+		assignments = NULL;
+		count = 0;
+	}
+	else
+	{
+		rows = ivm_metadata_list();
+		views = ivm_incremental_views();
+		assignments = ivm_consumer_assign(rows, &count);
+	}
+	MemoryContextSwitchTo(context);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	foreach(cell, views)
+		if (find_row(rows, lfirst_oid(cell)) == NULL)
+			build = true;
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
+		bool		mine = assignments != NULL &&
+		ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
+
+		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
+			build = true;
+		if (consumer != NULL && row->state == IVM_STATE_ACTIVE && same_definition(row, consumer))
+		{
+			if (!mine && !consumer->leaving)
+				consumer->leaving_at = generation;
+			if (mine && consumer->leaving)
+				ivm_progress_begin(worker);
+			consumer->leaving = !mine;
+			continue;
+		}
+		if (consumer != NULL)
+			ivm_consumer_list_forget(worker, consumer);
+		if (row->state == IVM_STATE_ACTIVE && mine)
+			added = lappend(added, row);
+	}
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (find_row(rows, consumer->relid) == NULL)
+			ivm_consumer_list_forget(worker, consumer);
+	}
+
+	foreach(cell, added)
+	{
+		IvmViewRow *row = lfirst(cell);
+		Oid			component = row->relid;
+
+		for (int i = 0; i < count; i++)
+			if (assignments[i].relid == row->relid)
+				component = assignments[i].component;
+		complete &= load_consumer(worker, row, rows, component);
+		MemoryContextSwitchTo(context);
+	}
+	if (added != NIL || worker->cursor == NULL)
+		ivm_progress_begin(worker);
+
+	MemoryContextSwitchTo(old);
+	ivm_consumer_list_index(worker);
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	worker->shared->registered |= complete;
+	if (rows == NIL && views == NIL &&
+		pg_atomic_read_u64(&worker->control->generation) == generation)
+		worker->control->wanted = false;
+	if (build)
+		worker->control->build_wanted = true;
+	LWLockRelease(ivm_control->lock);
+	MemoryContextDelete(context);
+	ivm_control_wake_launcher();
+	return complete;
+}
+
+/*
+ * Recompiles what was invalidated.
+ */
+void
+ivm_consumer_list_refresh(IvmApplyWorker *worker)
+{
+	ListCell   *cell;
+
+	AcceptInvalidationMessages();
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		const char *volatile reason = NULL;
+		volatile bool kept = false;
+		volatile bool failed = false;
+		volatile bool stopped = false;
+		MemoryContext old = CurrentMemoryContext;
+
+		if (!consumer->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
+			continue;
+		ivm_process_impatient(true);
+		PG_TRY();
+		{
+			List	   *rows;
+			IvmViewRow *row;
+			const char *why = NULL;
+
+			StartTransactionCommand();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			rows = ivm_metadata_is_installed() ? ivm_metadata_list() : NIL;
+			row = find_row(rows, consumer->relid);
+			if (row == NULL || row->state != IVM_STATE_ACTIVE)
+			{
+				/* the next reload drops it */
+				consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
+				kept = true;
+			}
+			else
+				kept = ivm_consumer_refresh(consumer, row, rows, &why);
+			reason = why;
+			PopActiveSnapshot();
+			CommitTransactionCommand();
+		}
+		PG_CATCH();
+		{
+			MemoryContextSwitchTo(old);
+			stopped = ivm_failure_stop_uncompilable(consumer->relid);
+			failed = true;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(old);
+		ivm_process_impatient(false);
+		if (failed && !stopped)
+		{
+			consumer->stale = true;
+			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
+		}
+		else if (failed)
+			ivm_consumer_list_forget(worker, consumer);
+		else if (!kept)
+		{
+			Oid			relid = consumer->relid;
+
+			ivm_consumer_list_forget(worker, consumer);
+			ivm_failure_rebuild(relid, reason);
+		}
+		ivm_consumer_list_index(worker);
+	}
+}
+
+/* Forgets consumers that another worker has taken over. */
+void
+ivm_consumer_list_release(IvmApplyWorker *worker)
+{
+	uint64		adopted = PG_UINT64_MAX;
+	ListCell   *cell;
+	bool		any = false;
+
+	foreach(cell, worker->consumers)
+		any |= ((IvmConsumer *) lfirst(cell))->leaving;
+	if (!any)
+		return;
+
+	for (int i = 0; i < worker->control->apply_workers; i++)
+		adopted = Min(adopted, pg_atomic_read_u64(&worker->control->apply[i].adopted));
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->leaving && adopted >= consumer->leaving_at)
+			ivm_consumer_list_forget(worker, consumer);
+	}
+	ivm_consumer_list_index(worker);
+}

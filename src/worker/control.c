@@ -1,0 +1,204 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *	  Shared memory of the processes: who runs, who waits, what is asked.
+ *
+ * There is one entry for each database that has incremental views, as many as
+ * could have workers (max_worker_processes), and a fixed number of requests.
+ * It is lost when the server stops or reinitializes, and made again by the
+ * launcher from what it finds in the databases.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "worker/control.h"
+
+IvmControl *ivm_control = NULL;
+
+Size
+ivm_control_shmem_size(void)
+{
+	return add_size(offsetof(IvmControl, databases),
+					mul_size(max_worker_processes, sizeof(IvmControlDatabase)));
+}
+
+/*
+ * Called with AddinShmemInitLock held.
+ */
+void
+ivm_control_shmem_init(void)
+{
+	bool		found;
+
+	ivm_control = ShmemInitStruct("ivm_ext control", ivm_control_shmem_size(), &found);
+	if (found)
+		return;
+	memset(ivm_control, 0, ivm_control_shmem_size());
+	ivm_control->lock = &(GetNamedLWLockTranche("ivm_ext"))->lock;
+	ConditionVariableInit(&ivm_control->changed);
+	ivm_control->ndatabases = max_worker_processes;
+	for (int i = 0; i < ivm_control->ndatabases; i++)
+	{
+		IvmControlDatabase *database = &ivm_control->databases[i];
+
+		pg_atomic_init_u64(&database->generation, 0);
+		pg_atomic_init_u64(&database->wanted_position, 0);
+		for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
+		{
+			pg_atomic_init_u64(&database->apply[j].adopted, 0);
+			pg_atomic_init_u64(&database->apply[j].position, 0);
+		}
+	}
+}
+
+IvmControlDatabase *
+ivm_control_find(Oid dboid, bool create)
+{
+	IvmControlDatabase *free_entry = NULL;
+
+	for (int i = 0; i < ivm_control->ndatabases; i++)
+	{
+		IvmControlDatabase *database = &ivm_control->databases[i];
+
+		if (database->dboid == dboid)
+			return database;
+		if (!OidIsValid(database->dboid) && free_entry == NULL)
+			free_entry = database;
+	}
+	if (!create || free_entry == NULL)
+		return NULL;
+
+	free_entry->dboid = dboid;
+	free_entry->wanted = false;
+	free_entry->holds = 0;
+	free_entry->stopped = true;
+	free_entry->starting_failed = false;
+	free_entry->build_wanted = false;
+	free_entry->builder_pid = 0;
+	free_entry->builder_done = false;
+	free_entry->builder_latch = NULL;
+	free_entry->building = InvalidOid;
+	free_entry->handing_over = false;
+	free_entry->decoder_pid = 0;
+	free_entry->apply_workers = 0;
+	pg_atomic_write_u64(&free_entry->generation, 1);
+	pg_atomic_write_u64(&free_entry->wanted_position, 0);
+	for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
+	{
+		IvmApplyShared *apply = &free_entry->apply[j];
+
+		apply->pid = 0;
+		apply->latch = NULL;
+		apply->registered = false;
+		apply->nbehind = 0;
+		pg_atomic_write_u64(&apply->adopted, 0);
+		pg_atomic_write_u64(&apply->position, 0);
+	}
+	return free_entry;
+}
+
+IvmControlDatabase *
+ivm_control_my_database(void)
+{
+	IvmControlDatabase *database;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	database = ivm_control_find(MyDatabaseId, false);
+	LWLockRelease(ivm_control->lock);
+	if (database == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no incremental view is maintained in this database")));
+	return database;
+}
+
+void
+ivm_control_wake_launcher(void)
+{
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	if (ivm_control->launcher_latch != NULL)
+		SetLatch(ivm_control->launcher_latch);
+	LWLockRelease(ivm_control->lock);
+}
+
+void
+ivm_control_wake_workers(IvmControlDatabase *database)
+{
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_APPLY_WORKERS; i++)
+		if (database->apply[i].latch != NULL)
+			SetLatch(database->apply[i].latch);
+	if (database->builder_latch != NULL)
+		SetLatch(database->builder_latch);
+	LWLockRelease(ivm_control->lock);
+}
+
+uint64
+ivm_control_changed(Oid dboid, bool build_wanted)
+{
+	IvmControlDatabase *database;
+	uint64		generation = 0;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(dboid, true);
+	if (database != NULL)
+	{
+		generation = pg_atomic_add_fetch_u64(&database->generation, 1);
+		database->wanted = true;
+		if (build_wanted)
+		{
+			database->build_wanted = true;
+			if (database->builder_latch != NULL)
+				SetLatch(database->builder_latch);
+		}
+		for (int i = 0; i < IVM_MAX_APPLY_WORKERS; i++)
+			if (database->apply[i].latch != NULL)
+				SetLatch(database->apply[i].latch);
+	}
+	if (ivm_control->launcher_latch != NULL)
+		SetLatch(ivm_control->launcher_latch);
+	LWLockRelease(ivm_control->lock);
+	return generation;
+}
+
+void
+ivm_request_fail(IvmRequest *request, const ErrorData *error)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	request->sqlerrcode = error->sqlerrcode;
+	strlcpy(request->message, error->message ? error->message : "", sizeof(request->message));
+	strlcpy(request->detail, error->detail ? error->detail : "", sizeof(request->detail));
+	strlcpy(request->hint, error->hint ? error->hint : "", sizeof(request->hint));
+	request->status = IVM_REQUEST_FAILED;
+	LWLockRelease(ivm_control->lock);
+	ConditionVariableBroadcast(&ivm_control->changed);
+}
+
+XLogRecPtr
+ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind)
+{
+	XLogRecPtr	position = PG_UINT64_MAX;
+
+	*behind = false;
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < database->apply_workers; i++)
+	{
+		IvmApplyShared *apply = &database->apply[i];
+
+		position = Min(position, (XLogRecPtr) pg_atomic_read_u64(&apply->position));
+		for (int j = 0; j < Min(apply->nbehind, IVM_MAX_BEHIND); j++)
+			if (apply->behind[j] == relid)
+			{
+				*behind = true;
+				position = Min(position, apply->behind_position[j]);
+			}
+	}
+	if (database->apply_workers == 0)
+		position = InvalidXLogRecPtr;
+	LWLockRelease(ivm_control->lock);
+	return position;
+}

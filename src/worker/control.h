@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.h
+ *	  What processes and sessions tell each other through shared memory.
+ *
+ * Locking: every field of IvmControl, its databases and requests is guarded by
+ * IvmControl.lock, except the atomics, which are written by one process and
+ * read by any.  Nobody waits, nor raises an error, while holding the lock.
+ * "changed" is broadcast whenever something changed that a session may be
+ * waiting for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_CONTROL_H
+#define IVM_CONTROL_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#define IVM_MAX_APPLY_WORKERS	32
+#define IVM_MAX_BEHIND			64
+#define IVM_MAX_REQUESTS		64
+#define IVM_BUILDER_NUMBER		63	/* as a consumer to wake */
+
+/* What an apply worker publishes. */
+typedef struct IvmApplyShared
+{
+	int			pid;			/* 0: not running */
+	Latch	   *latch;
+	bool		registered;		/* its tables are in the registry */
+	pg_atomic_uint64 adopted;	/* generation of ivm.view that it has taken over */
+	pg_atomic_uint64 position;	/* its views contain all that committed before, but those behind */
+	int			nbehind;		/* > IVM_MAX_BEHIND: position is held back instead */
+	Oid			behind[IVM_MAX_BEHIND];
+	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
+} IvmApplyShared;
+
+typedef struct IvmControlDatabase
+{
+	Oid			dboid;			/* InvalidOid: free */
+	bool		wanted;			/* has incremental views */
+	int			holds;			/* sessions that want its processes stopped */
+	bool		stopped;		/* none of its processes is left */
+	bool		starting_failed;	/* no worker slot could be had */
+	pg_atomic_uint64 generation;	/* of ivm.view; counts committed changes */
+	bool		build_wanted;	/* some view waits for the builder */
+	int			builder_pid;
+	bool		builder_done;	/* the last one ended because nothing was left */
+	Latch	   *builder_latch;
+	Oid			building;		/* the view in the builder's hands */
+	bool		handing_over;	/* a builder died before what it built was taken over */
+	int			decoder_pid;
+	int			apply_workers;	/* how many there are to be */
+	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits for */
+	IvmApplyShared apply[IVM_MAX_APPLY_WORKERS];
+} IvmControlDatabase;
+
+typedef enum IvmRequestKind
+{
+	IVM_REQUEST_FREE,
+	IVM_REQUEST_BUILD,
+	IVM_REQUEST_VERIFY
+} IvmRequestKind;
+
+typedef enum IvmRequestStatus
+{
+	IVM_REQUEST_WAITING,
+	IVM_REQUEST_DONE,
+	IVM_REQUEST_FAILED
+} IvmRequestStatus;
+
+typedef struct IvmRequest
+{
+	IvmRequestKind kind;
+	IvmRequestStatus status;
+	bool		abandoned;		/* nobody waits for it any more */
+	bool		drop_if_abandoned;
+	Oid			dboid;
+	Oid			relid;
+	int64		result[2];		/* rows; or missing and extra */
+	int			sqlerrcode;
+	char		message[1024];
+	char		detail[1024];
+	char		hint[512];
+} IvmRequest;
+
+typedef struct IvmControl
+{
+	LWLock	   *lock;
+	ConditionVariable changed;
+	int			launcher_pid;
+	Latch	   *launcher_latch;
+	bool		launcher_ready; /* has looked into every database */
+	bool		inspection_failed;	/* it cannot, for want of a worker slot */
+	int			ndatabases;		/* size of the array */
+	Oid			inspect[16];	/* databases to look into */
+	IvmRequest	requests[IVM_MAX_REQUESTS];
+	IvmControlDatabase databases[FLEXIBLE_ARRAY_MEMBER];
+} IvmControl;
+
+extern IvmControl *ivm_control;
+
+extern Size ivm_control_shmem_size(void);
+extern void ivm_control_shmem_init(void);
+
+/* The database's entry, or NULL.  With "create" it is made; NULL then means that there is no room.  Lock held. */
+extern IvmControlDatabase *ivm_control_find(Oid dboid, bool create);
+
+/* The entry of the current database; errors if there is none.  Takes the lock. */
+extern IvmControlDatabase *ivm_control_my_database(void);
+
+/* Wakes the launcher, or the processes of a database.  Take the lock themselves. */
+extern void ivm_control_wake_launcher(void);
+extern void ivm_control_wake_workers(IvmControlDatabase *database);
+
+/* A change of ivm.view was committed: a new generation, everybody looks. */
+extern uint64 ivm_control_changed(Oid dboid, bool build_wanted);
+
+/* Stores an error in a request and reports it as failed. */
+extern void ivm_request_fail(IvmRequest *request, const ErrorData *error);
+
+/* Position of the view within the worker's promises: where everything before is contained. */
+extern XLogRecPtr ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind);
+
+#endif							/* IVM_CONTROL_H */

@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * decoder_main.c
+ *	  The decoder as a process: who waits for it, and what if it fails.
+ *
+ * The work is capture's (ivm_decoder_run).  An error before the decoder runs
+ * (no free replication slot, say) is given to the sessions that wait for a
+ * view to be built, since without a decoder none can be.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "capture/capture.h"
+#include "worker/control.h"
+#include "worker/process.h"
+
+static IvmControlDatabase *control;
+
+static void
+decoder_exit(int code, Datum argument)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->decoder_pid = 0;
+	LWLockRelease(ivm_control->lock);
+	ConditionVariableBroadcast(&ivm_control->changed);
+	ivm_control_wake_launcher();
+}
+
+static void
+fail_requests(const ErrorData *error)
+{
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+		bool		waiting;
+
+		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		waiting = request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
+			request->status == IVM_REQUEST_WAITING && !request->abandoned;
+		LWLockRelease(ivm_control->lock);
+		if (waiting)
+			ivm_request_fail(request, error);
+	}
+}
+
+void
+ivm_decoder_main(Datum unused)
+{
+	IvmProcessArgument argument;
+	IvmDatabase *capture;
+
+	ivm_process_init(&argument);
+	capture = ivm_database_get(MyDatabaseId, true);
+	control = ivm_control_my_database();
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->decoder_pid = MyProcPid;
+	LWLockRelease(ivm_control->lock);
+	before_shmem_exit(decoder_exit, (Datum) 0);
+	ivm_database_attach(capture);
+
+	PG_TRY();
+	{
+		ivm_decoder_run(capture);
+	}
+	PG_CATCH();
+	{
+		if (ivm_decoder_state(capture) != IVM_DECODER_RUNNING)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+			ErrorData  *error = CopyErrorData();
+
+			MemoryContextSwitchTo(old);
+			fail_requests(error);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}

@@ -1,0 +1,173 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.c
+ *	  What happens to a view whose maintenance fails.
+ *
+ * An error that may be gone the next time is tried again, with a pause that
+ * grows to a minute.  Any other error leads to a rebuild: a path of a join may
+ * evaluate an expression on a pair of rows that exists in no snapshot, which
+ * the query itself never does.  The builder puts the view into state error if
+ * the query fails as well.  A view that fails again right after each of three
+ * rebuilds is in error, too: deltas do not work for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "metadata/metadata.h"
+#include "stats/stats.h"
+#include "worker/control.h"
+#include "worker/failure.h"
+
+#define MAX_TRANSIENT_FAILURES	8
+#define MAX_REBUILDS			3
+#define REBUILD_PERIOD			(10 * 60 * 1000)	/* ms */
+
+/* Rebuilds after failed batches, by view. */
+typedef struct RebuildHistory
+{
+	Oid			relid;
+	int			rebuilds;
+	TimestampTz last;
+} RebuildHistory;
+
+static List *histories = NIL;
+static ErrorData *saved_error = NULL;
+
+void
+ivm_failure_forget(void)
+{
+	if (saved_error != NULL)
+		FreeErrorData(saved_error);
+	saved_error = NULL;
+}
+
+void
+ivm_failure_save(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	ivm_failure_forget();
+	HOLD_INTERRUPTS();
+	saved_error = CopyErrorData();
+	EmitErrorReport();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(old);
+}
+
+bool
+ivm_failure_is_transient(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
+}
+
+static RebuildHistory *
+history_of(Oid relid)
+{
+	RebuildHistory *history;
+	MemoryContext old;
+	ListCell   *cell;
+
+	foreach(cell, histories)
+	{
+		history = lfirst(cell);
+		if (history->relid == relid)
+			return history;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	history = palloc0(sizeof(RebuildHistory));
+	history->relid = relid;
+	histories = lappend(histories, history);
+	MemoryContextSwitchTo(old);
+	return history;
+}
+
+static void
+set_state(Oid relid, IvmViewState state, const char *reason)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ivm_metadata_is_installed() && ivm_metadata_get(relid) != NULL)
+		ivm_metadata_set_state(relid, state, reason);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ivm_control_changed(MyDatabaseId, state == IVM_STATE_REBUILD);
+}
+
+void
+ivm_failure_rebuild(Oid relid, const char *reason)
+{
+	ereport(LOG,
+			(errmsg("incremental view with OID %u is going to be rebuilt: %s", relid, reason)));
+	ivm_stats_view_state(MyDatabaseId, relid, "rebuild");
+	ivm_stats_view_rebuild(MyDatabaseId, relid, reason);
+	set_state(relid, IVM_STATE_REBUILD, reason);
+}
+
+void
+ivm_failure_stop(Oid relid, const char *message)
+{
+	ivm_stats_view_state(MyDatabaseId, relid, "error");
+	ivm_stats_view_error(MyDatabaseId, relid, message);
+	set_state(relid, IVM_STATE_ERROR, message);
+}
+
+bool
+ivm_failure_stop_uncompilable(Oid relid)
+{
+	bool		stop;
+
+	ivm_failure_save();
+	stop = !ivm_failure_is_transient(saved_error->sqlerrcode);
+	if (stop)
+	{
+		/* a view that is refused has its reason in the detail */
+		char	   *message = saved_error->detail == NULL ? pstrdup(saved_error->message) :
+		psprintf("%s: %s", saved_error->message, saved_error->detail);
+
+		ivm_failure_stop(relid, message);
+		pfree(message);
+	}
+	ivm_failure_forget();
+	return stop;
+}
+
+void
+ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	RebuildHistory *history = history_of(consumer->relid);
+	TimestampTz now = GetCurrentTimestamp();
+
+	ivm_stats_view_error(MyDatabaseId, consumer->relid, saved_error->message);
+	if (ivm_failure_is_transient(saved_error->sqlerrcode) &&
+		consumer->failures < MAX_TRANSIENT_FAILURES)
+	{
+		consumer->retry_at = TimestampTzPlusMilliseconds(now, 250 << consumer->failures);
+		consumer->failures++;
+		ivm_failure_forget();
+		return;
+	}
+
+	if (TimestampDifferenceExceeds(history->last, now, REBUILD_PERIOD))
+		history->rebuilds = 0;
+	history->last = now;
+	consumer->retry_at = PG_INT64_MAX;	/* the reload that follows drops it */
+	if (++history->rebuilds > MAX_REBUILDS)
+		ivm_failure_stop(consumer->relid, saved_error->message);
+	else
+		ivm_failure_rebuild(consumer->relid, saved_error->message);
+	ivm_failure_forget();
+}

@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * failure.h
+ *	  What happens to a view whose maintenance fails.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_FAILURE_H
+#define IVM_FAILURE_H
+
+#include "postgres.h"
+
+#include "worker/apply_worker.h"
+
+/*
+ * In a PG_CATCH block: copies the current error, clears it and aborts the
+ * transaction.  The error is kept for ivm_failure_blame.
+ */
+extern void ivm_failure_save(void);
+extern void ivm_failure_forget(void);
+
+/* The saved error is this consumer's: it is tried again, rebuilt, or stopped. */
+extern void ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/*
+ * In a PG_CATCH block, for a view that could not be compiled: saves the error,
+ * and puts the view into state error.  If the error may be gone the next time
+ * nothing is done but to return false.
+ */
+extern bool ivm_failure_stop_uncompilable(Oid relid);
+
+/* Leaves the view to the builder. */
+extern void ivm_failure_rebuild(Oid relid, const char *reason);
+
+/* Puts the view into state error, in a transaction of its own. */
+extern void ivm_failure_stop(Oid relid, const char *message);
+
+/* True for errors that may be gone the next time: locks, resources, cancels. */
+extern bool ivm_failure_is_transient(int sqlerrcode);
+
+#endif							/* IVM_FAILURE_H */

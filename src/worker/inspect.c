@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * inspect.c
+ *	  A look into one database: are there incremental views?
+ *
+ * The process lives for one transaction.  It writes nothing: if there is an
+ * incremental view, or a row of ivm.view, the database is wanted, and its
+ * apply workers set right what is missing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/snapmgr.h"
+
+#include "metadata/metadata.h"
+#include "worker/consumer.h"
+#include "worker/control.h"
+#include "worker/process.h"
+
+void
+ivm_inspect_main(Datum unused)
+{
+	IvmProcessArgument argument;
+	bool		wanted = false;
+
+	ivm_process_init(&argument);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ivm_metadata_is_installed())
+		wanted = ivm_metadata_list() != NIL || ivm_incremental_views() != NIL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	if (wanted)
+		(void) ivm_control_changed(argument.dboid, true);
+}

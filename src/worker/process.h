@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.h
+ *	  What the extension's background processes have in common.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_PROCESS_H
+#define IVM_PROCESS_H
+
+#include "postgres.h"
+
+#include "postmaster/bgworker.h"
+#include "stats/stats.h"
+
+/* What a dynamic worker is told in bgw_extra. */
+typedef struct IvmProcessArgument
+{
+	Oid			dboid;
+	IvmWorkerType type;
+	int			number;			/* of an apply worker */
+} IvmProcessArgument;
+
+/*
+ * Starts a process of a database; *handle is palloc'd in the current context.
+ * False if there is no free worker slot.
+ */
+extern bool ivm_process_start(const char *function, const char *name, const IvmProcessArgument *argument,
+							  BackgroundWorkerHandle **handle);
+
+/* First thing in a process's main function: signals, connection, settings, statistics row. */
+extern void ivm_process_init(IvmProcessArgument *argument);
+
+/*
+ * From now on a wait for a lock is given up soon (ERRCODE_LOCK_NOT_AVAILABLE),
+ * long before deadlock_timeout; or not any more.  A process that waits for a lock
+ * while it has others would deadlock with statements that lock many relations (DROP SCHEMA).
+ */
+extern void ivm_process_impatient(bool impatient);
+
+/* Serves interrupts and a reload; sleeps until the latch is set or the time is over (-1: no limit). */
+extern void ivm_process_wait(long timeout_ms);
+
+extern PGDLLEXPORT void ivm_launcher_main(Datum argument);
+extern PGDLLEXPORT void ivm_inspect_main(Datum argument);
+extern PGDLLEXPORT void ivm_decoder_main(Datum argument);
+extern PGDLLEXPORT void ivm_apply_main(Datum argument);
+extern PGDLLEXPORT void ivm_builder_main(Datum argument);
+
+#endif							/* IVM_PROCESS_H */

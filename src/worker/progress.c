@@ -1,0 +1,283 @@
+/*-------------------------------------------------------------------------
+ *
+ * progress.c
+ *	  How far an apply worker is in the delta log, and whom it tells.
+ *
+ * The worker looks at each decoded transaction once (with a cursor of its own,
+ * the scout) to see which of its consumers it concerns; the first such
+ * transaction that is not applied makes a consumer pending.
+ *
+ * The worker's cursor stands at the first transaction that any consumer needs,
+ * and lets the slot be confirmed up to the least position that is stored, in a
+ * flushed commit, with any of them.  Positions of consumers that nothing
+ * happens to are stored anew for each 16 MB of WAL, or the slot would keep the
+ * WAL for ever.
+ *
+ * Sessions that wait for a position are told the least one that all consumers
+ * contain, and apart from it those few that stay behind for a lock or after a
+ * failure, so that a view that cannot be applied holds up only who waits for it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/origin.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "worker/apply_worker.h"
+#include "worker/failure.h"
+
+#define STORE_DISTANCE		(16 * 1024 * 1024)	/* bytes of WAL between stored positions */
+
+/* Stands at the beginning of the log again; everything is looked at anew. */
+void
+ivm_progress_begin(IvmApplyWorker *worker)
+{
+	char		name[NAMEDATALEN];
+	ListCell   *cell;
+
+	snprintf(name, sizeof(name), "apply %d", worker->number);
+	worker->cursor = ivm_cursor_create(worker->capture, name, true);
+	if (worker->scout != NULL)
+		ivm_cursor_release(worker->scout);
+	snprintf(name, sizeof(name), "scout %d", worker->number);
+	worker->scout = ivm_cursor_create(worker->capture, name, false);
+	ivm_cursor_confirm(worker->scout, PG_UINT64_MAX);
+	worker->scouted = 0;
+	worker->scouted_lsn = InvalidXLogRecPtr;
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		consumer->pending = 0;
+		consumer->pending_invisible = false;
+	}
+}
+
+/*
+ * Another decoder began the log anew.  What it decodes begins at the slot's
+ * confirmed position; a consumer whose stored position is before that has lost
+ * changes (the slot was dropped, or is of another server).
+ */
+static void
+check_positions(IvmApplyWorker *worker)
+{
+	IvmDecoderStatus status;
+	ListCell   *cell;
+
+	ivm_decoder_status(worker->capture, &status);
+	ivm_progress_begin(worker);
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		Oid			relid = consumer->relid;
+
+		if (consumer->leaving || consumer->applied->lsn >= status.confirmed_lsn)
+			continue;
+		ivm_consumer_list_forget(worker, consumer);
+		ivm_failure_rebuild(relid, status.slot_is_new ?
+							"its replication slot was lost" :
+							"its replication slot is past its contents");
+	}
+	ivm_consumer_list_index(worker);
+}
+
+/* Looks at transactions that are new in the log. */
+void
+ivm_progress_scout(IvmApplyWorker *worker)
+{
+	IvmLogEnd	end;
+	IvmLogTxn	txn;
+	IvmLogRecord record;
+
+	if (ivm_decoder_state(worker->capture) != IVM_DECODER_RUNNING)
+		return;
+	end = ivm_log_end(worker->capture);
+	if (end.incarnation != worker->incarnation)
+	{
+		worker->incarnation = end.incarnation;
+		check_positions(worker);
+		end = ivm_log_end(worker->capture);
+		if (end.incarnation != worker->incarnation)
+			return;
+	}
+
+	while (worker->scouted < end.sequence && ivm_log_next_txn(worker->scout, &txn))
+	{
+		Oid			last_relid = InvalidOid;
+
+		while (ivm_log_next_record(worker->scout, &record))
+		{
+			IvmInterest *interest;
+			ListCell   *cell;
+
+			if (record.relid == last_relid)
+				continue;
+			last_relid = record.relid;
+			interest = hash_search(worker->interest, &record.relid, HASH_FIND, NULL);
+			if (interest == NULL)
+				continue;
+			foreach(cell, interest->consumers)
+			{
+				IvmConsumer *consumer = lfirst(cell);
+
+				if (consumer->pending == 0 && !ivm_applied_contains(consumer->applied, txn.fxid))
+				{
+					consumer->pending = txn.sequence;
+					consumer->pending_lsn = txn.commit_lsn;
+					consumer->pending_time = txn.commit_time;
+					consumer->pending_fxid = txn.fxid;
+					consumer->pending_invisible = false;
+				}
+			}
+		}
+		worker->scouted = txn.sequence + 1;
+		CHECK_FOR_INTERRUPTS();
+	}
+	worker->scouted = Max(worker->scouted, end.sequence);
+	worker->scouted_lsn = Max(worker->scouted_lsn, end.decoded_lsn);
+	ivm_cursor_advance(worker->scout, worker->scouted);
+}
+
+/*
+ * What the statistics say of a consumer that is behind, or not any more.
+ */
+static void
+report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
+{
+	if (consumer->arrangement != NULL || consumer->behind_reported == behind)
+		return;
+	consumer->behind_reported = behind;
+	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, behind ? consumer->pending_time : 0);
+	ivm_stats_view_state(MyDatabaseId, consumer->relid,
+						 !behind ? "active" : consumer->failures > 0 ? "retrying" : "waiting for lock");
+}
+
+/* Commit time of the first transaction that waits to be applied; 0 if none does. */
+TimestampTz
+ivm_progress_oldest(IvmApplyWorker *worker)
+{
+	TimestampTz oldest = 0;
+	ListCell   *cell;
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->pending != 0 && !consumer->behind && consumer->failures == 0 &&
+			(oldest == 0 || consumer->pending_time < oldest))
+			oldest = consumer->pending_time;
+	}
+	return oldest;
+}
+
+/*
+ * Tells how far this worker is: to the log, to the slot, to sessions that wait.
+ * Returns true if something is left to be told when the last commit is flushed.
+ */
+bool
+ivm_progress_publish(IvmApplyWorker *worker)
+{
+	uint64		first = worker->scouted;
+	XLogRecPtr	position = worker->scouted_lsn;
+	XLogRecPtr	confirm = worker->scouted_lsn;
+	int			nbehind = 0;
+	Oid			behind[IVM_MAX_BEHIND];
+	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
+	ListCell   *cell;
+	bool		unflushed = worker->commit_end > GetFlushRecPtr(NULL);
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		confirm = Min(confirm, consumer->applied->lsn);
+		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0));
+		if (consumer->pending == 0)
+			continue;
+		first = Min(first, consumer->pending);
+		if ((consumer->behind || consumer->failures > 0) && nbehind < IVM_MAX_BEHIND)
+		{
+			behind[nbehind] = consumer->relid;
+			behind_position[nbehind++] = consumer->pending_lsn;
+		}
+		else
+			position = Min(position, consumer->pending_lsn);
+	}
+
+	if (worker->cursor != NULL)
+	{
+		ivm_cursor_advance(worker->cursor, first);
+		if (!unflushed && confirm != InvalidXLogRecPtr)
+			ivm_cursor_confirm(worker->cursor, confirm);
+	}
+
+	if (position != pg_atomic_read_u64(&worker->shared->position) || nbehind != worker->shared->nbehind || nbehind > 0)
+	{
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		worker->shared->nbehind = nbehind;
+		memcpy(worker->shared->behind, behind, sizeof(Oid) * nbehind);
+		memcpy(worker->shared->behind_position, behind_position, sizeof(XLogRecPtr) * nbehind);
+		pg_atomic_write_u64(&worker->shared->position, position);
+		LWLockRelease(ivm_control->lock);
+		ConditionVariableBroadcast(&ivm_control->changed);
+	}
+	ivm_stats_worker_position(MyDatabaseId, worker->number, position, ivm_progress_oldest(worker));
+	ivm_stats_worker_report(position, unflushed ? InvalidXLogRecPtr : confirm);
+	return unflushed;
+}
+
+/*
+ * Stores the position of consumers that nothing has happened to for long.
+ */
+void
+ivm_progress_store(IvmApplyWorker *worker)
+{
+	MemoryContext old;
+	ListCell   *cell;
+	bool		any = false;
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!consumer->leaving && consumer->pending == 0 &&
+			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE)
+			any = true;
+	}
+	if (!any)
+		return;
+
+	old = CurrentMemoryContext;
+	StartTransactionCommand();
+	replorigin_session_origin = DoNotReplicateId;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmAppliedSnapshot *applied;
+		MemoryContext inner;
+
+		if (consumer->leaving || consumer->pending != 0 ||
+			worker->scouted_lsn <= consumer->applied->lsn + STORE_DISTANCE / 2 ||
+			!ivm_claim(consumer->relid, false))
+			continue;
+		inner = MemoryContextSwitchTo(consumer->context);
+		applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
+		MemoryContextSwitchTo(inner);
+		if (applied == NULL || applied->lsn != consumer->applied->lsn)
+			continue;
+		applied->lsn = worker->scouted_lsn;
+		ivm_applied_put(consumer->relid, applied, GetActiveSnapshot());
+		pfree(consumer->applied);
+		consumer->applied = applied;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
+}

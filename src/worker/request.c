@@ -1,0 +1,594 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *	  What sessions ask of the processes, and how they wait for it.
+ *
+ * A session that waits holds no lock, no snapshot and no xid that a process
+ * could need: statements commit before they come here.  Waits end with the
+ * session's interrupts; what was asked for is then marked as abandoned.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/slot.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "capture/capture.h"
+#include "metadata/metadata.h"
+#include "worker/control.h"
+#include "worker/worker.h"
+
+#define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
+
+/* What is to be told after this transaction. */
+static bool changed_at_commit = false;
+static Oid	inspect_at_commit = InvalidOid;
+static Oid	held_database = InvalidOid;
+
+/* ---- at the end of transactions ---- */
+
+static void
+request_inspection(Oid dboid)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < lengthof(ivm_control->inspect); i++)
+		if (!OidIsValid(ivm_control->inspect[i]))
+		{
+			ivm_control->inspect[i] = dboid;
+			break;
+		}
+	LWLockRelease(ivm_control->lock);
+	ivm_control_wake_launcher();
+}
+
+static void
+request_xact_callback(XactEvent event, void *argument)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	if (OidIsValid(held_database))
+		ivm_request_resume_database(held_database);
+	if (event == XACT_EVENT_COMMIT)
+	{
+		if (changed_at_commit)
+			(void) ivm_control_changed(MyDatabaseId, true);
+		if (OidIsValid(inspect_at_commit))
+			request_inspection(inspect_at_commit);
+	}
+	changed_at_commit = false;
+	inspect_at_commit = InvalidOid;
+}
+
+static void
+require_callback(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(request_xact_callback, NULL);
+	registered = true;
+}
+
+void
+ivm_request_refresh_at_commit(void)
+{
+	require_callback();
+	changed_at_commit = true;
+}
+
+void
+ivm_request_inspect_at_commit(Oid dboid)
+{
+	require_callback();
+	inspect_at_commit = dboid;
+}
+
+/* ---- checks ---- */
+
+void
+ivm_request_check_server(void)
+{
+	int			slots = 0;
+	bool		have_slot = false;
+	char		name[NAMEDATALEN];
+
+	if (ivm_control == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("ivm_ext must be loaded via shared_preload_libraries"),
+				 errhint("Add ivm_ext to shared_preload_libraries and restart the server.")));
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot maintain incremental views during recovery")));
+	if (wal_level < WAL_LEVEL_LOGICAL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental views require wal_level to be \"logical\""),
+				 errhint("Set wal_level to \"logical\" and restart the server.")));
+
+	ivm_replication_slot_name(MyDatabaseId, name);
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use)
+			continue;
+		slots++;
+		have_slot |= strcmp(NameStr(slot->data.name), name) == 0;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	if (!have_slot && slots >= max_replication_slots)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no free replication slot for incremental views of database \"%s\"",
+						get_database_name(MyDatabaseId)),
+				 errhint("Free a replication slot or increase max_replication_slots.")));
+}
+
+/* ---- requests ---- */
+
+static IvmRequest *
+request_create(IvmRequestKind kind, Oid relid)
+{
+	IvmRequest *result = NULL;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < IVM_MAX_REQUESTS && result == NULL; i++)
+		if (ivm_control->requests[i].kind == IVM_REQUEST_FREE)
+			result = &ivm_control->requests[i];
+	if (result != NULL)
+	{
+		memset(result, 0, sizeof(IvmRequest));
+		result->kind = kind;
+		result->dboid = MyDatabaseId;
+		result->relid = relid;
+		result->status = IVM_REQUEST_WAITING;
+	}
+	LWLockRelease(ivm_control->lock);
+	if (result == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many statements wait for incremental views"),
+				 errhint("Try again later.")));
+	return result;
+}
+
+static IvmRequestStatus
+request_status(IvmRequest *request)
+{
+	IvmRequestStatus status;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	status = request->status;
+	LWLockRelease(ivm_control->lock);
+	return status;
+}
+
+static void
+request_free(IvmRequest *request)
+{
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	request->kind = IVM_REQUEST_FREE;
+	LWLockRelease(ivm_control->lock);
+}
+
+/* The waiter was interrupted: whoever serves the request frees it. */
+static void
+request_abandon(IvmRequest *request)
+{
+	IvmControlDatabase *database;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(request->dboid, false);
+	if (request->kind == IVM_REQUEST_VERIFY)
+		request->kind = request->status == IVM_REQUEST_WAITING ? request->kind : IVM_REQUEST_FREE;
+	request->abandoned = true;
+	if (request->kind == IVM_REQUEST_BUILD && database != NULL)
+	{
+		database->build_wanted = true;
+		if (database->building == request->relid && database->builder_pid != 0)
+			kill(database->builder_pid, SIGINT);
+	}
+	LWLockRelease(ivm_control->lock);
+	ivm_control_wake_launcher();
+}
+
+/* Takes the failure out of a request. */
+static ErrorData *
+request_error(IvmRequest *request)
+{
+	ErrorData  *error = palloc0(sizeof(ErrorData));
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	error->elevel = ERROR;
+	error->sqlerrcode = request->sqlerrcode;
+	error->message = pstrdup(request->message);
+	error->detail = request->detail[0] ? pstrdup(request->detail) : NULL;
+	error->hint = request->hint[0] ? pstrdup(request->hint) : NULL;
+	error->assoc_context = CurrentMemoryContext;
+	LWLockRelease(ivm_control->lock);
+	return error;
+}
+
+/*
+ * Says which transactions the start of decoding waits for.
+ */
+static void
+report_old_transactions(void)
+{
+	StringInfoData pids;
+	int			n = 0;
+
+	initStringInfo(&pids);
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		int			pid = proc->pid;
+
+		if (!TransactionIdIsValid(((volatile PGPROC *) proc)->xid) || proc == MyProc || pid == MyProcPid)
+			continue;
+		if (pid == 0)
+			continue;
+		appendStringInfo(&pids, "%s%d", n++ > 0 ? ", " : "", pid);
+	}
+	if (n > 0)
+		ereport(NOTICE,
+				(errmsg("waiting for transactions that are still running to end"),
+				 errdetail_plural("Process: %s.", "Processes: %s.", n, pids.data)));
+	else
+		ereport(NOTICE,
+				(errmsg("waiting for transactions that are still running to end"),
+				 errdetail("They are prepared transactions, see pg_prepared_xacts, or have just ended.")));
+	pfree(pids.data);
+}
+
+/*
+ * The entry of this database, which has incremental views.  After the server's
+ * start, or when the database came as a copy, it takes a moment until the
+ * launcher knows of it.  NULL if that is not so after timeout_ms (-1: no limit).
+ */
+static IvmControlDatabase *
+wait_for_database(TimestampTz started, int64 timeout_ms)
+{
+	IvmControlDatabase *database;
+	bool		asked = false;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot maintain incremental views during recovery")));
+	ConditionVariablePrepareToSleep(&ivm_control->changed);
+	for (;;)
+	{
+		bool		ready;
+		int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
+
+		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		database = ivm_control_find(MyDatabaseId, false);
+		ready = ivm_control->launcher_ready;
+		LWLockRelease(ivm_control->lock);
+		if (database != NULL || (timeout_ms >= 0 && left <= 0))
+			break;
+		if (ready && !asked)
+		{
+			request_inspection(MyDatabaseId);
+			asked = true;
+		}
+		(void) ConditionVariableTimedSleep(&ivm_control->changed,
+										   timeout_ms >= 0 ? Min(left, 100) : 100, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return database;
+}
+
+ErrorData *
+ivm_request_build(Oid relid, bool drop_if_abandoned, uint64 *rows)
+{
+	IvmRequest *request = request_create(IVM_REQUEST_BUILD, relid);
+	TimestampTz started = GetCurrentTimestamp();
+	bool		reported = false;
+	ErrorData  *error = NULL;
+
+	request->drop_if_abandoned = drop_if_abandoned;
+	(void) ivm_control_changed(MyDatabaseId, true);
+
+	PG_TRY();
+	{
+		ConditionVariablePrepareToSleep(&ivm_control->changed);
+		while (request_status(request) == IVM_REQUEST_WAITING)
+		{
+			IvmControlDatabase *database = ivm_control_my_database();
+			IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
+			bool		failed;
+
+			LWLockAcquire(ivm_control->lock, LW_SHARED);
+			failed = database->starting_failed || ivm_control->inspection_failed ||
+				(ivm_control->launcher_pid == 0 &&
+				 TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LAUNCHER_PATIENCE));
+			LWLockRelease(ivm_control->lock);
+			if (failed)
+			{
+				ErrorData	no_worker = {0};
+
+				no_worker.sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+				no_worker.message = "no free background worker slot for incremental views";
+				no_worker.hint = "Increase max_worker_processes.";
+				ivm_request_fail(request, &no_worker);
+				continue;
+			}
+
+			if (!reported && TimestampDifferenceExceeds(started, GetCurrentTimestamp(), 2000) &&
+				capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_CREATING_SLOT)
+			{
+				reported = true;
+				report_old_transactions();
+			}
+			(void) ConditionVariableTimedSleep(&ivm_control->changed, reported ? ivm_naptime : 500,
+											   PG_WAIT_EXTENSION);
+		}
+		ConditionVariableCancelSleep();
+	}
+	PG_CATCH();
+	{
+		ConditionVariableCancelSleep();
+		request_abandon(request);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (request_status(request) == IVM_REQUEST_FAILED)
+		error = request_error(request);
+	else
+		*rows = request->result[0];
+	request_free(request);
+	return error;
+}
+
+void
+ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
+{
+	IvmControlDatabase *database = wait_for_database(GetCurrentTimestamp(), -1);
+	IvmRequest *request = request_create(IVM_REQUEST_VERIFY, relid);
+
+	PG_TRY();
+	{
+		ivm_control_wake_workers(database);
+		ConditionVariablePrepareToSleep(&ivm_control->changed);
+		while (request_status(request) == IVM_REQUEST_WAITING)
+		{
+			IvmViewRow *row;
+
+			(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
+			row = ivm_metadata_get(relid);
+			if (row == NULL || row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("incremental view \"%s\" is not maintained", get_rel_name(relid)),
+						 row != NULL && row->reason != NULL ? errdetail("%s", row->reason) : 0,
+						 errhint("Use REFRESH MATERIALIZED VIEW to rebuild it.")));
+			ivm_control_wake_workers(database);
+		}
+		ConditionVariableCancelSleep();
+	}
+	PG_CATCH();
+	{
+		ConditionVariableCancelSleep();
+		request_abandon(request);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	*missing = request->result[0];
+	*extra = request->result[1];
+	request_free(request);
+}
+
+/* ---- sync ---- */
+
+/*
+ * Raises an error if the view is in a state in which it will never get there.
+ */
+static void
+check_view_state(Oid relid)
+{
+	IvmViewRow *row = ivm_metadata_get(relid);
+
+	if (row == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("incremental view with OID %u does not exist", relid)));
+	if (row->state == IVM_STATE_ERROR)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental view \"%s\" is in state error", get_rel_name(relid)),
+				 row->reason != NULL ? errdetail("%s", row->reason) : 0,
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild it.")));
+	if (row->state == IVM_STATE_UNPOPULATED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
+				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
+}
+
+static const char *
+state_name(IvmViewState state)
+{
+	switch (state)
+	{
+		case IVM_STATE_UNPOPULATED:
+			return "unpopulated";
+		case IVM_STATE_BUILDING:
+			return "building";
+		case IVM_STATE_REBUILD:
+			return "rebuild";
+		case IVM_STATE_ACTIVE:
+			return "active";
+		case IVM_STATE_ERROR:
+			return "error";
+	}
+	return "unknown";
+}
+
+/*
+ * True if the view is maintained and contains everything before "target".
+ *
+ * The order of the looks matters.  A view becomes active before a worker has
+ * taken it over; until then it is in the builder's hands, and what the workers
+ * promise is not about it.  Workers take their promise back before they say that they
+ * have taken something over.
+ */
+static bool
+view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, XLogRecPtr *position)
+{
+	IvmViewRow *row = ivm_metadata_get(relid);
+	uint64		generation;
+	bool		building;
+	bool		adopted = true;
+	bool		behind;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	building = database->building == relid;
+	generation = pg_atomic_read_u64(&database->generation);
+	LWLockRelease(ivm_control->lock);
+	for (int i = 0; i < database->apply_workers; i++)
+		adopted &= pg_atomic_read_u64(&database->apply[i].adopted) >= generation;
+	*position = ivm_control_view_position(database, relid, &behind);
+	return row != NULL && row->state == IVM_STATE_ACTIVE && !building && adopted &&
+		*position >= target;
+}
+
+/* The error of a wait that took too long. */
+static void
+report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
+{
+	IvmViewRow *row = ivm_metadata_get(relid);
+
+	ConditionVariableCancelSleep();
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 errmsg("incremental view \"%s\" did not reach the current position in time",
+					get_rel_name(relid)),
+			 position == InvalidXLogRecPtr ?
+			 errdetail("Its state is \"%s\", and no process maintains it yet.",
+					   row != NULL ? state_name(row->state) : "dropped") :
+			 errdetail("Its state is \"%s\", and it is %llu bytes of WAL behind.",
+					   row != NULL ? state_name(row->state) : "dropped",
+					   (unsigned long long) (position < target ? target - position : 0)),
+			 errhint("See pg_stat_ivm, or use a longer timeout.")));
+}
+
+void
+ivm_request_sync(List *relids, int64 timeout_ms)
+{
+	IvmControlDatabase *database;
+	XLogRecPtr	target = ivm_wal_end();
+	TimestampTz started = GetCurrentTimestamp();
+	uint64		wanted;
+	ListCell   *cell;
+
+	if (relids == NIL)
+		return;
+	foreach(cell, relids)
+		check_view_state(lfirst_oid(cell));
+	database = wait_for_database(started, timeout_ms);
+	if (database == NULL)
+		report_late(linitial_oid(relids), target, InvalidXLogRecPtr);
+
+	wanted = pg_atomic_read_u64(&database->wanted_position);
+	while (wanted < target &&
+		   !pg_atomic_compare_exchange_u64(&database->wanted_position, &wanted, target))
+		;
+	ivm_control_wake_workers(database);
+
+	ConditionVariablePrepareToSleep(&ivm_control->changed);
+	foreach(cell, relids)
+	{
+		Oid			relid = lfirst_oid(cell);
+		XLogRecPtr	position;
+
+		while (!view_has_reached(database, relid, target, &position))
+		{
+			int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
+
+			if (timeout_ms >= 0 && left <= 0)
+				report_late(relid, target, position);
+			if (ConditionVariableTimedSleep(&ivm_control->changed,
+											timeout_ms >= 0 ? Min(left, 1000) : 1000, PG_WAIT_EXTENSION))
+				ivm_control_wake_workers(database);
+			check_view_state(relid);
+		}
+	}
+	ConditionVariableCancelSleep();
+}
+
+/* ---- stopping a database ---- */
+
+void
+ivm_request_stop_database(Oid dboid)
+{
+	IvmControlDatabase *database;
+	bool		stopped = true;
+
+	if (ivm_control == NULL || held_database == dboid)
+		return;
+	require_callback();
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(dboid, false);
+	if (database != NULL)
+	{
+		database->holds++;
+		held_database = dboid;
+		stopped = database->stopped;
+	}
+	LWLockRelease(ivm_control->lock);
+	if (database == NULL)
+		return;
+	ivm_control_wake_launcher();
+
+	ConditionVariablePrepareToSleep(&ivm_control->changed);
+	while (!stopped)
+	{
+		(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
+		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		stopped = database->stopped;
+		LWLockRelease(ivm_control->lock);
+		ivm_control_wake_launcher();
+	}
+	ConditionVariableCancelSleep();
+}
+
+void
+ivm_request_resume_database(Oid dboid)
+{
+	IvmControlDatabase *database;
+
+	if (held_database != dboid || !OidIsValid(dboid))
+		return;
+	held_database = InvalidOid;
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(dboid, false);
+	if (database != NULL && database->holds > 0)
+		database->holds--;
+	LWLockRelease(ivm_control->lock);
+
+	/* it may have been dropped: the launcher looks, and forgets it */
+	request_inspection(dboid);
+}

@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.c
+ *	  Hashing and comparing keys by the equality of their types.
+ *
+ * A key is made of equality operators, which may have different types on
+ * their two sides (int4 = int8).  Both sides' hash functions are those of one
+ * hash operator family that contains the operator, whose law is that equal
+ * values have equal hashes, also across types.
+ *
+ * A column that cannot be hashed counts for nothing in the hash, so that all
+ * its values collide: slow, but right, since candidates are always compared.
+ * Whether it can is known from the operator, but for containers: the operator
+ * families of arrays, composites, ranges and multiranges accept any contents,
+ * and their functions raise an error for contents without hash support.  So
+ * these are asked value by value what they contain; the type cache knows.
+ *
+ * Hashes are stored in state tables.  PostgreSQL's extended hash functions
+ * with seed 0 are stable within a major version, and across them so far; the
+ * way they are combined here must stay as it is.
+ *
+ * Memory: whatever the types' functions allocate (detoasted values) is left
+ * in the current context, which should be a short-lived one.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/hash.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_amop.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/catcache.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/multirangetypes.h"
+#include "utils/rangetypes.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "zset/key.h"
+
+/* What NULL and values that cannot be hashed contribute. */
+#define NULL_HASH			UINT64CONST(0x9ddfea08eb382d69)
+#define UNHASHABLE_HASH		UINT64CONST(0xc3a5c85c97cb3127)
+#define EMPTY_KEY_HASH		UINT64CONST(0xb492b66fbe98f273)
+
+/* Spreads a hash over all bits; invertible. */
+static inline uint64
+spread(uint64 hash)
+{
+	hash ^= hash >> 32;
+	hash *= UINT64CONST(0xd6e8feb86659fd93);
+	hash ^= hash >> 32;
+	hash *= UINT64CONST(0xd6e8feb86659fd93);
+	hash ^= hash >> 32;
+	return hash;
+}
+
+/*
+ * Finds the hash functions for both sides of an equality operator in one
+ * operator family; extended ones by preference, else plain ones, else none.
+ */
+static void
+find_hash_functions(Oid operator, Oid *left, Oid *right)
+{
+	CatCList   *list = SearchSysCacheList1(AMOPOPID, ObjectIdGetDatum(operator));
+
+	*left = *right = InvalidOid;
+	for (int extended = 1; extended >= 0 && !OidIsValid(*left); extended--)
+	{
+		int			procedure = extended ? HASHEXTENDED_PROC : HASHSTANDARD_PROC;
+
+		for (int i = 0; i < list->n_members; i++)
+		{
+			Form_pg_amop member = (Form_pg_amop) GETSTRUCT(&list->members[i]->tuple);
+			Oid			left_function;
+			Oid			right_function;
+
+			CHECK_FOR_INTERRUPTS();
+			if (member->amopmethod != HASH_AM_OID || member->amopstrategy != HTEqualStrategyNumber)
+				continue;
+			left_function = get_opfamily_proc(member->amopfamily, member->amoplefttype,
+											  member->amoplefttype, procedure);
+			right_function = get_opfamily_proc(member->amopfamily, member->amoprighttype,
+											   member->amoprighttype, procedure);
+			if (OidIsValid(left_function) && OidIsValid(right_function))
+			{
+				*left = left_function;
+				*right = right_function;
+				break;
+			}
+		}
+	}
+	ReleaseSysCacheList(list);
+}
+
+/*
+ * Builds a key in the current context.  operators and collations have
+ * "ncolumns" elements and are copied.  An error only for an operator that
+ * does not exist.
+ */
+IvmKey *
+ivm_key_create(int ncolumns, const Oid *equal_operators, const Oid *collations, bool null_equal)
+{
+	IvmKey	   *key = palloc0(sizeof(IvmKey));
+
+	key->ncolumns = ncolumns;
+	key->equal = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
+	key->hash_left = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
+	key->hash_right = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
+	key->collations = palloc0(sizeof(Oid) * Max(ncolumns, 1));
+	key->null_equal = null_equal;
+
+	for (int i = 0; i < ncolumns; i++)
+	{
+		Oid			function = get_opcode(equal_operators[i]);
+		Oid			left;
+		Oid			right;
+
+		if (!OidIsValid(function))
+			elog(ERROR, "cache lookup failed for operator %u", equal_operators[i]);
+		fmgr_info(function, &key->equal[i]);
+		find_hash_functions(equal_operators[i], &left, &right);
+		if (OidIsValid(left))
+		{
+			fmgr_info(left, &key->hash_left[i]);
+			fmgr_info(right, &key->hash_right[i]);
+		}
+		key->collations[i] = collations[i];
+	}
+	return key;
+}
+
+/* True if the type's values can be hashed with the extended function. */
+static bool
+type_is_hashable(Oid type)
+{
+	return OidIsValid(lookup_type_cache(type, TYPECACHE_HASH_EXTENDED_PROC)->hash_extended_proc);
+}
+
+/*
+ * True if the hash function can be called with this value.  The value may be
+ * replaced by its detoasted copy, so that this is not done twice.
+ */
+static bool
+value_is_hashable(FmgrInfo *function, Datum *value)
+{
+	switch (function->fn_oid)
+	{
+		case InvalidOid:
+			return false;
+
+		case F_HASH_ARRAY:
+		case F_HASH_ARRAY_EXTENDED:
+			{
+				AnyArrayType *array = DatumGetAnyArrayP(*value);
+
+				if (VARATT_IS_EXPANDED_HEADER(array))
+					*value = EOHPGetRODatum(&array->xpn.hdr);
+				else
+					*value = PointerGetDatum(array);
+				return type_is_hashable(AARR_ELEMTYPE(array));
+			}
+
+		case F_HASH_RECORD:
+		case F_HASH_RECORD_EXTENDED:
+			{
+				HeapTupleHeader header = DatumGetHeapTupleHeader(*value);
+				TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header),
+														  HeapTupleHeaderGetTypMod(header));
+				bool		hashable = true;
+
+				for (int i = 0; i < desc->natts && hashable; i++)
+				{
+					Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+					if (!attribute->attisdropped)
+						hashable = type_is_hashable(attribute->atttypid);
+				}
+				ReleaseTupleDesc(desc);
+				*value = PointerGetDatum(header);
+				return hashable;
+			}
+
+		case F_HASH_RANGE:
+		case F_HASH_RANGE_EXTENDED:
+			{
+				RangeType  *range = DatumGetRangeTypeP(*value);
+
+				*value = RangeTypePGetDatum(range);
+				return type_is_hashable(RangeTypeGetOid(range));
+			}
+
+		case F_HASH_MULTIRANGE:
+		case F_HASH_MULTIRANGE_EXTENDED:
+			{
+				MultirangeType *multirange = DatumGetMultirangeTypeP(*value);
+
+				*value = MultirangeTypePGetDatum(multirange);
+				return type_is_hashable(MultirangeTypeGetOid(multirange));
+			}
+
+		default:
+			return true;
+	}
+}
+
+/* One side's hash. */
+static uint64
+hash_side(IvmKey *key, FmgrInfo *functions, const Datum *values, const bool *isnull)
+{
+	uint64		hash = EMPTY_KEY_HASH;
+
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		FmgrInfo   *function = &functions[i];
+		Datum		value = values[i];
+		uint64		one;
+
+		if (isnull[i])
+			one = NULL_HASH;
+		else if (!value_is_hashable(function, &value))
+			one = UNHASHABLE_HASH;
+		else if (function->fn_nargs == 2)
+			one = DatumGetUInt64(FunctionCall2Coll(function, key->collations[i],
+												   value, UInt64GetDatum(0)));
+		else
+			one = spread(DatumGetUInt32(FunctionCall1Coll(function, key->collations[i], value)));
+		hash = hash_combine64(hash, one);
+	}
+
+	/* combining is linear: spread it over all bits once */
+	hash = spread(hash);
+	return hash != 0 ? hash : 1;
+}
+
+/*
+ * Hash of a key that is looked for.  Never 0.  Keys that are equal have equal
+ * hashes, whichever side they are on; so have all NULLs of one column.
+ */
+uint64
+ivm_key_hash_left(IvmKey *key, const Datum *values, const bool *isnull)
+{
+	return hash_side(key, key->hash_left, values, isnull);
+}
+
+/*
+ * Hash of a key that is stored.
+ */
+uint64
+ivm_key_hash_right(IvmKey *key, const Datum *values, const bool *isnull)
+{
+	return hash_side(key, key->hash_right, values, isnull);
+}
+
+/*
+ * Compares a key that is looked for with a stored one.  NULL equals NULL if
+ * the key says so, and never anything else.
+ */
+bool
+ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
+			  const Datum *right, const bool *right_isnull)
+{
+	for (int i = 0; i < key->ncolumns; i++)
+	{
+		if (left_isnull[i] || right_isnull[i])
+		{
+			if (!key->null_equal || left_isnull[i] != right_isnull[i])
+				return false;
+			continue;
+		}
+		if (!DatumGetBool(FunctionCall2Coll(&key->equal[i], key->collations[i], left[i], right[i])))
+			return false;
+	}
+	return true;
+}

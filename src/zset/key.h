@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * key.h
+ *	  Keys: hashing and comparing some columns by their types' equality.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_KEY_H
+#define IVM_KEY_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+/*
+ * How to compare keys.  Left values are what is looked for, right values what
+ * is stored; the two may have different types of one operator family.
+ */
+typedef struct IvmKey
+{
+	int			ncolumns;
+	FmgrInfo   *equal;			/* left = right */
+	FmgrInfo   *hash_left;		/* extended hash functions; fn_oid is invalid */
+	FmgrInfo   *hash_right;		/* where the type has none */
+	Oid		   *collations;
+	bool		null_equal;		/* NULL equals NULL (grouping), or nothing (joins) */
+} IvmKey;
+
+/*
+ * Builds a key in the current context from equality operators (oids) and
+ * collations.  Errors: none for valid operators; a type without hash support
+ * makes its column count for nothing in the hash.
+ */
+extern IvmKey *ivm_key_create(int ncolumns, const Oid *equal_operators, const Oid *collations, bool null_equal);
+
+/* Never 0 is promised; equal keys have equal hashes, whichever side. */
+extern uint64 ivm_key_hash_left(IvmKey *key, const Datum *values, const bool *isnull);
+extern uint64 ivm_key_hash_right(IvmKey *key, const Datum *values, const bool *isnull);
+
+extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
+						  const Datum *right, const bool *right_isnull);
+
+#endif							/* IVM_KEY_H */

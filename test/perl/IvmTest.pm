@@ -1,0 +1,342 @@
+# What the tests of crashes, restarts and lost things share.
+#
+# The judge is the same everywhere: after ivm.sync() a view is compared with
+# its query, as multisets and both ways, in one statement.  Nothing here
+# sleeps for luck: whoever waits, waits for a condition, with a deadline.
+
+package IvmTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  new_node kill_server connection set_points forget_points reload wait_for_point
+  worker_pids wait_until wait_for_end kill_process terminate_process wait_for_restart
+  sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
+  sales_views slot_names wait_for_no_workers
+);
+
+my $deadline = $PostgreSQL::Test::Utils::timeout_default;
+
+# A running server with the library; further lines of configuration follow.
+sub new_node
+{
+	my ($name, @lines) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init;
+	$node->append_conf('postgresql.conf', join("\n", <<'EOC', @lines) . "\n");
+shared_preload_libraries = 'ivm_ext'
+wal_level = logical
+max_replication_slots = 8
+max_wal_senders = 4
+max_worker_processes = 24
+max_prepared_transactions = 4
+restart_after_crash = on
+log_statement = ddl
+ivm.naptime = 1s
+EOC
+	$node->start;
+	return $node;
+}
+
+# kill -9 of the postmaster.  Its children end by themselves within a moment;
+# until they are gone the shared memory is taken.
+sub kill_server
+{
+	my ($node) = @_;
+	my @pids = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity');
+
+	$node->kill9;
+	wait_for_end(@pids);
+	return;
+}
+
+# A session of its own, which goes on after errors.
+sub connection
+{
+	my ($node, $dbname) = @_;
+	return $node->background_psql($dbname || 'postgres', on_error_stop => 0);
+}
+
+# ---- waiting ----
+
+# Waits until a query that yields one boolean says true.  The query may fail
+# meanwhile, since the server may be restarting.
+sub wait_until
+{
+	my ($node, $query, $what, $dbname) = @_;
+	my $end = time + $deadline;
+	my ($stdout, $stderr);
+
+	while (time < $end)
+	{
+		$node->psql($dbname || 'postgres', $query, stdout => \$stdout, stderr => \$stderr);
+		return 1 if defined $stdout && $stdout eq 't';
+		usleep(20_000);
+	}
+	diag("waited in vain: $what; the last answer was: "
+		  . ($stdout // '') . ($stderr // ''));
+	diag($node->safe_psql($dbname || 'postgres', 'SELECT * FROM pg_stat_ivm_worker'));
+	die "waited in vain: $what";
+}
+
+# Waits until a process that we do not own the parent of is gone.
+sub wait_for_end
+{
+	my (@pids) = @_;
+	my $end = time + $deadline;
+
+	foreach my $pid (@pids)
+	{
+		while (kill(0, $pid))
+		{
+			die "process $pid does not end" if time > $end;
+			usleep(10_000);
+		}
+	}
+	return;
+}
+
+# ---- debug points ----
+
+# Arms points (a list as in ivm.debug_points; empty: none), now.
+sub set_points
+{
+	my ($node, $points) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET ivm.debug_points = '$points'");
+	reload($node);
+	return;
+}
+
+# The server's next start will have no points; those armed stay until then.
+sub forget_points
+{
+	my ($node) = @_;
+	$node->safe_psql('postgres', 'ALTER SYSTEM RESET ivm.debug_points');
+	return;
+}
+
+sub reload
+{
+	my ($node) = @_;
+	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	return;
+}
+
+# Waits until some process is held at the point; returns its pid.
+sub wait_for_point
+{
+	my ($node, $point) = @_;
+	wait_until($node, "SELECT count(*) > 0 FROM pg_stat_ivm_worker WHERE state = '$point'",
+		"a process at $point");
+	return $node->safe_psql('postgres',
+		"SELECT min(pid) FROM pg_stat_ivm_worker WHERE state = '$point'");
+}
+
+# ---- processes ----
+
+# The pids of our processes of a type (decoder, apply, builder, launcher).
+sub worker_pids
+{
+	my ($node, $type, $dbname) = @_;
+	my $where = $dbname ? "AND datname = '$dbname'" : '';
+	return split /\n/,
+	  $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_ivm_worker WHERE worker_type = '$type' $where ORDER BY pid");
+}
+
+# kill -9.  The postmaster then restarts everybody; this returns when sessions
+# are accepted again.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $before = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'");
+
+	kill('KILL', $pid) or die "cannot kill $pid: $!";
+	wait_until($node, "SELECT pid <> $before FROM pg_stat_activity WHERE backend_type = 'checkpointer'",
+		'the server has restarted all processes');
+	return;
+}
+
+# Asks one process to end, and waits for that.
+sub terminate_process
+{
+	my ($node, $pid) = @_;
+	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+	wait_for_end($pid);
+	return;
+}
+
+# Waits until processes of a type run that are none of these.
+sub wait_for_restart
+{
+	my ($node, $type, @old) = @_;
+	my $list = join(', ', -1, @old);
+	wait_until($node,
+		"SELECT count(*) > 0 FROM pg_stat_ivm_worker WHERE worker_type = '$type' AND pid NOT IN ($list)",
+		"a new $type");
+	return;
+}
+
+# Waits until nothing of ours works in a database.
+sub wait_for_no_workers
+{
+	my ($node, $dbname) = @_;
+	wait_until($node,
+		"SELECT count(*) = 0 FROM pg_stat_ivm_worker WHERE datname = '$dbname'",
+		"no processes in $dbname");
+	return;
+}
+
+sub slot_names
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', 'SELECT slot_name FROM pg_replication_slots ORDER BY 1');
+}
+
+# ---- judging ----
+
+sub sync
+{
+	my ($node, $dbname) = @_;
+	# the launcher may still be on its way after a restart
+	$node->safe_psql($dbname || 'postgres', "SELECT ivm.sync(timeout => '${deadline}s')");
+	return;
+}
+
+# How many rows a view lacks and how many it has too much, as "missing/extra".
+sub difference
+{
+	my ($node, $view, $dbname) = @_;
+	my $query = $node->safe_psql($dbname, "SELECT rtrim(pg_get_viewdef('$view'), ';')");
+
+	return $node->safe_psql(
+		$dbname, "WITH wanted AS NOT MATERIALIZED ($query)
+			SELECT (SELECT count(*) FROM (TABLE wanted EXCEPT ALL TABLE $view) m) || '/' ||
+			(SELECT count(*) FROM (TABLE $view EXCEPT ALL TABLE wanted) e)");
+}
+
+# A test: after a sync the view equals its query.
+sub is_exact
+{
+	my ($node, $view, $name, $dbname) = @_;
+
+	$dbname ||= 'postgres';
+	sync($node, $dbname);
+	my $difference = difference($node, $view, $dbname);
+	my $good = is($difference, '0/0', $name);
+	diag($node->safe_psql($dbname, "SELECT * FROM pg_stat_ivm WHERE relid = '$view'::regclass"))
+	  unless $good;
+	return $good;
+}
+
+# The same for all incremental views of a database, as one test.
+sub are_exact
+{
+	my ($node, $name, $dbname) = @_;
+
+	$dbname ||= 'postgres';
+	sync($node, $dbname);
+	my @bad;
+	my @views = split /\n/,
+	  $node->safe_psql($dbname, "SELECT relid::regclass FROM pg_stat_ivm ORDER BY 1");
+	foreach my $view (@views)
+	{
+		my $difference = difference($node, $view, $dbname);
+		push @bad, "$view lacks/has too much $difference" if $difference ne '0/0';
+	}
+	my $states = $node->safe_psql($dbname,
+		"SELECT DISTINCT state FROM pg_stat_ivm ORDER BY 1");
+	push @bad, "states: $states" if $states ne 'active';
+	push @bad, 'no views' unless @views;
+	my $good = is(join("\n", @bad), '', $name);
+	diag($node->safe_psql($dbname, 'SELECT * FROM pg_stat_ivm')) unless $good;
+	return $good;
+}
+
+# A test: the one value that a query yields.
+sub is_value
+{
+	my ($node, $query, $value, $name, $dbname) = @_;
+	return is($node->safe_psql($dbname || 'postgres', $query), $value, $name);
+}
+
+# How often the server's log speaks of a rebuild, from an offset on.
+sub rebuilds
+{
+	my ($node, $offset) = @_;
+	my $log = slurp_file($node->logfile, $offset || 0);
+	my @found = $log =~ /is going to be rebuilt/g;
+	return scalar @found;
+}
+
+sub wait_for_state
+{
+	my ($node, $view, $state, $dbname) = @_;
+	wait_until($node, "SELECT state = '$state' FROM pg_stat_ivm WHERE relid = '$view'::regclass",
+		"$view is $state", $dbname);
+	return;
+}
+
+# ---- tables with everything that can go wrong ----
+
+# A fact table, a dimension, and views of each kind: groups, a join in groups, a
+# join that keeps its rows, rows without a key that come several times, a
+# recomputed one, and a view on a view.
+sub make_sales
+{
+	my ($node, $dbname, $rows) = @_;
+
+	$dbname ||= 'postgres';
+	$rows ||= 2000;
+	$node->safe_psql($dbname, <<"EOS");
+CREATE EXTENSION IF NOT EXISTS ivm_ext;
+CREATE TABLE region (id int PRIMARY KEY, name text NOT NULL);
+CREATE TABLE sale (id int PRIMARY KEY, region int, amount numeric NOT NULL, note text);
+CREATE INDEX ON sale (region);
+INSERT INTO region SELECT i, 'region ' || i FROM generate_series(1, 20) i;
+INSERT INTO sale SELECT i, 1 + i % 25, i % 100, 'note ' || i % 7 FROM generate_series(1, $rows) i;
+EOS
+	$node->safe_psql($dbname, $_) foreach (
+		'CREATE INCREMENTAL VIEW per_region AS SELECT region, count(*) AS n, sum(amount) AS total FROM sale GROUP BY region',
+		'CREATE INCREMENTAL VIEW per_name AS SELECT r.name, count(*) AS n, sum(s.amount) AS total FROM sale s JOIN region r ON r.id = s.region GROUP BY r.name',
+		'CREATE INCREMENTAL VIEW listed AS SELECT s.id, r.name, s.amount FROM sale s JOIN region r ON r.id = s.region WHERE s.amount < 50',
+		'CREATE INCREMENTAL VIEW notes AS SELECT note, amount FROM sale WHERE amount < 10',
+		'CREATE INCREMENTAL VIEW on_view AS SELECT n, count(*) AS regions FROM per_region GROUP BY n',
+		'CREATE INCREMENTAL VIEW largest AS SELECT max(amount) AS amount, count(*) AS n FROM sale');
+	return;
+}
+
+sub sales_views
+{
+	return qw(per_region per_name listed notes on_view largest);
+}
+
+my $change = 0;
+
+# A transaction with all kinds of changes, another one each time.
+sub change_sales
+{
+	my ($node, $dbname, $rows) = @_;
+	my $from = 1_000_000 + 1000 * ++$change;
+
+	$rows ||= 50;
+	$node->safe_psql($dbname || 'postgres', <<"EOS");
+BEGIN;
+INSERT INTO sale SELECT $from + i, 1 + i % 25, (i + $change) % 100, 'note ' || i % 7 FROM generate_series(1, $rows) i;
+UPDATE sale SET amount = amount + 1, region = 1 + (region + 1) % 25 WHERE id % 40 = $change % 40;
+DELETE FROM sale WHERE id % 97 = $change % 97;
+UPDATE region SET name = 'region ' || id || ' as of $change' WHERE id = 1 + $change % 20;
+COMMIT;
+EOS
+	return;
+}
+
+1;
