@@ -146,7 +146,7 @@ ivm_registry_wait(IvmDatabase *database, uint64 generation)
 	{
 		if (database->use != use)
 			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("the processes of this database were stopped")));
 		ivm_wake_decoder(database);
 		ConditionVariableSleep(&database->acknowledged_changed, PG_WAIT_EXTENSION);

@@ -77,6 +77,25 @@ is_due(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now, long *sle
 	return true;
 }
 
+/*
+ * Are the views that it reads there, and not left behind?  It is maintained from
+ * the tables, but never ahead of what its query names.
+ */
+static bool
+upstream_is_ready(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumer->upstream)
+	{
+		IvmConsumer *view = ivm_consumer_list_find(worker, lfirst_oid(cell));
+
+		if (view == NULL || view->leaving || view->retry_at > now)
+			return false;
+	}
+	return true;
+}
+
 /* Consumers to run, each with the shared arrangements that it reads; these first. */
 static List *
 due_consumers(IvmApplyWorker *worker, long *sleep_ms)
@@ -90,12 +109,13 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		ListCell   *inner;
-		bool		ready = true;
+		bool		ready;
 
 		if (consumer->pending_invisible && consumer->pending != 0)
 			invisible = true;
 		if (!is_due(worker, consumer, now, sleep_ms))
 			continue;
+		ready = upstream_is_ready(worker, consumer, now);
 		foreach(inner, consumer->arrangements)
 		{
 			IvmConsumer *arrangement = ivm_consumer_list_find(worker, lfirst_oid(inner));
@@ -204,7 +224,8 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 		List	   *part = lfirst(cell);
 		IvmConsumer *consumer = llast(part);
 
-		if (ivm_consumer_list_find(worker, consumer->relid) == consumer && consumer->pending != 0)
+		if (ivm_consumer_list_find(worker, consumer->relid) == consumer && consumer->pending != 0 &&
+			upstream_is_ready(worker, consumer, GetCurrentTimestamp()))
 			result = run_batch(worker, part);
 	}
 	return result;

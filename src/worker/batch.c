@@ -128,32 +128,64 @@ lock_consumer(IvmConsumer *consumer)
 	return true;
 }
 
-/* Locks what it can; the rest is marked as behind and left out, with all that reads it. */
+/* Does it read one of these that is behind: a shared arrangement, or a view? */
+static bool
+reads_one_behind(IvmConsumer *consumer, List *consumers)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *other = lfirst(cell);
+
+		if (other->behind && (list_member_oid(consumer->arrangements, other->relid) ||
+							  list_member_oid(consumer->upstream, other->relid)))
+			return true;
+	}
+	return false;
+}
+
+static void
+leave_behind(IvmConsumer *consumer)
+{
+	consumer->behind = true;
+	consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
+}
+
+/*
+ * Locks what it can; the rest is marked as behind and left out, with all that
+ * reads it, in whatever order they come.
+ */
 static List *
 lock_consumers(List *consumers)
 {
 	List	   *locked = NIL;
+	bool		again = true;
 	ListCell   *cell;
 
 	foreach(cell, consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
-		bool		had = true;
-		ListCell   *inner;
 
-		foreach(inner, consumers)
-		{
-			IvmConsumer *other = lfirst(inner);
-
-			if (other->behind && list_member_oid(consumer->arrangements, other->relid))
-				had = false;
-		}
-		had = had && lock_consumer(consumer);
-		consumer->behind = !had;
-		if (had)
+		consumer->behind = false;
+		if (!reads_one_behind(consumer, consumers) && lock_consumer(consumer))
 			locked = lappend(locked, consumer);
 		else
-			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
+			leave_behind(consumer);
+	}
+	while (again)
+	{
+		again = false;
+		foreach(cell, locked)
+		{
+			IvmConsumer *consumer = lfirst(cell);
+
+			if (!reads_one_behind(consumer, consumers))
+				continue;
+			leave_behind(consumer);
+			locked = foreach_delete_current(locked, cell);
+			again = true;
+		}
 	}
 	return locked;
 }
@@ -223,7 +255,7 @@ read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
 
 	if (!ivm_log_rewind(worker->cursor))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the delta log was begun anew during a batch")));
 
 	while (ivm_log_next_txn(worker->cursor, &txn))

@@ -360,6 +360,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	IvmIdentity saved;
 	bool		populated;
 	Oid			owner;
+	char	   *problem;
 	ListCell   *cell;
 
 	ivm_process_impatient(true);
@@ -374,6 +375,12 @@ build_view(IvmViewRow *row, uint64 *rows)
 			owned = lappend(owned, arrangement->definition);
 	}
 	plan = ivm_plan_for_view(row->relid, row->settings, owned, old);
+	problem = ivm_upstream_problem(ivm_plan_upstream(plan), ivm_metadata_list());
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg_internal("%s", problem),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild that one first.")));
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	ivm_process_impatient(false);

@@ -146,6 +146,45 @@ ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext pa
 }
 
 /*
+ * A view on views is maintained from the tables, since their queries are put in
+ * the place of their names.  It stays with them all the same: it is never ahead of
+ * what its query names, or it would contradict what that says to whoever runs it.
+ */
+
+List *
+ivm_plan_upstream(IvmPlan *plan)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, plan->statement->relationOids)
+		if (lfirst_oid(cell) != plan->relid && ivm_relation_is_incremental(lfirst_oid(cell)))
+			result = list_append_unique_oid(result, lfirst_oid(cell));
+	return result;
+}
+
+char *
+ivm_upstream_problem(List *upstream, List *rows)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+
+		if (!list_member_oid(upstream, row->relid))
+			continue;
+		if (row->state == IVM_STATE_ERROR)
+			return psprintf("incremental view \"%s\", which it reads, is in state error",
+							get_rel_name(row->relid));
+		if (row->state == IVM_STATE_UNPOPULATED)
+			return psprintf("incremental view \"%s\", which it reads, has not been populated",
+							get_rel_name(row->relid));
+	}
+	return NULL;
+}
+
+/*
  * Assignment
  */
 
@@ -288,9 +327,13 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	IvmArrangement *arrangement = NULL;
 	IvmDataflow *dataflow;
 	IvmIdentity saved;
+	List	   *upstream = NIL;
 
 	if (row->kind == 'v')
+	{
 		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), context);
+		upstream = ivm_plan_upstream(plan);
+	}
 	else
 	{
 		ListCell   *cell;
@@ -352,6 +395,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	MemoryContextSetParent(context, consumer->context);
 	consumer->plan_context = context;
 	consumer->plan = plan;
+	consumer->upstream = upstream;
 	consumer->arrangement = arrangement;
 	consumer->dataflow = dataflow;
 	return true;

@@ -32,6 +32,7 @@ typedef struct IvmConsumer
 	List	   *settings;
 	char	   *definition;		/* of a shared arrangement */
 	List	   *arrangements;	/* oid: shared arrangements that it reads */
+	List	   *upstream;		/* oid: incremental views that its query names; in plan_context */
 	Oid			component;		/* what it must be applied together with */
 	IvmAppliedSnapshot *applied;	/* as last read or written */
 	bool		stale;			/* something that it was compiled from was invalidated */
@@ -75,6 +76,15 @@ typedef struct IvmAssignment
 
 /* Oids of all incremental views of the database; in a transaction. */
 extern List *ivm_incremental_views(void);
+
+/* Incremental views that the plan's query names, at any depth; in a transaction, palloc'd. */
+extern List *ivm_plan_upstream(IvmPlan *plan);
+
+/*
+ * Why a view cannot be maintained for the sake of one of these that it reads, or
+ * NULL; "rows" is ivm_metadata_list()'s.  In a transaction, palloc'd.
+ */
+extern char *ivm_upstream_problem(List *upstream, List *rows);
 
 /* Registers the invalidation callbacks; consumers in *list are marked stale by them. */
 extern void ivm_consumer_init(List **list);

@@ -189,6 +189,34 @@ same_definition(IvmViewRow *row, IvmConsumer *consumer)
 		row->fingerprint != NULL && strcmp(row->fingerprint, consumer->plan->fingerprint) == 0;
 }
 
+/* Stops the views that read one that is not maintained any more. */
+static void
+stop_dependants(IvmApplyWorker *worker, List *rows)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ListCell   *cell;
+
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		Oid			relid = consumer->relid;
+		char	   *problem;
+
+		if (consumer->upstream == NIL || consumer->leaving)
+			continue;
+		StartTransactionCommand();
+		MemoryContextSwitchTo(old);
+		problem = ivm_upstream_problem(consumer->upstream, rows);
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(old);
+		if (problem == NULL)
+			continue;
+		ivm_consumer_list_forget(worker, consumer);
+		ivm_failure_stop(relid, problem);
+		MemoryContextSwitchTo(old);
+	}
+}
+
 /*
  * Reads ivm.view and takes over what belongs to this worker, as of a generation.
  * False if something is left to be taken over.
@@ -272,6 +300,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 		complete &= load_consumer(worker, row, rows, component);
 		MemoryContextSwitchTo(context);
 	}
+	stop_dependants(worker, rows);
 	if (added != NIL || worker->cursor == NULL)
 		ivm_progress_begin(worker);
 
