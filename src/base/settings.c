@@ -60,7 +60,7 @@ ivm_settings_define(void)
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("ivm.batch_interval",
-							"Least time between two batches of an apply worker under load.",
+							"Average time between two batches of an apply worker under load.",
 							"A longer interval makes each batch larger and cheaper for a row, and views older.",
 							&ivm_batch_interval,
 							3, 0, 60000,

@@ -8,9 +8,10 @@
  * (batch.c) over the consumers that something waits for, tell how far it is.
  * A consumer that nothing happened to costs nothing.
  *
- * Under load batches keep a distance, so that their fixed cost is shared; an
- * idle worker begins at once.  Before a batch the worker waits, holding
- * nothing, until the decoder is near the end of the WAL.
+ * Under load batches keep a distance, so that their fixed cost is shared: on
+ * average there is at most one in ivm.batch_interval.  Below that rate each
+ * begins at once, also a few that come close together.  Before a batch the
+ * worker waits, holding nothing, until the decoder is near the end of the WAL.
  *
  * Failures: an error rolls the batch back.  It is done again by components,
  * then by single consumers, until the culprit is alone.  What may go away by
@@ -39,6 +40,7 @@
 #define RELOAD_RETRY		50	/* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
 #define TRIM_THRESHOLD		(8 * 1024 * 1024)
+#define BATCH_BURST			10	/* batches that need not keep their distance */
 
 static IvmApplyWorker this_worker;
 
@@ -94,6 +96,22 @@ upstream_is_ready(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now
 			return false;
 	}
 	return true;
+}
+
+/* Milliseconds until the next batch may begin. */
+static long
+batch_delay(IvmApplyWorker *worker)
+{
+	TimestampTz earliest = TimestampTzPlusMilliseconds(worker->paced, -BATCH_BURST * ivm_batch_interval);
+
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), earliest);
+}
+
+/* A batch ran: it takes its interval, be it in advance. */
+static void
+count_batch(IvmApplyWorker *worker)
+{
+	worker->paced = TimestampTzPlusMilliseconds(Max(worker->paced, GetCurrentTimestamp()), ivm_batch_interval);
 }
 
 /* Consumers to run, each with the shared arrangements that it reads; these first. */
@@ -362,12 +380,11 @@ ivm_apply_main(Datum unused)
 		due = due_consumers(worker, &sleep_ms);
 		if (due != NIL && ivm_decoder_state(worker->capture) == IVM_DECODER_RUNNING)
 		{
-			TimestampTz next = TimestampTzPlusMilliseconds(worker->last_batch, ivm_batch_interval);
-			TimestampTz now = GetCurrentTimestamp();
+			long		delay = batch_delay(worker);
 
-			if (now < next)
+			if (delay > 0)
 			{
-				ivm_process_wait(Max(TimestampDifferenceMilliseconds(now, next), 1));
+				ivm_process_wait(delay);
 				continue;
 			}
 			if (!ivm_decoder_is_near_end(worker->capture))
@@ -380,6 +397,7 @@ ivm_apply_main(Datum unused)
 									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
 				late = true;
+			count_batch(worker);
 			drop_truncated(worker);
 			report_operators(worker);
 			(void) ivm_progress_publish(worker);

@@ -37,6 +37,7 @@ typedef struct IvmApplyWorker
 	MemoryContext batch_context;
 	XLogRecPtr	commit_end;		/* end of the last batch's commit record */
 	TimestampTz last_batch;		/* end of the last batch */
+	TimestampTz paced;			/* end of the intervals of all batches so far */
 } IvmApplyWorker;
 
 /* Who reads a table. */
