@@ -154,6 +154,12 @@ extern void ivm_wake_set_relids(IvmDatabase *database, int number, List *relids)
 extern void ivm_wake_set_pending(IvmDatabase *database, int number, bool pending);
 
 /*
+ * While a consumer waits for no more than time to pass, what the decoder publishes
+ * and what commits need not wake it.  Afterwards it looks at everything anew.
+ */
+extern void ivm_wake_mute(IvmDatabase *database, int number, bool mute);
+
+/*
  * Returns when the decoder has passed "lsn" (flushing up to it if need be), or
  * after timeout_ms (-1: none): false then.  Serves interrupts.
  */

@@ -213,6 +213,17 @@ ivm_wake_set_pending(IvmDatabase *database, int number, bool pending)
 		pg_atomic_fetch_and_u64(&database->pending, ~bit);
 }
 
+void
+ivm_wake_mute(IvmDatabase *database, int number, bool mute)
+{
+	uint64		bit = UINT64CONST(1) << number;
+
+	if (mute)
+		pg_atomic_fetch_and_u64(&database->consumers, ~bit);
+	else
+		pg_atomic_fetch_or_u64(&database->consumers, bit);
+}
+
 /* The decoder's copy of the filters, made anew; returns the count of changes that it is of. */
 uint64
 ivm_wake_load_filters(IvmDatabase *database)

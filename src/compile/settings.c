@@ -56,9 +56,14 @@ ivm_settings_capture(void)
 	return result;
 }
 
+/* Most often nothing has to change, and some settings take long to set. */
 static void
 set_local(const char *name, const char *value)
 {
+	const char *current = GetConfigOption(name, true, false);
+
+	if (current != NULL && strcmp(current, value) == 0)
+		return;
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }

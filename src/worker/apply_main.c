@@ -384,7 +384,9 @@ ivm_apply_main(Datum unused)
 
 			if (delay > 0)
 			{
+				ivm_wake_mute(worker->capture, worker->number, true);
 				ivm_process_wait(delay);
+				ivm_wake_mute(worker->capture, worker->number, false);
 				continue;
 			}
 			if (!ivm_decoder_is_near_end(worker->capture))
