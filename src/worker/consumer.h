@@ -49,6 +49,7 @@ typedef struct IvmConsumer
 	TimestampTz retry_at;		/* not before, after a failure or a lock not had */
 	bool		behind;			/* it was left out of the last batch for a lock */
 	int			failures;		/* in a row */
+	bool		given_up;		/* left to the builder: it comes back as another one */
 	bool		behind_reported;	/* the statistics say that it is behind */
 	List	   *verify;			/* IvmRequest * that ask for a verification */
 	TimestampTz operators_reported;

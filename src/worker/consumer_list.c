@@ -267,7 +267,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 
 		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
 			build = true;
-		if (consumer != NULL && row->state == IVM_STATE_ACTIVE && same_definition(row, consumer))
+		if (consumer != NULL && !consumer->given_up &&
+			row->state == IVM_STATE_ACTIVE && same_definition(row, consumer))
 		{
 			if (!mine && !consumer->leaving)
 				consumer->leaving_at = generation;

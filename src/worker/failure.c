@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/debug_point.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
 #include "worker/control.h"
@@ -164,10 +165,14 @@ ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
 	if (TimestampDifferenceExceeds(history->last, now, REBUILD_PERIOD))
 		history->rebuilds = 0;
 	history->last = now;
-	consumer->retry_at = PG_INT64_MAX;	/* the reload that follows drops it */
+
+	/* the reload that follows drops it, even if it is rebuilt by then */
+	consumer->given_up = true;
+	consumer->retry_at = PG_INT64_MAX;
 	if (++history->rebuilds > MAX_REBUILDS)
 		ivm_failure_stop(consumer->relid, saved_error->message);
 	else
 		ivm_failure_rebuild(consumer->relid, saved_error->message);
 	ivm_failure_forget();
+	ivm_debug_point("apply-failed");
 }
