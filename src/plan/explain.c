@@ -453,6 +453,33 @@ explain_node(ExplainState *state, IvmPlanNode *node, int indent)
 		explain_node(state, (IvmPlanNode *) lfirst(lc), indent);
 }
 
+/* As many on a line as fit on a screen. */
+static void
+explain_settings(ExplainState *state, List *settings)
+{
+	const char *begin = "Settings: ";
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	foreach(lc, settings)
+	{
+		List	   *pair = (List *) lfirst(lc);
+		char	   *setting = psprintf("%s = '%s'%s", strVal(linitial(pair)), strVal(lsecond(pair)),
+									   lnext(settings, lc) != NULL ? "," : "");
+
+		if (buffer.len > 0 && buffer.len + strlen(setting) > 70)
+		{
+			add_line(state, 2, "%s%s", begin, buffer.data);
+			begin = "          ";
+			resetStringInfo(&buffer);
+		}
+		appendStringInfo(&buffer, "%s%s", buffer.len > 0 ? " " : "", setting);
+	}
+	if (buffer.len > 0)
+		add_line(state, 2, "%s%s", begin, buffer.data);
+}
+
 List *
 ivm_plan_explain(IvmPlan *plan)
 {
@@ -480,17 +507,6 @@ ivm_plan_explain(IvmPlan *plan)
 
 	explain_node(&state, plan->root, 2);
 
-	if (plan->settings != NIL)
-	{
-		resetStringInfo(&buffer);
-		foreach(lc, plan->settings)
-		{
-			List	   *pair = (List *) lfirst(lc);
-
-			appendStringInfo(&buffer, "%s%s = '%s'", lc == list_head(plan->settings) ? "" : ", ",
-							 strVal(linitial(pair)), strVal(lsecond(pair)));
-		}
-		add_line(&state, 2, "Settings: %s", buffer.data);
-	}
+	explain_settings(&state, plan->settings);
 	return state.lines;
 }
