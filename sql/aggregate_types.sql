@@ -6,7 +6,6 @@
 \set ECHO all
 create schema test_aggregate_types;
 set search_path = test_aggregate_types, public;
--- an interval's justification and a float's digits are settings
 create table t (id integer primary key, g integer, i2 smallint, i4 integer, i8 bigint, n numeric,
 	f4 real, f8 double precision, m money, iv interval, b boolean, bits bit(4));
 insert into t
@@ -25,7 +24,22 @@ create incremental view s_interval as select g, sum(iv), avg(iv) from t group by
 create incremental view s_float as select g, sum(f4) s4, sum(f8) s8, avg(f4) a4, avg(f8) a8, count(f8) from t group by g;
 create incremental view s_bool as select g, bool_and(b), bool_or(b), every(b) from t group by g;
 create incremental view s_grand as select sum(i2) s2, sum(i8) s8, sum(n) n, sum(f8) f8, avg(iv) iv, stddev(n) dn, bool_or(b) b from t;
-create incremental view s_bits as select g, bit_and(i4), bit_or(i8), bit_xor(i2), bit_or(bits) from t group by g;
+create incremental view s_bits as select g, bit_and(i4) a, bit_or(i8) o, bit_xor(i2) x, bit_or(bits) bits from t group by g;
+-- each one that has an inverse in pg_aggregate: no NOTICE may appear
+select format('create incremental view all_%s as select g, %s from t group by g', argument,
+		string_agg(format('%s(%s) as %1$s', proname, argument), ', ' order by proname))
+	from (select proname, case proargtypes[0]
+			when 'smallint'::regtype then 'i2' when 'integer'::regtype then 'i4' when 'bigint'::regtype then 'i8'
+			when 'numeric'::regtype then 'n' when 'money'::regtype then 'm' when 'interval'::regtype then 'iv'
+			when 'boolean'::regtype then 'b' when '"any"'::regtype then 'bits' end as argument
+		from pg_aggregate join pg_proc p on p.oid = aggfnoid where aggminvtransfn <> 0 and pronargs > 0) a
+	group by argument order by argument \gexec
+-- the digits of a numeric are the query's too
+create view other_digits as
+	select r::text from all_n r
+	except all
+	select r::text from (select g, avg(n), stddev(n), stddev_pop(n), stddev_samp(n), sum(n), var_pop(n), var_samp(n), variance(n)
+		from t group by g) r;
 select * from s_int order by g;
 select * from s_interval order by g;
 select * from oracle();
@@ -37,6 +51,7 @@ select * from oracle();
 
 -- a sum of bigint beyond bigint, there and back
 insert into t (id, g, i8) values (200, 9, 9223372036854775807), (201, 9, 9223372036854775807), (202, 9, -9223372036854775808);
+select ivm.sync();
 select g, s8, a8 from s_int where g = 9;
 insert into t (id, g, i8) select 300 + i, 9, 9223372036854775807 from generate_series(1, 50) i;
 select ivm.sync();
@@ -60,9 +75,8 @@ select * from s_numeric where g = 10;
 update t set n = 7 where id = 210;
 select ivm.sync();
 select * from s_numeric where g = 10;
--- its digits are the query's, also as text
-select g, sum::text, avg::text from s_numeric except all select g, sum(n)::text, avg(n)::text from t group by g;
 select * from oracle();
+select * from other_digits;
 -- numeric: NaN and infinities, and what is left when they go
 insert into t (id, g, n) values (220, 11, 'NaN'), (221, 11, 'Infinity'), (222, 11, '-Infinity'), (223, 11, 1);
 select ivm.sync();
@@ -77,10 +91,12 @@ delete from t where id = 221;
 select ivm.sync();
 select * from s_numeric where g = 11;
 select * from oracle();
+select * from other_digits;
 -- numeric: large and small ones
 insert into t (id, g, n) values (230, 12, 1e100), (231, 12, 1e-50), (232, 12, -1e100);
 delete from t where id in (230, 232);
 select * from oracle();
+select * from other_digits;
 
 -- float: a sum never drifts, whatever came and went
 insert into t (id, g, f8, f4) values (240, 13, 1e16, 1), (241, 13, 1, 1e8), (242, 13, -1e16, -1e8), (243, 13, 0.5, 0.25);
@@ -105,11 +121,11 @@ select g, s8, a8 from s_float where g = 15;
 delete from t where id = 252;
 select ivm.sync();
 select g, s8, a8 from s_float where g = 15;
--- float: minus zero, the smallest and the largest
+-- float: minus zero, the smallest and the largest (which the query's avg() cannot do, so they go again)
 insert into t (id, g, f8) values (260, 16, '-0'), (261, 17, 5e-324), (262, 17, 1.7976931348623157e308), (263, 17, -1.7976931348623157e308);
 select ivm.sync();
 select g, s8 from s_float where g in (16, 17) order by g;
-delete from t where id = 263;
+delete from t where id in (262, 263);
 select * from oracle();
 
 -- interval: months, days and seconds apart, and negative ones
@@ -152,6 +168,10 @@ create incremental view s_any as select g, array_agg(id order by id) as ids, str
 create incremental view s_distinct as select g, count(distinct i2), sum(distinct i2) from t group by g;
 update t set i2 = 3, f4 = 2 where id % 5 = 0;
 select * from oracle();
+select * from other_digits;
+-- no view has been rebuilt, but the one of the overflow
+select relname, rebuilds > 0 as rebuilt, error_count > 0 as failed from pg_stat_ivm
+	where schemaname = 'test_aggregate_types' and (rebuilds > 0 or error_count > 0);
 
 -- and it all goes away
 set client_min_messages = warning;
