@@ -81,8 +81,19 @@ insert into u values (9, 'nine');
 select * from oracle();
 select * from on_on_view order by g, n, m;
 -- a REFRESH of the one below
+select * from on_still;
 refresh materialized view still;
-select count(*) > 0 as has_rows from on_still_join;
+select ivm.sync();
+select * from on_still;
+select id from on_still_join order by id;
+select * from oracle();
+-- and one that writes the changes alone
+create unique index on still (id);
+update t set x = x + 1 where g = 0 and id < 10;
+refresh materialized view concurrently still;
+select ivm.sync();
+select * from on_still;
+select relname, rebuilds from pg_stat_ivm where relname = 'on_still' and schemaname = 'test_subquery_cte_view';
 select * from oracle();
 -- a sub-view that becomes another one
 create or replace view plain as select id, g, x from t where x > 30;

@@ -79,15 +79,18 @@ name_columns(IvmPlanNode *node)
 
 	if (node->tlist == NIL)
 	{
-		if (node->inputs == NIL)
-			return;
+		TupleDesc	desc = node->inputs == NIL ? NULL : ((IvmPlanNode *) linitial(node->inputs))->desc;
+
 		for (int i = 0; i < node->desc->natts; i++)
 		{
-			TupleDesc	desc = ((IvmPlanNode *) linitial(node->inputs))->desc;
+			Form_pg_attribute attribute = TupleDescAttr(node->desc, i);
 
-			if (i < desc->natts && NameStr(TupleDescAttr(node->desc, i)->attname)[0] == '\0')
-				namestrcpy(&TupleDescAttr(node->desc, i)->attname,
-						   NameStr(TupleDescAttr(desc, i)->attname));
+			if (NameStr(attribute->attname)[0] != '\0')
+				continue;
+			if (desc != NULL && i < desc->natts)
+				namestrcpy(&attribute->attname, NameStr(TupleDescAttr(desc, i)->attname));
+			else
+				snprintf(NameStr(attribute->attname), NAMEDATALEN, "column%d", i + 1);
 		}
 		return;
 	}

@@ -121,7 +121,9 @@ ivm_base_table_set_identities(List *relids)
 		cmd->def = (Node *) identity;
 		AlterTableInternal(relid, list_make1(cmd), false);
 		ereport(NOTICE,
-				(errmsg("table \"%s\" gets REPLICA IDENTITY FULL", get_rel_name(relid)),
+				(get_rel_relkind(relid) == RELKIND_MATVIEW ?
+				 errmsg("materialized view \"%s\" gets REPLICA IDENTITY FULL", get_rel_name(relid)) :
+				 errmsg("table \"%s\" gets REPLICA IDENTITY FULL", get_rel_name(relid)),
 				 errdetail("An incremental view needs the old rows of the table in the WAL.")));
 		CommandCounterIncrement();
 	}
