@@ -165,23 +165,39 @@ ivm_lookup_expect(IvmLookup *lookup, int64 probes)
 static bool
 row_key(IvmLookup *lookup, TupleTableSlot *row, uint64 *hash)
 {
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
+	MemoryContext old;
+	Datum	   *values;
+	bool	   *isnull;
+	bool		null_key = false;
 	ListCell   *cell;
 	int			i = 0;
 
-	if (lookup->nkeys > INDEX_MAX_KEYS)
-		elog(ERROR, "too many join keys");
 	ResetExprContext(lookup->econtext);
 	lookup->econtext->ecxt_scantuple = row;
+	old = MemoryContextSwitchTo(lookup->econtext->ecxt_per_tuple_memory);
+	values = palloc(sizeof(Datum) * Max(lookup->nkeys, 1));
+	isnull = palloc(sizeof(bool) * Max(lookup->nkeys, 1));
 	foreach(cell, lookup->key_states)
 	{
-		values[i] = ExecEvalExprSwitchContext(lfirst(cell), lookup->econtext, &isnull[i]);
-		if (isnull[i++])
-			return false;
+		values[i] = ExecEvalExpr(lfirst(cell), lookup->econtext, &isnull[i]);
+		null_key |= isnull[i++];
 	}
-	*hash = ivm_key_hash_right(lookup->key, values, isnull);
-	return true;
+	if (!null_key)
+		*hash = ivm_key_hash_right(lookup->key, values, isnull);
+	MemoryContextSwitchTo(old);
+	return !null_key;
+}
+
+/* Hash of a key that is looked for. */
+static uint64
+probe_hash(IvmLookup *lookup, const Datum *values, const bool *isnull)
+{
+	MemoryContext old = MemoryContextSwitchTo(lookup->econtext->ecxt_per_tuple_memory);
+	uint64		hash = ivm_key_hash_left(lookup->key, values, isnull);
+
+	MemoryContextSwitchTo(old);
+	ResetExprContext(lookup->econtext);
+	return hash;
 }
 
 /*
@@ -393,14 +409,11 @@ void
 ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 				 IvmLookupReceiver receiver, void *context)
 {
-	uint64		hash;
-
 	for (int i = 0; i < lookup->nkeys; i++)
 		if (isnull[i])
 			return;
 	if (lookup->found == NULL)
 		open_lookup(lookup);
-	hash = ivm_key_hash_left(lookup->key, values, isnull);
 
 	if (lookup->state != NULL)
 	{
@@ -409,7 +422,7 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 		if (lookup->nkeys == 0)
 			ivm_state_table_scan(lookup->state);
 		else
-			ivm_state_table_find(lookup->state, hash);
+			ivm_state_table_find(lookup->state, probe_hash(lookup, values, isnull));
 		while ((row = ivm_state_table_next(lookup->state)) != NULL)
 		{
 			ExecStoreMinimalTuple(row->tuple, lookup->found, false);
@@ -420,7 +433,7 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 	}
 
 	if (lookup->buckets != NULL)
-		probe_cached(lookup, hash, receiver, context);
+		probe_cached(lookup, probe_hash(lookup, values, isnull), receiver, context);
 	for (int i = 0; i < lookup->nparts; i++)
 		if (!lookup->parts[i].cached)
 			probe_index(lookup, &lookup->parts[i], values, receiver, context);

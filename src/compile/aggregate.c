@@ -40,6 +40,9 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
+/* What a stored group has besides its columns and a column for each aggregate call (op_aggregate.c). */
+#define OTHER_STATE_COLUMNS	3
+
 /* While the expressions of an Agg node are taken apart. */
 typedef struct AggregateContext
 {
@@ -99,6 +102,8 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 
 	if (!OidIsValid(form->aggmtransfn) || !OidIsValid(form->aggminvtransfn))
 		reason = psprintf("aggregate %s(), which has no inverse", function_name(aggref->aggfnoid));
+	else if (form->aggmfinalmodify != AGGMODIFY_READ_ONLY)
+		reason = psprintf("aggregate %s(), whose final function modifies the state", function_name(aggref->aggfnoid));
 	else if (aggref->aggvariadic || form->aggmfinalextra || IsPolymorphicType(form->aggmtranstype))
 		reason = psprintf("aggregate %s(), which is polymorphic", function_name(aggref->aggfnoid));
 	else if (form->aggmtranstype != INTERNALOID)
@@ -287,6 +292,11 @@ finish_group_node(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, Li
 		collect((Node *) quals, &context);
 	if (context.failed)
 		return NULL;
+	if (list_length(node->group_columns) + list_length(node->calls) + OTHER_STATE_COLUMNS > MaxTupleAttributeNumber)
+	{
+		compiler->reason = "more columns and aggregates than a row can have";
+		return NULL;
+	}
 
 	node->tlist = (List *) number_mutator((Node *) expressions, &context);
 	node->quals = (List *) number_mutator((Node *) quals, &context);

@@ -30,6 +30,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
@@ -176,6 +177,8 @@ output_can_be_stored(Plan *plan)
 {
 	ListCell   *lc;
 
+	if (list_length(plan->targetlist) > MaxTupleAttributeNumber)
+		return false;
 	foreach(lc, plan->targetlist)
 	{
 		Oid			type = exprType((Node *) lfirst_node(TargetEntry, lc)->expr);
@@ -572,7 +575,7 @@ ivm_translate(IvmCompiler *compiler, Plan *plan)
 	compiler->reason = NULL;
 	if (!output_can_be_stored(plan))
 	{
-		compiler->reason = "rows of a type that cannot be stored";
+		compiler->reason = "rows that cannot be stored";
 		return NULL;
 	}
 	alone = stand_alone(compiler, plan);

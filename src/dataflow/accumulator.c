@@ -19,6 +19,9 @@
  *
  * A weight of n is n calls of the transition function, as in the query itself.
  *
+ * Stored are the counts of all calls in one column and a value for each call: a
+ * row has room for some 1600 columns.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -168,12 +171,14 @@ ivm_accumulators_create(List *calls)
 int
 ivm_accumulators_width(IvmAccumulators *accumulators)
 {
-	return 2 * accumulators->ncalls;
+	return accumulators->ncalls == 0 ? 0 : 1 + accumulators->ncalls;
 }
 
 void
 ivm_accumulators_describe(IvmAccumulators *accumulators, TupleDesc desc, AttrNumber first)
 {
+	if (accumulators->ncalls > 0)
+		TupleDescInitEntry(desc, first++, NULL, BYTEAOID, -1, 0);
 	for (int i = 0; i < accumulators->ncalls; i++)
 	{
 		Call	   *call = &accumulators->calls[i];
@@ -184,7 +189,6 @@ ivm_accumulators_describe(IvmAccumulators *accumulators, TupleDesc desc, AttrNum
 		else if (call->kind == IVM_ACC_MOVING)
 			type = call->transtype;
 		TupleDescInitEntry(desc, first++, NULL, type, -1, 0);
-		TupleDescInitEntry(desc, first++, NULL, INT8OID, -1, 0);
 	}
 }
 
@@ -244,16 +248,23 @@ ivm_accumulators_load(IvmAccumulators *accumulators, TupleTableSlot *row, AttrNu
 {
 	IvmAccumulatorState *states = MemoryContextAllocZero(context,
 														 sizeof(IvmAccumulatorState) * Max(accumulators->ncalls, 1));
+	const char *counts = NULL;
 
+	if (accumulators->ncalls > 0)
+	{
+		bool		isnull;
+		bytea	   *stored = DatumGetByteaPP(slot_getattr(row, first++, &isnull));
+
+		counts = VARDATA_ANY(stored);
+	}
 	for (int i = 0; i < accumulators->ncalls; i++)
 	{
 		Call	   *call = &accumulators->calls[i];
 		IvmAccumulatorState *state = &states[i];
-		bool		isnull;
 		Datum		value = slot_getattr(row, first++, &state->isnull);
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		state->count = DatumGetInt64(slot_getattr(row, first++, &isnull));
+		memcpy(&state->count, counts + sizeof(int64) * i, sizeof(int64));
 		switch (call->kind)
 		{
 			case IVM_ACC_COUNT:
@@ -286,26 +297,34 @@ void
 ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 					   Datum *values, bool *isnull)
 {
+	Size		size = VARHDRSZ + sizeof(int64) * accumulators->ncalls;
+	bytea	   *counts;
+
+	if (accumulators->ncalls == 0)
+		return;
+	counts = palloc(size);
+	SET_VARSIZE(counts, size);
+	*values++ = PointerGetDatum(counts);
+	*isnull++ = false;
 	for (int i = 0; i < accumulators->ncalls; i++)
 	{
 		Call	   *call = &accumulators->calls[i];
 		IvmAccumulatorState *state = &states[i];
 
-		isnull[2 * i] = state->isnull;
-		values[2 * i] = state->value;
-		isnull[2 * i + 1] = false;
-		values[2 * i + 1] = Int64GetDatum(state->count);
+		memcpy(VARDATA(counts) + sizeof(int64) * i, &state->count, sizeof(int64));
+		isnull[i] = state->isnull;
+		values[i] = state->value;
 		if (call->kind == IVM_ACC_FLOAT_SUM)
 		{
-			isnull[2 * i] = false;
-			values[2 * i] = PointerGetDatum(ivm_exact_sum_serialize(state->sum));
+			isnull[i] = false;
+			values[i] = PointerGetDatum(ivm_exact_sum_serialize(state->sum));
 		}
 		else if (call->kind == IVM_ACC_MOVING_SERIAL && !state->isnull)
 		{
 			NullableDatum args[1] = {{state->value, false}};
 
-			values[2 * i] = call_function(accumulators, call, &call->serialfn, 1, args,
-										  CurrentMemoryContext, &isnull[2 * i]);
+			values[i] = call_function(accumulators, call, &call->serialfn, 1, args,
+									  CurrentMemoryContext, &isnull[i]);
 		}
 	}
 }
@@ -539,14 +558,14 @@ ivm_accumulators_finish(IvmAccumulators *accumulators, IvmAccumulatorState *stat
 					break;
 				if (fn == F_SUM_FLOAT4)
 				{
-					double		sum = ivm_exact_sum_value(state->sum);
+					double		sum = ivm_exact_sum_total(state->sum, state->count);
 
 					if (isinf((float4) sum) && !isinf(sum))
 						float_overflow_error();
 					values[i] = Float4GetDatum((float4) sum);
 				}
 				else if (fn == F_SUM_FLOAT8)
-					values[i] = Float8GetDatum(ivm_exact_sum_value(state->sum));
+					values[i] = Float8GetDatum(ivm_exact_sum_total(state->sum, state->count));
 				else
 					values[i] = Float8GetDatum(ivm_exact_sum_value(state->sum) / state->count);
 				break;

@@ -59,7 +59,10 @@ typedef struct IvmExactSum IvmExactSum;
 
 extern IvmExactSum *ivm_exact_sum_create(MemoryContext context);
 extern void ivm_exact_sum_add(IvmExactSum *sum, double value, int64 weight);
+
+/* The sum, from zero on; and as sum() has it, which begins with the first of the "count" values. */
 extern double ivm_exact_sum_value(IvmExactSum *sum);
+extern double ivm_exact_sum_total(IvmExactSum *sum, int64 count);
 extern bytea *ivm_exact_sum_serialize(IvmExactSum *sum);
 extern IvmExactSum *ivm_exact_sum_deserialize(bytea *image, MemoryContext context);
 

@@ -8,7 +8,8 @@
  * subtracted (J. R. Shewchuk, Adaptive Precision Floating-Point Arithmetic and
  * Fast Robust Geometric Predicates, 1997, algorithm GROW-EXPANSION).  So taking
  * a value away leaves exactly what would be there without it.  The result is the
- * exact sum rounded once.  NaN and the infinities are counted on the side.
+ * exact sum rounded once.  NaN and the infinities are counted on the side, and
+ * so are negative zeros, of which nothing but their sum is one.
  *
  * An expansion has at most about forty components, as many as fit into the
  * range of exponents.
@@ -32,6 +33,7 @@ struct IvmExactSum
 	int64		nans;
 	int64		positive_infinities;
 	int64		negative_infinities;
+	int64		negative_zeros;
 	int			n;
 	int			allocated;
 	double	   *parts;			/* increasing magnitude, not zero */
@@ -91,6 +93,11 @@ ivm_exact_sum_add(IvmExactSum *sum, double value, int64 weight)
 		else
 			sum->negative_infinities += weight;
 	}
+	else if (value == 0)
+	{
+		if (signbit(value))
+			sum->negative_zeros += weight;
+	}
 	else
 	{
 		uint64		copies = weight < 0 ? -(uint64) weight : (uint64) weight;
@@ -147,11 +154,18 @@ ivm_exact_sum_value(IvmExactSum *sum)
 	return high;
 }
 
+double
+ivm_exact_sum_total(IvmExactSum *sum, int64 count)
+{
+	return sum->negative_zeros == count ? -0.0 : ivm_exact_sum_value(sum);
+}
+
 typedef struct SumImage
 {
 	int64		nans;
 	int64		positive_infinities;
 	int64		negative_infinities;
+	int64		negative_zeros;
 	double		parts[FLEXIBLE_ARRAY_MEMBER];
 } SumImage;
 
@@ -166,6 +180,7 @@ ivm_exact_sum_serialize(IvmExactSum *sum)
 	memcpy(data + offsetof(SumImage, nans), &sum->nans, sizeof(int64));
 	memcpy(data + offsetof(SumImage, positive_infinities), &sum->positive_infinities, sizeof(int64));
 	memcpy(data + offsetof(SumImage, negative_infinities), &sum->negative_infinities, sizeof(int64));
+	memcpy(data + offsetof(SumImage, negative_zeros), &sum->negative_zeros, sizeof(int64));
 	memcpy(data + offsetof(SumImage, parts), sum->parts, sizeof(double) * sum->n);
 	return result;
 }
@@ -183,6 +198,7 @@ ivm_exact_sum_deserialize(bytea *image, MemoryContext context)
 	memcpy(&sum->nans, data + offsetof(SumImage, nans), sizeof(int64));
 	memcpy(&sum->positive_infinities, data + offsetof(SumImage, positive_infinities), sizeof(int64));
 	memcpy(&sum->negative_infinities, data + offsetof(SumImage, negative_infinities), sizeof(int64));
+	memcpy(&sum->negative_zeros, data + offsetof(SumImage, negative_zeros), sizeof(int64));
 	memcpy(sum->parts, data + offsetof(SumImage, parts), sizeof(double) * sum->n);
 	return sum;
 }

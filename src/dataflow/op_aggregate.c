@@ -4,7 +4,8 @@
  *	  Groups and their aggregates; also DISTINCT, which has no aggregates.
  *
  * The state table has a row for each group: its columns, how many input rows it
- * has, and the states of its aggregate functions.  A batch collects the
+ * has (and how many with these very columns), and the states of its aggregate
+ * functions.  A batch collects the
  * consolidated delta of the input, and brings it to the groups one after the
  * other: the stored states give the group's old output row, the delta is added
  * (what comes before what goes, so that a state is never emptied in between), and
@@ -18,8 +19,15 @@
  * that refused.
  *
  * Output rows are made from the stored states, both the one that goes and the
- * one that comes, so what goes is what came.  The group's columns are those of the
- * row that first came.
+ * one that comes, so what goes is what came.
+ *
+ * Equal columns may look different (1.0 and 1.00, or a collation that does not
+ * know case).  A group shows those of one of its rows, whichever, as the query
+ * does, but it has to be a row that is there.  So the rows that look like what is
+ * shown are counted: not all of them, if the group has taken over the columns of a
+ * row that came, but never too many.  When none is left, the group shows
+ * a row of the batch; if that has none either, the group is computed from its
+ * input like one whose inverse refused.
  *
  * In population rows are added to states in memory as they come, and nothing
  * is consolidated.
@@ -41,6 +49,7 @@
 #include "executor/executor.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 
 #include "arrange/state_table.h"
@@ -56,6 +65,7 @@ typedef struct AggregateGroup
 	IvmRow	   *rows;			/* its part of the delta, by next */
 	IvmRow	   *representative;	/* a row of it */
 	int64		count;			/* input rows; in population and of those that refused */
+	int64		alike;			/* at least so many of them look like the representative; the same */
 	IvmAccumulatorState *states;	/* the same */
 	ItemPointerData tid;		/* of the stored row; of those that refused */
 	bool		stored;
@@ -67,10 +77,11 @@ typedef struct AggregateRun
 	int			ncolumns;		/* of the group */
 	AttrNumber *columns;		/* in the input row */
 	IvmKey	   *key;
+	bool		varies;			/* may the columns of a group's rows look different? */
 	IvmAccumulators *accumulators;
 	int			ncalls;
 	TupleDesc	input_desc;
-	TupleDesc	state_desc;		/* group columns, number of rows, states */
+	TupleDesc	state_desc;		/* group columns, numbers of rows and of those that look like them, states */
 	TupleDesc	raw_desc;		/* group columns, results */
 	TupleTableSlot *input_row;
 	TupleTableSlot *other_row;	/* to compare with */
@@ -107,12 +118,15 @@ aggregate_init(IvmOperator *op)
 		state->columns[i] = list_nth_int(node->group_columns, i);
 		operators[i] = list_nth_oid(node->group_operators, i);
 		collations[i] = list_nth_oid(node->group_collations, i);
+		if (!ivm_equality_is_of_images(TupleDescAttr(input->desc, state->columns[i] - 1)->atttypid,
+									   operators[i], collations[i]))
+			state->varies = true;
 	}
 	state->key = ivm_key_create(state->ncolumns, operators, collations, true);
 	state->accumulators = ivm_accumulators_create(node->calls);
 
 	state->input_desc = input->desc;
-	state->state_desc = CreateTemplateTupleDesc(state->ncolumns + 1 + ivm_accumulators_width(state->accumulators));
+	state->state_desc = CreateTemplateTupleDesc(state->ncolumns + 2 + ivm_accumulators_width(state->accumulators));
 	state->raw_desc = CreateTemplateTupleDesc(state->ncolumns + state->ncalls);
 	for (int i = 0; i < state->ncolumns; i++)
 	{
@@ -120,7 +134,8 @@ aggregate_init(IvmOperator *op)
 		TupleDescCopyEntry(state->raw_desc, i + 1, input->desc, state->columns[i]);
 	}
 	TupleDescInitEntry(state->state_desc, state->ncolumns + 1, NULL, INT8OID, -1, 0);
-	ivm_accumulators_describe(state->accumulators, state->state_desc, state->ncolumns + 2);
+	TupleDescInitEntry(state->state_desc, state->ncolumns + 2, NULL, INT8OID, -1, 0);
+	ivm_accumulators_describe(state->accumulators, state->state_desc, state->ncolumns + 3);
 	for (int i = 0; i < state->ncalls; i++)
 	{
 		IvmAggregateCall *call = list_nth(node->calls, i);
@@ -144,6 +159,52 @@ group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull)
 {
 	for (int i = 0; i < state->ncolumns; i++)
 		values[i] = slot_getattr(row, state->columns[i], &isnull[i]);
+}
+
+/* Do the group columns of a row look like these? */
+static bool
+looks_like(AggregateRun *state, TupleTableSlot *row, const Datum *values, const bool *isnull)
+{
+	if (!state->varies)
+		return true;
+	for (int i = 0; i < state->ncolumns; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(state->raw_desc, i);
+		bool		row_isnull;
+		Datum		value = slot_getattr(row, state->columns[i], &row_isnull);
+
+		if (row_isnull != isnull[i] ||
+			(!row_isnull && !datum_image_eq(value, values[i], attribute->attbyval, attribute->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/* Do they look like those of the group's representative? */
+static bool
+looks_representative(AggregateRun *state, AggregateGroup *group, TupleTableSlot *row)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	bool		result;
+
+	if (!state->varies)
+		return true;
+	ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->other_row, false);
+	group_key(state, state->other_row, values, isnull);
+	result = looks_like(state, row, values, isnull);
+	ExecClearTuple(state->other_row);
+	return result;
+}
+
+static IvmRow *
+make_representative(IvmOperator *op, TupleTableSlot *row, uint64 hash)
+{
+	MinimalTuple tuple = ivm_row_form(((AggregateRun *) op->state)->input_desc, row);
+	IvmRow	   *result = ivm_row_make(op->dataflow->arena, tuple, 0, hash);
+
+	pfree(tuple);
+	return result;
 }
 
 static void
@@ -171,7 +232,8 @@ grow_buckets(AggregateRun *state, IvmArena *arena)
 }
 
 /*
- * The group of a row of the input; made if it is missing and "create".
+ * The group of a row of the input; made if it is missing and "create".  Leaves
+ * garbage in the current context.
  */
 static AggregateGroup *
 find_group(IvmOperator *op, TupleTableSlot *row, bool create)
@@ -184,7 +246,6 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 	bool		other_isnull[MaxTupleAttributeNumber];
 	uint64		hash;
 	AggregateGroup	   *group;
-	MinimalTuple tuple;
 
 	group_key(state, row, values, isnull);
 	hash = state->ncolumns == 0 ? 0 : ivm_key_hash_right(state->key, values, isnull);
@@ -208,9 +269,7 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 
 	group = ivm_arena_alloc0(arena, sizeof(AggregateGroup));
 	group->hash = hash;
-	tuple = ivm_row_form(state->input_desc, row);
-	group->representative = ivm_row_make(arena, tuple, 0, hash);
-	pfree(tuple);
+	group->representative = make_representative(op, row, hash);
 	if (++state->ngroups > state->nbuckets)
 		grow_buckets(state, arena);
 	group->next = state->buckets[hash & (state->nbuckets - 1)];
@@ -244,12 +303,15 @@ aggregate_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 		ivm_zset_add(state->delta, row, weight);
 		return;
 	}
-	old = MemoryContextSwitchTo(state->context);
+	old = MemoryContextSwitchTo(state->group_context);
 	group = find_group(op, row, true);
 	if (group->states == NULL)
 		group->states = ivm_accumulators_init(state->accumulators, state->context);
-	MemoryContextSwitchTo(old);
 	group->count += weight;
+	if (looks_representative(state, group, row))
+		group->alike += weight;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->group_context);
 	(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, state->context);
 }
 
@@ -273,7 +335,7 @@ raw_output(AggregateRun *state, const Datum *group_values, const bool *group_isn
 
 static MinimalTuple
 stored_row(AggregateRun *state, const Datum *group_values, const bool *group_isnull,
-		   int64 count, IvmAccumulatorState *states)
+		   int64 count, int64 alike, IvmAccumulatorState *states)
 {
 	Datum		values[MaxTupleAttributeNumber];
 	bool		isnull[MaxTupleAttributeNumber];
@@ -282,7 +344,9 @@ stored_row(AggregateRun *state, const Datum *group_values, const bool *group_isn
 	memcpy(isnull, group_isnull, sizeof(bool) * state->ncolumns);
 	values[state->ncolumns] = Int64GetDatum(count);
 	isnull[state->ncolumns] = false;
-	ivm_accumulators_store(state->accumulators, states, values + state->ncolumns + 1, isnull + state->ncolumns + 1);
+	values[state->ncolumns + 1] = Int64GetDatum(alike);
+	isnull[state->ncolumns + 1] = false;
+	ivm_accumulators_store(state->accumulators, states, values + state->ncolumns + 2, isnull + state->ncolumns + 2);
 	return ivm_row_form_values(state->state_desc, values, isnull);
 }
 
@@ -361,8 +425,31 @@ write_stored(IvmOperator *op, AggregateGroup *group, bool stored, ItemPointer ti
 }
 
 /*
- * Brings the delta to one group.  Returns false if an inverse refused; then
- * the old output is kept in the group.
+ * No row is left that looks like the group: takes over the columns of one that
+ * came.  Returns how many of those there are; 0 if none came.
+ */
+static int64
+change_looks(AggregateRun *state, AggregateGroup *group, Datum *values, bool *isnull)
+{
+	int64		alike = 0;
+
+	for (IvmRow *row = group->rows; row != NULL; row = row->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (row->weight < 0)
+			continue;
+		ExecStoreMinimalTuple(ivm_row_tuple(row), state->other_row, false);
+		if (alike == 0)
+			group_key(state, state->other_row, values, isnull);
+		if (looks_like(state, state->other_row, values, isnull))
+			alike += row->weight;
+	}
+	return alike;
+}
+
+/*
+ * Brings the delta to one group.  Returns false if that cannot be done without
+ * the rest of its input; then the old output is kept in the group.
  */
 static bool
 advance_group(IvmOperator *op, AggregateGroup *group)
@@ -374,9 +461,11 @@ advance_group(IvmOperator *op, AggregateGroup *group)
 	Datum		values[MaxTupleAttributeNumber];
 	bool		isnull[MaxTupleAttributeNumber];
 	int64		count = 0;
+	int64		alike = 0;
 	IvmAccumulatorState *states;
 	MinimalTuple old_output = NULL;
 	MinimalTuple new_output = NULL;
+	bool		refused = false;
 
 	stored = load_stored(state, group, &tid);
 	if (stored)
@@ -386,7 +475,8 @@ advance_group(IvmOperator *op, AggregateGroup *group)
 		for (int i = 0; i < state->ncolumns; i++)
 			values[i] = slot_getattr(state->state_row, i + 1, &isnull[i]);
 		count = DatumGetInt64(slot_getattr(state->state_row, state->ncolumns + 1, &unused));
-		states = ivm_accumulators_load(state->accumulators, state->state_row, state->ncolumns + 2, context);
+		alike = DatumGetInt64(slot_getattr(state->state_row, state->ncolumns + 2, &unused));
+		states = ivm_accumulators_load(state->accumulators, state->state_row, state->ncolumns + 3, context);
 		old_output = raw_output(state, values, isnull, states);
 	}
 	else
@@ -396,37 +486,46 @@ advance_group(IvmOperator *op, AggregateGroup *group)
 	}
 
 	/* what comes before what goes */
-	for (int sign = 1; sign >= -1; sign -= 2)
-		for (IvmRow *row = group->rows; row != NULL; row = row->next)
+	for (int sign = 1; sign >= -1 && !refused; sign -= 2)
+		for (IvmRow *row = group->rows; row != NULL && !refused; row = row->next)
 		{
 			if ((row->weight > 0) != (sign > 0))
 				continue;
 			ExecStoreMinimalTuple(ivm_row_tuple(row), state->other_row, false);
 			count += row->weight;
-			if (!ivm_accumulators_add(state->accumulators, states, state->other_row, row->weight, context))
-			{
-				group->stored = stored;
-				group->tid = tid;
-				if (old_output != NULL)
-				{
-					MemoryContext old = MemoryContextSwitchTo(state->context);
-
-					group->old_output = heap_copy_minimal_tuple(old_output);
-					MemoryContextSwitchTo(old);
-				}
-				return false;
-			}
+			if (looks_like(state, state->other_row, values, isnull))
+				alike += row->weight;
+			refused = !ivm_accumulators_add(state->accumulators, states, state->other_row, row->weight, context);
 		}
+
+	if (!refused && count > 0 && alike <= 0)
+	{
+		alike = change_looks(state, group, values, isnull);
+		refused = alike == 0;
+	}
+	if (refused)
+	{
+		group->stored = stored;
+		group->tid = tid;
+		if (old_output != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(state->context);
+
+			group->old_output = heap_copy_minimal_tuple(old_output);
+			MemoryContextSwitchTo(old);
+		}
+		return false;
+	}
 
 	if (count > 0 || op->node->grand)
 		new_output = raw_output(state, values, isnull, states);
-	write_stored(op, group, stored, &tid, count, stored_row(state, values, isnull, count, states));
+	write_stored(op, group, stored, &tid, count, stored_row(state, values, isnull, count, alike, states));
 	emit_difference(op, old_output, new_output);
 	return true;
 }
 
 /*
- * Groups whose inverse refused
+ * Groups that need their input
  */
 
 static void
@@ -434,13 +533,21 @@ add_to_refused(void *context, TupleTableSlot *row, int64 weight)
 {
 	IvmOperator *op = context;
 	AggregateRun *state = op->state;
+	MemoryContext old = MemoryContextSwitchTo(state->group_context);
 	AggregateGroup	   *group = find_group(op, row, false);
 
 	CHECK_FOR_INTERRUPTS();
-	if (group == NULL || group->states == NULL)
-		return;
-	group->count += weight;
-	(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, state->context);
+	if (group != NULL && group->states != NULL)
+	{
+		if (group->count == 0)
+			group->representative = make_representative(op, row, group->hash);
+		group->count += weight;
+		if (looks_representative(state, group, row))
+			group->alike += weight;
+		(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, state->context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->group_context);
 }
 
 static void
@@ -457,7 +564,7 @@ write_group(IvmOperator *op, AggregateGroup *group)
 	if (group->count > 0 || op->node->grand)
 		output = raw_output(state, values, isnull, group->states);
 	write_stored(op, group, group->stored, &group->tid, group->count,
-				 stored_row(state, values, isnull, group->count, group->states));
+				 stored_row(state, values, isnull, group->count, group->alike, group->states));
 	emit_difference(op, group->old_output, output);
 	ExecClearTuple(state->input_row);
 	MemoryContextSwitchTo(old);
@@ -566,6 +673,10 @@ retract_populated(IvmOperator *op)
 		if (group == NULL)
 			elog(ERROR, "population took a row back that it had not given");
 		group->count += row->weight;
+		if (looks_representative(state, group, state->input_row))
+			group->alike += row->weight;
+		if (group->count > 0 && group->alike <= 0)
+			elog(ERROR, "population took back the row that a group shows");
 		if (!ivm_accumulators_add(state->accumulators, group->states, state->input_row, row->weight, state->context))
 			elog(ERROR, "an aggregate cannot take back what population gave");
 		ExecClearTuple(state->input_row);

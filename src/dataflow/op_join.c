@@ -290,23 +290,27 @@ build_delta_buckets(IvmOperator *op, JoinRun *state, JoinStage *stage)
 	for (int64 r = 0; r < count; r++)
 	{
 		bool		null_key = false;
-		uint64		hash;
+		uint64		hash = 0;
 		IvmRow	   *copy;
 		ListCell   *cell;
 		int			i = 0;
+		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), stage->delta_row, false);
 		ResetExprContext(econtext);
 		econtext->ecxt_scantuple = stage->delta_row;
+		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 		foreach(cell, stage->key_states)
 		{
-			values[i] = ExecEvalExprSwitchContext(lfirst(cell), econtext, &isnull[i]);
+			values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
 			null_key |= isnull[i++];
 		}
+		if (!null_key)
+			hash = ivm_key_hash_right(stage->key, values, isnull);
+		MemoryContextSwitchTo(old);
 		if (null_key)
 			continue;
-		hash = ivm_key_hash_right(stage->key, values, isnull);
 
 		/* several stages may chain the same rows: each has its own */
 		copy = ivm_row_make(arena, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
@@ -388,8 +392,10 @@ walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 	ivm_lookup_probe(stage->lookup, values, isnull, found_row, &position);
 	if (stage->wants_old)
 	{
+		MemoryContext old = MemoryContextSwitchTo(stage->probe_context->ecxt_per_tuple_memory);
 		uint64		hash = ivm_key_hash_left(stage->key, values, isnull);
 
+		MemoryContextSwitchTo(old);
 		for (IvmRow *row = stage->buckets[hash & (stage->nbuckets - 1)]; row != NULL; row = row->next)
 		{
 			if (row->hash != hash)
@@ -421,6 +427,8 @@ start_order(JoinStage *stage)
 	Oid			type;
 	Datum		value;
 	bool		isnull;
+	MemoryContext old;
+	uint64		hash;
 
 	if (stage->probe_states == NIL)
 		return 0;
@@ -431,7 +439,12 @@ start_order(JoinStage *stage)
 	type = exprType(linitial(stage->plan->probes));
 	if (stage->plan->arrangement->kind != IVM_ARRANGE_STATE && get_typbyval(type))
 		return (uint64) value ^ (UINT64CONST(1) << 63);
-	return list_length(stage->probe_states) == 1 ? ivm_key_hash_left(stage->key, &value, &isnull) : 0;
+	if (list_length(stage->probe_states) != 1)
+		return 0;
+	old = MemoryContextSwitchTo(stage->probe_context->ecxt_per_tuple_memory);
+	hash = ivm_key_hash_left(stage->key, &value, &isnull);
+	MemoryContextSwitchTo(old);
+	return hash;
 }
 
 static void

@@ -33,7 +33,7 @@
 #include "plan/plan_walk.h"
 
 /* Of the format; a new one makes every view be rebuilt. */
-#define PLAN_TEXT_VERSION 1
+#define PLAN_TEXT_VERSION 2
 
 typedef struct NormalizeContext
 {

@@ -8,7 +8,9 @@
  * hash operator family that contains the operator, whose law is that equal
  * values have equal hashes, also across types.
  *
- * A column that cannot be hashed counts for nothing in the hash, so that all
+ * Types without a hash function (bit strings, money) are hashed by their bytes,
+ * if equal values always have the same ones.  A column that cannot be hashed
+ * counts for nothing in the hash, so that all
  * its values collide: slow, but right, since candidates are always compared.
  * Whether it can is known from the operator, but for containers: the operator
  * families of arrays, composites, ranges and multiranges accept any contents,
@@ -28,9 +30,11 @@
 
 #include "access/hash.h"
 #include "access/htup_details.h"
+#include "access/nbtree.h"
 #include "access/stratnum.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_amop.h"
+#include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -64,12 +68,14 @@ spread(uint64 hash)
 
 /*
  * Finds the hash functions for both sides of an equality operator in one
- * operator family; extended ones by preference, else plain ones, else none.
+ * operator family; extended ones by preference, else plain ones, else none.  Of
+ * several families the oldest: hashes are stored.
  */
 static void
 find_hash_functions(Oid operator, Oid *left, Oid *right)
 {
 	CatCList   *list = SearchSysCacheList1(AMOPOPID, ObjectIdGetDatum(operator));
+	Oid			family = InvalidOid;
 
 	*left = *right = InvalidOid;
 	for (int extended = 1; extended >= 0 && !OidIsValid(*left); extended--)
@@ -83,7 +89,8 @@ find_hash_functions(Oid operator, Oid *left, Oid *right)
 			Oid			right_function;
 
 			CHECK_FOR_INTERRUPTS();
-			if (member->amopmethod != HASH_AM_OID || member->amopstrategy != HTEqualStrategyNumber)
+			if (member->amopmethod != HASH_AM_OID || member->amopstrategy != HTEqualStrategyNumber ||
+				(OidIsValid(family) && member->amopfamily > family))
 				continue;
 			left_function = get_opfamily_proc(member->amopfamily, member->amoplefttype,
 											  member->amoplefttype, procedure);
@@ -91,13 +98,48 @@ find_hash_functions(Oid operator, Oid *left, Oid *right)
 											   member->amoprighttype, procedure);
 			if (OidIsValid(left_function) && OidIsValid(right_function))
 			{
+				family = member->amopfamily;
 				*left = left_function;
 				*right = right_function;
-				break;
 			}
 		}
 	}
 	ReleaseSysCacheList(list);
+}
+
+bool
+ivm_equality_is_of_images(Oid type, Oid operator, Oid collation)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
+	Oid			proc;
+
+	/* blanks at the end of a bpchar without a length count for nothing, whatever its operator class says */
+	if (!OidIsValid(entry->btree_opf) || getBaseType(type) == BPCHAROID ||
+		(!OidIsValid(collation) && type_is_collatable(type)) ||
+		get_op_opfamily_strategy(operator, entry->btree_opf) != BTEqualStrategyNumber)
+		return false;
+	proc = get_opfamily_proc(entry->btree_opf, entry->btree_opintype, entry->btree_opintype, BTEQUALIMAGE_PROC);
+	return OidIsValid(proc) &&
+		DatumGetBool(OidFunctionCall1Coll(proc, collation, ObjectIdGetDatum(entry->btree_opintype)));
+}
+
+/*
+ * Length of the type whose images the operator compares (pg_type.typlen), or 0 if
+ * it is another operator.
+ */
+static int16
+find_image_length(Oid operator, Oid collation)
+{
+	Oid			left_type;
+	Oid			right_type;
+	int16		length;
+	bool		byval;
+
+	op_input_types(operator, &left_type, &right_type);
+	if (left_type != right_type || !ivm_equality_is_of_images(left_type, operator, collation))
+		return 0;
+	get_typlenbyval(left_type, &length, &byval);
+	return length == -1 || (byval && length == sizeof(Datum)) ? length : 0;
 }
 
 /*
@@ -114,6 +156,7 @@ ivm_key_create(int ncolumns, const Oid *equal_operators, const Oid *collations, 
 	key->equal = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
 	key->hash_left = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
 	key->hash_right = palloc0(sizeof(FmgrInfo) * Max(ncolumns, 1));
+	key->image_length = palloc0(sizeof(int16) * Max(ncolumns, 1));
 	key->collations = palloc0(sizeof(Oid) * Max(ncolumns, 1));
 	key->null_equal = null_equal;
 
@@ -132,6 +175,8 @@ ivm_key_create(int ncolumns, const Oid *equal_operators, const Oid *collations, 
 			fmgr_info(left, &key->hash_left[i]);
 			fmgr_info(right, &key->hash_right[i]);
 		}
+		else
+			key->image_length[i] = find_image_length(equal_operators[i], collations[i]);
 		key->collations[i] = collations[i];
 	}
 	return key;
@@ -211,6 +256,18 @@ value_is_hashable(FmgrInfo *function, Datum *value)
 	}
 }
 
+/* Hash of a value's bytes. */
+static uint64
+image_hash(Datum value, int16 length)
+{
+	struct varlena *image;
+
+	if (length != -1)
+		return hash_bytes_extended((const unsigned char *) &value, sizeof(Datum), 0);
+	image = PG_DETOAST_DATUM_PACKED(value);
+	return hash_bytes_extended((const unsigned char *) VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image), 0);
+}
+
 /* One side's hash. */
 static uint64
 hash_side(IvmKey *key, FmgrInfo *functions, const Datum *values, const bool *isnull)
@@ -225,6 +282,8 @@ hash_side(IvmKey *key, FmgrInfo *functions, const Datum *values, const bool *isn
 
 		if (isnull[i])
 			one = NULL_HASH;
+		else if (key->image_length[i] != 0)
+			one = image_hash(value, key->image_length[i]);
 		else if (!value_is_hashable(function, &value))
 			one = UNHASHABLE_HASH;
 		else if (function->fn_nargs == 2)

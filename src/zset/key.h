@@ -22,20 +22,28 @@ typedef struct IvmKey
 	FmgrInfo   *equal;			/* left = right */
 	FmgrInfo   *hash_left;		/* extended hash functions; fn_oid is invalid */
 	FmgrInfo   *hash_right;		/* where the type has none */
+	int16	   *image_length;	/* of those hashed by their image instead; 0: is not */
 	Oid		   *collations;
 	bool		null_equal;		/* NULL equals NULL (grouping), or nothing (joins) */
 } IvmKey;
 
 /*
  * Builds a key in the current context from equality operators (oids) and
- * collations.  Errors: none for valid operators; a type without hash support
- * makes its column count for nothing in the hash.
+ * collations.  Errors: none for valid operators; a type without hash support is
+ * hashed by its image, if equal means the same there, else its column counts for
+ * nothing in the hash.
  */
 extern IvmKey *ivm_key_create(int ncolumns, const Oid *equal_operators, const Oid *collations, bool null_equal);
 
 /* Never 0 is promised; equal keys have equal hashes, whichever side. */
 extern uint64 ivm_key_hash_left(IvmKey *key, const Datum *values, const bool *isnull);
 extern uint64 ivm_key_hash_right(IvmKey *key, const Datum *values, const bool *isnull);
+
+/*
+ * True if values of that type which the operator finds equal always look the
+ * same: their images, detoasted, are the same bytes.
+ */
+extern bool ivm_equality_is_of_images(Oid type, Oid operator, Oid collation);
 
 extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 						  const Datum *right, const bool *right_isnull);

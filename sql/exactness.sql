@@ -1,0 +1,163 @@
+-- A view shows what its query shows, not only something equal to it; and it
+-- does so at the edges of types and sizes.
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set oracle :abs_srcdir /test/regress/oracle.sql
+\set ECHO none
+\i :oracle
+\set ECHO all
+create schema test_exactness;
+set search_path = test_exactness, public;
+set client_min_messages = warning;
+
+-- the same comparison by the rows' text; "differs" counts both ways
+create function text_oracle(out name name, out n_rows bigint, out differs bigint)
+	returns setof record
+	language plpgsql
+as $$
+declare
+	v regclass;
+begin
+	perform ivm.sync();
+	for v, name in
+		select c.oid, c.relname
+		from pg_class c join pg_am a on a.oid = c.relam
+		where a.amname = 'incremental' and c.relnamespace = current_schema()::regnamespace
+		order by c.relname
+	loop
+		execute format('with q as materialized (select r::text collate "C" as t from (%1$s) r),'
+					   ' v as materialized (select r::text collate "C" as t from %2$s r)'
+					   ' select (select count(*) from v),'
+					   ' (select count(*) from (table q except all table v) x) +'
+					   ' (select count(*) from (table v except all table q) x)',
+					   rtrim(pg_get_viewdef(v), ';'), v)
+			into n_rows, differs;
+		return next;
+	end loop;
+end
+$$;
+
+-- equal values that look different: a group shows what one of its rows shows
+create collation ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create table looks (id integer primary key, n numeric, c text collate ignore_case, f float8, b bpchar,
+					i interval, j jsonb, a numeric[], r numrange);
+insert into looks values
+	(1, 1.0, 'a', 0, 'a', '1 month', '1.0', '{1.0}', '[1.0,2)'),
+	(2, 1.00, 'A', '-0', 'a  ', '30 days', '1.00', '{1.00}', '[1.00,2)');
+create incremental view by_n as select n, count(*) from looks group by n;
+create incremental view by_c as select c, count(*) from looks group by c;
+create incremental view by_f as select f, count(*) from looks group by f;
+create incremental view by_b as select b, count(*) from looks group by b;
+create incremental view by_i as select i, count(*) from looks group by i;
+create incremental view by_j as select j, count(*) from looks group by j;
+create incremental view by_a as select a, count(*) from looks group by a;
+create incremental view by_r as select r, count(*) from looks group by r;
+create incremental view by_id as select id, n, c, sum(n) from looks group by id;
+create incremental view distinct_n as select distinct n from looks;
+create incremental view expression as select n::text || ' pieces' as n, count(*) from looks group by n;
+create incremental view joined as
+	select x.n, y.count from (select distinct n from looks) x join (select n, count(*) from looks group by n) y using (n);
+delete from looks where id = 1;
+select n, count from by_n;
+select n from expression;
+select * from oracle();
+select * from text_oracle();
+update looks set n = 1.000, c = 'a', f = 0, b = 'a ', i = '1 month', j = '1', a = '{1.000}', r = '[1.000,2)';
+select * from oracle();
+select * from text_oracle();
+-- what is shown goes in the batch in which another look comes
+insert into looks select 3, 1, c, f, b, i, j, a, r from looks;
+update looks set n = 1.0000 where id = 2;
+delete from looks where id = 3;
+select * from text_oracle();
+-- an inverse that refuses and a look that goes
+insert into looks select g, 1.0, c, f, b, i, j, a, r from looks, generate_series(10, 12) g where id = 2;
+update looks set n = 1.000000 where id = 10;
+delete from looks where id = 2;
+select ivm.sync();
+delete from looks where id in (10, 11);
+select * from oracle();
+select * from text_oracle();
+drop table looks cascade;
+
+-- negative zero, and sums that are one
+create table zeros (id integer primary key, g integer, x float8, y float4);
+insert into zeros values (1, 1, '-0', '-0'), (2, 2, '-0', '-0'), (3, 2, 0, 0), (4, 3, 1, 1), (5, 3, -1, -1);
+create incremental view zero_sums as select g, sum(x) as x, sum(y) as y, avg(x) as avg from zeros group by g;
+select * from zero_sums order by g;
+select * from text_oracle();
+insert into zeros values (6, 1, '-0', '-0'), (7, 3, '-0', '-0');
+delete from zeros where id = 3;
+select * from zero_sums order by g;
+select * from text_oracle();
+insert into zeros values (8, 1, 0, 0);
+select * from text_oracle();
+drop table zeros cascade;
+
+-- more aggregates than a stored group had columns for, and more join keys than an index has
+\set ECHO none
+select format('create table wide (id integer primary key, g integer, %s)',
+			  string_agg(format('c%s integer', i), ', ' order by i)) from generate_series(1, 1000) i
+\gexec
+select format('insert into wide select i, i %% 3, %s from generate_series(1, 10) i',
+			  string_agg('i', ', ')) from generate_series(1, 1000) i
+\gexec
+select format('create incremental view wide_sums as select g, %s from wide group by g',
+			  string_agg(format('sum(c%s::numeric) as s%1$s', i), ', ' order by i)) from generate_series(1, 1000) i
+\gexec
+select format('create incremental view wide_total as select g, (%s) as total from wide group by g',
+			  string_agg(format('sum(c%s) filter (where c%s > %s)', (i - 1) % 1000 + 1, i % 7 + 1, i / 1000), ' + ' order by i)) from generate_series(1, 1900) i
+\gexec
+select format('create incremental view wide_join as select a.id as i, b.id as j from wide a join wide b on %s',
+			  string_agg(format('a.c%s = b.c%1$s', i), ' and ' order by i)) from generate_series(1, 40) i
+\gexec
+select format('insert into wide select i + 10, i %% 3, %s from generate_series(1, 10) i',
+			  string_agg('i', ', ')) from generate_series(1, 1000) i
+\gexec
+\set ECHO all
+update wide set c3 = 5, c999 = 77 where id in (2, 5, 12);
+delete from wide where id = 7;
+select * from oracle();
+select relname, rebuilds from pg_stat_ivm where schemaname = 'test_exactness' order by relname;
+drop table wide cascade;
+
+-- keys of types that have no hash function
+create table unhashed (id integer primary key, m money, b bit(4), v varbit, t tsvector, d date, ts timestamp);
+insert into unhashed
+	select i, i % 40, (i % 16)::bit(4), (i % 7)::bit(3)::varbit, to_tsvector('simple', 'w' || i % 5),
+		   date '2020-01-01' + i % 9, timestamp '2020-01-01' + (i % 20) * interval '12 hours'
+	from generate_series(1, 60) i;
+create incremental view u_group as select m, b, v, t, count(*) from unhashed group by m, b, v, t;
+create incremental view u_distinct as select distinct v, b from unhashed;
+create incremental view u_join as select x.id as i, y.id as j from unhashed x join unhashed y on x.m = y.m and x.b = y.b;
+create incremental view u_join_state as
+	select x.id, y.count from unhashed x join (select v, count(*) from unhashed group by v) y on x.v = y.v;
+create incremental view u_dates as select x.id as i, y.id as j from unhashed x join unhashed y on x.d = y.ts;
+update unhashed set m = m + 1::money, b = ~ b, v = v || b'1', t = 'w1 w2', d = d + 1 where id % 3 = 0;
+insert into unhashed (id) values (100), (101);
+delete from unhashed where id % 7 = 0;
+select * from oracle();
+drop table unhashed cascade;
+
+-- aggregates of the user's: one whose final function may scribble on the state
+create function scribble_step(integer[], integer) returns integer[] immutable language sql
+	as 'select array[$1[1] + coalesce($2, 0)]';
+create function scribble_back(integer[], integer) returns integer[] immutable language sql
+	as 'select array[$1[1] - coalesce($2, 0)]';
+create function scribble_final(integer[]) returns integer immutable language sql as 'select $1[1]';
+create aggregate read_only_sum (integer) (
+	sfunc = scribble_step, stype = integer[], finalfunc = scribble_final, initcond = '{0}',
+	msfunc = scribble_step, minvfunc = scribble_back, mstype = integer[], mfinalfunc = scribble_final, minitcond = '{0}');
+create aggregate scribbling_sum (integer) (
+	sfunc = scribble_step, stype = integer[], finalfunc = scribble_final, finalfunc_modify = read_write, initcond = '{0}',
+	msfunc = scribble_step, minvfunc = scribble_back, mstype = integer[], mfinalfunc = scribble_final,
+	mfinalfunc_modify = read_write, minitcond = '{0}');
+create table numbers (id integer primary key, g integer, x integer);
+insert into numbers select i, i % 3, i from generate_series(1, 9) i;
+create incremental view u_read_only as select g, read_only_sum(x) from numbers group by g;
+set client_min_messages = notice;
+create incremental view u_scribbling as select g, scribbling_sum(x) from numbers group by g;
+set client_min_messages = warning;
+update numbers set x = x * 10 where id = 4;
+delete from numbers where id = 5;
+select * from oracle();
+drop schema test_exactness cascade;
