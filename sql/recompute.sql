@@ -54,9 +54,9 @@ create incremental view r_part as
 	select w.id, u.name from (select id, rank() over (order by x, id) as r from t) w join u on u.t_id = w.id where w.r < 10;
 create incremental view r_below as select g, n from (select g, count(*) as n from t group by g) s order by n desc, g limit 2;
 create incremental view r_above as select m, count(*) from (select g, max(x) as m from t group by g) s group by m;
-select e as explain from ivm.explain('r_part') e where e not like '%Settings:%';
-select e as explain from ivm.explain('r_below') e where e not like '%Settings:%';
-select e as explain from ivm.explain('r_above') e where e not like '%Settings:%';
+select delta_plan('r_part');
+select delta_plan('r_below');
+select delta_plan('r_above');
 select * from r_min_max order by g;
 select * from oracle();
 

@@ -43,3 +43,14 @@ begin
 	end loop;
 end
 $$;
+
+-- The delta plan without the settings, which are the server's and not the
+-- test's.
+create or replace function public.delta_plan(view regclass) returns setof text
+	language sql
+as $$
+	with plan as materialized (select line, n from ivm.explain(view) with ordinality p (line, n))
+	select line from plan
+	where n < (select min(n) from plan where line like '  Settings: %')
+	order by n
+$$;
