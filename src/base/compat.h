@@ -15,8 +15,8 @@
 
 #include "access/htup_details.h"
 
-#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
-#error "ivm_ext needs PostgreSQL 15, 16, 17 or 18"
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 160000
+#error "ivm_ext needs PostgreSQL 15"
 #endif
 
 /*
@@ -24,6 +24,18 @@
  */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
+#endif
+
+/*
+ * Until 16 the address of its context stood in front of each chunk of memory,
+ * so that it could be asked of any readable address whether one begins there.
+ */
+#if PG_VERSION_NUM < 160000
+#define chunk_begins_compat(pointer, context) \
+	((const char *) MAXALIGN(pointer) == (const char *) (pointer) && \
+	 memcmp((const char *) (pointer) - sizeof(void *), &(context), sizeof(void *)) == 0)
+#else
+#define chunk_begins_compat(pointer, context) false
 #endif
 
 /*

@@ -67,6 +67,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "base/compat.h"
 #include "base/settings.h"
 #include "ddl/ddl.h"
 #include "ddl/statement_lexer.h"
@@ -306,17 +307,10 @@ run_pending(void *arg)
 static bool
 begins_message(const char *string)
 {
-#if PG_VERSION_NUM < 160000
 	if (pg_get_client_encoding() != GetDatabaseEncoding() &&
 		pg_get_client_encoding() != PG_SQL_ASCII && GetDatabaseEncoding() != PG_SQL_ASCII)
 		return false;
-
-	/* in front of each chunk of memory is the address of its context */
-	return (const char *) MAXALIGN(string) == string &&
-		memcmp(string - sizeof(void *), &MessageContext, sizeof(void *)) == 0;
-#else
-	return false;
-#endif
+	return chunk_begins_compat(string, MessageContext);
 }
 
 /* True if the error was raised by parsing a simple query outside of a block. */
