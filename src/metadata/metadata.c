@@ -268,6 +268,36 @@ ivm_metadata_delete(Oid relid)
 	ivm_applied_delete(relid);
 }
 
+void
+ivm_metadata_delete_gone(void)
+{
+	Oid			table = ivm_metadata_view_relid();
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *gone = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(table))
+		return;
+	rel = table_open(table, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid,
+														  RelationGetDescr(rel), &isnull));
+
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			gone = lappend_oid(gone, relid);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	foreach(lc, gone)
+		ivm_metadata_delete(lfirst_oid(lc));
+}
+
 Oid
 ivm_metadata_find_arrangement(const char *definition)
 {

@@ -72,6 +72,7 @@ extern List *ivm_metadata_list(void);
 extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
 extern void ivm_metadata_delete(Oid relid);	/* both tables; missing is fine */
+extern void ivm_metadata_delete_gone(void);	/* all rows whose relation is gone */
 extern Oid	ivm_metadata_find_arrangement(const char *definition);
 
 /* The applied snapshot, NULL if none; read under "snapshot". */

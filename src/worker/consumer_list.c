@@ -354,7 +354,9 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 			row = find_row(rows, consumer->relid);
 			if (row == NULL || row->state != IVM_STATE_ACTIVE)
 			{
-				/* the next reload drops it */
+				/* the next reload drops it; nobody asks for one if the drop was prepared */
+				if (row == NULL)
+					(void) ivm_control_changed(MyDatabaseId, false);
 				consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
 				kept = true;
 			}
