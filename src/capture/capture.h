@@ -101,6 +101,7 @@ typedef struct IvmLogRecord
 	IvmLogRecordKind kind;
 	Oid			relid;
 	int64		weight;			/* +1, -1 */
+	uint32		layout;			/* of the tuple: ivm_row_layout, of the table as it was then */
 	MinimalTuple tuple;			/* in the log or the reader's buffer: good until the next call */
 } IvmLogRecord;
 

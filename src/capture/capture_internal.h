@@ -161,9 +161,10 @@ typedef enum IvmRecordKind
 
 typedef struct IvmRecordHeader
 {
-	uint64		length;			/* with this header, MAXALIGNed */
+	uint32		length;			/* with this header, MAXALIGNed */
 	uint32		kind;
 	Oid			relid;
+	uint32		layout;			/* of a row's tuple */
 	/* a MinimalTuple, or an IvmLogTxn, follows */
 } IvmRecordHeader;
 
@@ -179,7 +180,7 @@ extern dsa_area *ivm_database_area(IvmDatabase *database);
 extern void ivm_log_start(IvmDatabase *database, XLogRecPtr start_lsn);
 extern void ivm_log_stop(IvmDatabase *database);
 extern void ivm_log_append_begin(const IvmLogTxn *txn);
-extern void ivm_log_append_row(Oid relid, bool insert, MinimalTuple tuple);
+extern void ivm_log_append_row(Oid relid, bool insert, uint32 layout, MinimalTuple tuple);
 extern void ivm_log_append_truncate(Oid relid);
 extern void ivm_log_publish(void);
 extern bool ivm_log_is_full(IvmDatabase *database);

@@ -585,11 +585,13 @@ ivm_log_next_record(IvmCursor *cursor, IvmLogRecord *result)
 			case IVM_RECORD_DELETE:
 				result->kind = IVM_LOG_ROW;
 				result->weight = record->kind == IVM_RECORD_INSERT ? 1 : -1;
+				result->layout = record->layout;
 				result->tuple = (MinimalTuple) ((char *) record + IVM_RECORD_HEADER_SIZE);
 				return true;
 			case IVM_RECORD_TRUNCATE:
 				result->kind = IVM_LOG_TRUNCATE;
 				result->weight = 0;
+				result->layout = 0;
 				result->tuple = NULL;
 				return true;
 			case IVM_RECORD_END:

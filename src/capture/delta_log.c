@@ -291,6 +291,7 @@ new_segment(Size size)
 		header->length = IVM_RECORD_HEADER_SIZE;
 		header->kind = IVM_RECORD_SEGMENT_END;
 		header->relid = InvalidOid;
+		header->layout = 0;
 		segment->used = offset + IVM_RECORD_HEADER_SIZE;
 
 		/* still the tail, so it cannot be freed meanwhile */
@@ -338,6 +339,7 @@ reserve(IvmRecordKind kind, Oid relid, Size payload)
 	header->length = length;
 	header->kind = kind;
 	header->relid = relid;
+	header->layout = 0;
 	offset += length;
 	segment->last_sequence = sequence;
 	return (char *) header + IVM_RECORD_HEADER_SIZE;
@@ -360,11 +362,12 @@ ivm_log_append_begin(const IvmLogTxn *txn)
 }
 
 void
-ivm_log_append_row(Oid relid, bool insert, MinimalTuple tuple)
+ivm_log_append_row(Oid relid, bool insert, uint32 layout, MinimalTuple tuple)
 {
 	char	   *stored = reserve(insert ? IVM_RECORD_INSERT : IVM_RECORD_DELETE,
 								 relid, tuple->t_len);
 
+	((IvmRecordHeader *) (stored - IVM_RECORD_HEADER_SIZE))->layout = layout;
 	memcpy(stored, tuple, tuple->t_len);
 	rows++;
 }

@@ -64,6 +64,7 @@ typedef struct TrackedRelation
 	bool		valid;
 	bool		tracked;
 	bool		all;			/* every column is needed */
+	uint32		layout;			/* of its rows */
 	bool		every_change;	/* also those that change no needed column */
 	Bitmapset  *attributes;		/* else these, by its own attribute numbers */
 	List	   *ancestors;		/* oids, all levels */
@@ -192,7 +193,10 @@ add_attributes_by_name(Bitmapset *attributes, Relation relation, Oid ancestor, B
 	return attributes;
 }
 
-/* What is known of the relation; looked up if it is not known, or not any more. */
+/*
+ * What is known of the relation; looked up if it is not known, or not any more.
+ * Leaves garbage in the current context.
+ */
 static TrackedRelation *
 get_tracked(Relation relation)
 {
@@ -223,6 +227,7 @@ get_tracked(Relation relation)
 	list_free(entry->ancestors);
 	entry->ancestors = NIL;
 
+	entry->layout = ivm_row_layout(RelationGetDescr(relation), RelationGetNumberOfAttributes(relation));
 	entry->tracked = false;
 	entry->all = false;
 	entry->every_change = false;
@@ -353,7 +358,7 @@ static void
 change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	   ReorderBufferChange *change)
 {
-	TrackedRelation *entry = get_tracked(relation);
+	TrackedRelation *entry;
 	TupleDesc	desc = RelationGetDescr(relation);
 	ReorderBufferTupleBuf *old_tuple = change->data.tp.oldtuple;
 	ReorderBufferTupleBuf *new_tuple = change->data.tp.newtuple;
@@ -363,10 +368,10 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	bool	   *old_nulls = NULL;
 	MemoryContext old_context;
 
-	if (!entry->tracked)
-		return;
-
 	old_context = MemoryContextSwitchTo(change_context);
+	entry = get_tracked(relation);
+	if (!entry->tracked)
+		goto done;
 	if (change->action != REORDER_BUFFER_CHANGE_INSERT)
 	{
 		if (old_tuple == NULL || relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
@@ -393,16 +398,15 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	{
 		need_txn(txn, entry);
 		if (old_row != NULL)
-			ivm_log_append_row(entry->relid, false, old_row);
+			ivm_log_append_row(entry->relid, false, entry->layout, old_row);
 		if (new_row != NULL)
-			ivm_log_append_row(entry->relid, true, new_row);
+			ivm_log_append_row(entry->relid, true, entry->layout, new_row);
 	}
-	MemoryContextSwitchTo(old_context);
-	MemoryContextReset(change_context);
-	return;
+	goto done;
 
 unknown:
 	log_unknown_change(txn, entry);
+done:
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(change_context);
 }
@@ -411,6 +415,8 @@ static void
 table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations,
 				Relation changed[], ReorderBufferChange *change)
 {
+	MemoryContext old_context = MemoryContextSwitchTo(change_context);
+
 	for (int i = 0; i < nrelations; i++)
 	{
 		TrackedRelation *entry = get_tracked(changed[i]);
@@ -420,6 +426,8 @@ table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 		need_txn(txn, entry);
 		ivm_log_append_truncate(entry->relid);
 	}
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(change_context);
 }
 
 static void

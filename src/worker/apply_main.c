@@ -172,7 +172,7 @@ drop_truncated(IvmApplyWorker *worker)
 		if (!consumer->truncated)
 			continue;
 		ivm_stats_view_state(MyDatabaseId, consumer->relid, "rebuild");
-		ivm_stats_view_rebuild(MyDatabaseId, consumer->relid, "a table that it reads was truncated");
+		ivm_stats_view_rebuild(MyDatabaseId, consumer->relid, "a table that it reads was truncated or changed as a whole");
 		ivm_consumer_list_forget(worker, consumer);
 		any = true;
 	}

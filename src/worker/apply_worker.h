@@ -47,6 +47,8 @@ typedef struct IvmInterest
 	List	   *consumers;
 	TupleTableSlot *row;		/* of the batch that runs, in its context */
 	uint64		row_batch;		/* which batch that is */
+	int			layout_natts;	/* tuples of so many columns ... */
+	uint32		layout;			/* ... can be read if they have this layout */
 } IvmInterest;
 
 typedef enum IvmBatchResult

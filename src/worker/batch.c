@@ -56,6 +56,7 @@
 #include "arrange/arrange.h"
 #include "base/debug_point.h"
 #include "worker/apply_worker.h"
+#include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */
 
@@ -201,9 +202,30 @@ interest_row(IvmInterest *interest)
 												 &TTSOpsMinimalTuple);
 		interest->row->tts_tableOid = interest->relid;
 		interest->row_batch = batch_number;
+		interest->layout_natts = -1;
 		table_close(relation, NoLock);
 	}
 	return interest->row;
+}
+
+/*
+ * Can the row be read with the table's present columns?  One that was retyped
+ * since may have values in old rows all the same: some view needed it once.
+ */
+static bool
+row_is_readable(IvmInterest *interest, const IvmLogRecord *record)
+{
+	TupleDesc	desc = interest_row(interest)->tts_tupleDescriptor;
+	int			natts = HeapTupleHeaderGetNatts(record->tuple);
+
+	if (natts > desc->natts)
+		return false;
+	if (natts != interest->layout_natts)
+	{
+		interest->layout = ivm_row_layout(desc, natts);
+		interest->layout_natts = natts;
+	}
+	return interest->layout == record->layout;
 }
 
 /* One record of a transaction, for one consumer. */
@@ -225,7 +247,7 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	}
 	if (consumer->txn_contained || !visible)
 		return;
-	if (record->kind == IVM_LOG_TRUNCATE)
+	if (record->kind == IVM_LOG_TRUNCATE || !row_is_readable(interest, record))
 	{
 		consumer->truncated = true;
 		return;
@@ -366,7 +388,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 	INSTR_TIME_SET_CURRENT(start);
 	if (consumer->truncated)
 	{
-		ivm_metadata_set_state(consumer->relid, IVM_STATE_REBUILD, "a table that it reads was truncated");
+		ivm_metadata_set_state(consumer->relid, IVM_STATE_REBUILD, "a table that it reads was truncated or changed as a whole");
 		return;
 	}
 

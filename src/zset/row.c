@@ -323,6 +323,25 @@ ivm_row_form_values(TupleDesc desc, Datum *values, bool *isnull)
 }
 
 /*
+ * Length and alignment of each column are all that decides where the next one
+ * begins, and a dropped column keeps both.
+ */
+uint32
+ivm_row_layout(TupleDesc desc, int natts)
+{
+	uint32		result = natts;
+
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		result = hash_combine(result, murmurhash32(((uint32) (uint16) attribute->attlen << 8) |
+												   (uint8) attribute->attalign));
+	}
+	return result;
+}
+
+/*
  * Hash of a canonical tuple's bytes.  The same in every process and on every
  * start of a server, so that it may be stored.
  */

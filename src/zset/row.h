@@ -37,6 +37,13 @@ typedef struct IvmRow
 extern MinimalTuple ivm_row_form(TupleDesc desc, TupleTableSlot *slot);
 extern MinimalTuple ivm_row_form_values(TupleDesc desc, Datum *values, bool *isnull);
 
+/*
+ * Hash of how the first natts columns lie in a tuple.  A tuple that was formed
+ * with one descriptor may be taken apart with another only if both have the
+ * same layout as far as the tuple goes.
+ */
+extern uint32 ivm_row_layout(TupleDesc desc, int natts);
+
 extern uint64 ivm_row_image_hash(MinimalTuple tuple);
 extern bool ivm_row_image_equal(MinimalTuple a, MinimalTuple b);
 
