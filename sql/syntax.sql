@@ -88,7 +88,7 @@ create incremental view e1 as
 create incremental view e1 as select a, b + 1 from t;
 create incremental view e1 as select a fromm t where;
 create incremental view e1 as selekt a from t;
-create incremental view e1 as select (a from t;
+create incremental view e1 as select a) from t;
 create incremental view e1 select a from t;
 create incremental view e1;
 create incremental view;

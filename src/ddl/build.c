@@ -106,6 +106,7 @@ fail(Oid relid, IvmUndo undo, ErrorData *edata)
 		ivm_statement_next_transaction();
 		RESUME_CANCEL_INTERRUPTS();
 	}
+	ivm_request_build_end();
 	ThrowErrorData(edata);
 }
 
@@ -156,11 +157,12 @@ prepare(Oid relid, List *identities, char state)
 }
 
 uint64
-ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_abandoned, IvmUndo undo)
+ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_orphaned, IvmUndo undo)
 {
 	ErrorData  *edata;
 	uint64		rows = 0;
 
+	ivm_request_build_begin(relid, undo != NULL, drop_if_orphaned);
 	MemoryContextSwitchTo(PortalContext);
 	identities = list_copy(identities);
 	if (identities == NIL)
@@ -179,10 +181,11 @@ ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_abandoned
 
 	if (state != IVM_STATE_UNPOPULATED)
 	{
-		edata = ivm_request_build(relid, drop_if_abandoned, &rows);
+		edata = ivm_request_build_wait(&rows);
 		if (edata != NULL)
 			fail(relid, undo, edata);
 	}
+	ivm_request_build_end();
 	ivm_statement_last_transaction();
 	return rows;
 }

@@ -8,16 +8,20 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "commands/event_trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -105,6 +109,32 @@ require_view(Oid relid)
 		aclcheck_error(acl, OBJECT_MATVIEW, name);
 }
 
+static Oid
+owner_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* Errors if the view is built after the commit of this very transaction. */
+static void
+require_no_own_work(Oid relid)
+{
+	if (ivm_metadata_is_uncommitted(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("incremental view \"%s\" has been created, refreshed or altered in this transaction",
+						get_rel_name(relid)),
+				 errdetail("It is maintained after the transaction has been committed."),
+				 errhint("Commit first.")));
+}
+
 /*
  * Without a view all that have been populated are meant: nobody can read the
  * others.
@@ -145,7 +175,9 @@ ivm_sync(PG_FUNCTION_ARGS)
 				relids = lappend_oid(relids, row->relid);
 		}
 	}
-	ivm_request_sync(relids, (int64) Min(ms, (double) (PG_INT64_MAX / 2)));
+	foreach(lc, relids)
+		require_no_own_work(lfirst_oid(lc));
+	ivm_request_sync(relids, PG_ARGISNULL(0), (int64) Min(ms, (double) (PG_INT64_MAX / 2)));
 	PG_RETURN_VOID();
 }
 
@@ -162,8 +194,6 @@ ivm_explain(PG_FUNCTION_ARGS)
 	IvmPlan    *plan;
 	List	   *owned_state = NIL;
 	ListCell   *lc;
-	HeapTuple	tuple;
-	Oid			owner;
 	Oid			save_userid;
 	int			save_sec_context;
 	int			nest_level;
@@ -179,14 +209,8 @@ ivm_explain(PG_FUNCTION_ARGS)
 		if (arrangement != NULL && arrangement->definition != NULL)
 			owned_state = lappend(owned_state, arrangement->definition);
 	}
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(owner_of(relid), save_sec_context | SECURITY_RESTRICTED_OPERATION);
 	nest_level = ivm_settings_enter(row ? row->settings : ivm_settings_capture());
 	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, CurrentMemoryContext);
 	foreach(lc, ivm_plan_explain(plan))
@@ -199,6 +223,35 @@ ivm_explain(PG_FUNCTION_ARGS)
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return (Datum) 0;
+}
+
+/*
+ * Errors if this session's own locks keep the worker from reading the tables,
+ * for which it would wait in vain.
+ */
+static void
+require_no_own_lock(Oid relid, IvmViewRow *row)
+{
+	IvmPlan    *plan;
+	ListCell   *lc;
+
+	if (!IsTransactionBlock())
+		return;
+	plan = ivm_build_compile(ivm_build_view_query(relid), relid, get_rel_name(relid),
+							 owner_of(relid), row->settings);
+	foreach(lc, plan->relids)
+	{
+		Relation	table = table_open(lfirst_oid(lc), AccessShareLock);
+
+		if (CheckRelationLockedByMe(table, AccessExclusiveLock, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("table \"%s\" is locked exclusively in this transaction", RelationGetRelationName(table)),
+					 errdetail("Incremental view \"%s\" is verified by another process, which has to read the table.",
+							   get_rel_name(relid)),
+					 errhint("Commit first.")));
+		table_close(table, AccessShareLock);
+	}
 }
 
 Datum
@@ -222,6 +275,8 @@ ivm_verify(PG_FUNCTION_ARGS)
 				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
 				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
 
+	require_no_own_work(relid);
+	require_no_own_lock(relid, row);
 	ivm_request_verify(relid, &missing, &extra);
 	values[0] = Int64GetDatum(missing);
 	values[1] = Int64GetDatum(extra);

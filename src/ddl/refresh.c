@@ -48,6 +48,18 @@ read_class(Oid relid, Oid *owner, bool *populated)
 	return true;
 }
 
+/* A view that could not be filled is what it was. */
+static void
+undo_population(Oid relid)
+{
+	IvmViewRow *row;
+
+	(void) ivm_claim(relid, true);
+	row = ivm_metadata_get(relid);
+	if (row != NULL && row->state == IVM_STATE_BUILDING)
+		ivm_metadata_set_state(relid, IVM_STATE_UNPOPULATED, NULL);
+}
+
 void
 ivm_refresh_execute(IvmStatement *statement)
 {
@@ -121,7 +133,8 @@ ivm_refresh_execute(IvmStatement *statement)
 	}
 
 	rows = ivm_build_finish(relid, identities,
-							populated ? IVM_STATE_REBUILD : IVM_STATE_BUILDING, false, NULL);
+							populated ? IVM_STATE_REBUILD : IVM_STATE_BUILDING, false,
+							populated ? NULL : undo_population);
 	if (statement->qc)
 		SetQueryCompletion(statement->qc, CMDTAG_REFRESH_MATERIALIZED_VIEW, rows);
 }

@@ -85,7 +85,7 @@ extern void ivm_drop_view(Oid relid);
  * IVM_STATE_UNPOPULATED nothing is built.  Returns the number of rows.
  */
 extern uint64 ivm_build_finish(Oid relid, List *identities, char state,
-							   bool drop_if_abandoned, IvmUndo undo);
+							   bool drop_if_orphaned, IvmUndo undo);
 
 /*
  * The same for a statement that is not alone: the view, whose metadata row says

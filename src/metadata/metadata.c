@@ -153,6 +153,18 @@ ivm_metadata_get(Oid relid)
 	return row;
 }
 
+bool
+ivm_metadata_is_uncommitted(Oid relid)
+{
+	Relation	rel = table_open(ivm_metadata_view_relid(), AccessShareLock);
+	HeapTuple	tuple = fetch_row(rel, relid, NULL);
+	bool		result = tuple != NULL &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
 List *
 ivm_metadata_list(void)
 {

@@ -92,6 +92,9 @@ extern IvmAppliedSnapshot *ivm_applied_from_snapshot(Snapshot snapshot, XLogRecP
 /* True if the (committed) top-level transaction is contained in it. */
 extern bool ivm_applied_contains(const IvmAppliedSnapshot *applied, uint64 fxid);
 
+/* True if this transaction has written the view's row: no other process knows of it yet. */
+extern bool ivm_metadata_is_uncommitted(Oid relid);
+
 /* Claims the right to write a consumer until the end of the transaction; false if another process has it. */
 extern bool ivm_claim(Oid relid, bool wait);
 

@@ -262,7 +262,7 @@ take_verifications(IvmApplyWorker *worker)
 		IvmConsumer *consumer;
 
 		if (request->kind != IVM_REQUEST_VERIFY || request->status != IVM_REQUEST_WAITING ||
-			request->abandoned || request->dboid != MyDatabaseId)
+			request->dboid != MyDatabaseId)
 			continue;
 		consumer = ivm_consumer_list_find(worker, request->relid);
 		if (consumer != NULL && !list_member_ptr(consumer->verify, request))

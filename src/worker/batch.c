@@ -364,6 +364,10 @@ answer_verifications(IvmConsumer *consumer, Snapshot snapshot)
 	{
 		IvmRequest *request = lfirst(cell);
 
+		/* who asked may have gone, and another come */
+		if (request->kind != IVM_REQUEST_VERIFY || request->dboid != MyDatabaseId ||
+			request->relid != consumer->relid)
+			continue;
 		request->result[0] = missing;
 		request->result[1] = extra;
 		request->status = IVM_REQUEST_DONE;

@@ -5,9 +5,9 @@
  *
  * The queue is the states in ivm.view: a row that is "building" or "rebuild"
  * waits, across restarts.  Requests in shared memory only say which session
- * waits for one of them, and whether the view is to go with it: the session
- * that creates a view drops it if it cannot be filled, and if it was interrupted
- * while it waited, that is done here.
+ * waits for one of them, and what is to be done if that fails: the session
+ * that creates a view drops it if it cannot be filled or the wait is
+ * interrupted; if the session itself has ended, that is done here.
  *
  * Nothing is taken off the queue: a build that succeeds, or stops the view,
  * changes the row's state in its own transaction.
@@ -59,8 +59,6 @@ ivm_build_request_finish(Oid relid, uint64 rows)
 		if (request->kind != IVM_REQUEST_BUILD || request->dboid != MyDatabaseId ||
 			request->relid != relid || request->status != IVM_REQUEST_WAITING)
 			continue;
-		if (request->abandoned && !request->drop_if_abandoned)
-			request->kind = IVM_REQUEST_FREE;
 		request->result[0] = rows;
 		request->status = IVM_REQUEST_DONE;
 	}
@@ -69,26 +67,21 @@ ivm_build_request_finish(Oid relid, uint64 rows)
 }
 
 /*
- * Drops views whose creating session gave up.
+ * Drops views whose creating session has gone.
  */
 void
-ivm_build_drop_abandoned(void)
+ivm_build_drop_orphans(void)
 {
 	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
 	{
 		IvmRequest *request = &ivm_control->requests[i];
 		Oid			relid = InvalidOid;
-		bool		drop = false;
 
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-		if (request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId && request->abandoned)
-		{
+		if (request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId && request->orphaned)
 			relid = request->relid;
-			drop = request->drop_if_abandoned;
-			request->kind = IVM_REQUEST_FREE;
-		}
 		LWLockRelease(ivm_control->lock);
-		if (!OidIsValid(relid) || !drop)
+		if (!OidIsValid(relid))
 			continue;
 
 		StartTransactionCommand();
@@ -99,11 +92,13 @@ ivm_build_drop_abandoned(void)
 			ObjectAddress address;
 
 			ObjectAddressSet(address, RelationRelationId, relid);
-			performDeletion(&address, DROP_RESTRICT, 0);
+			performDeletion(&address, DROP_CASCADE, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
 		}
-		ivm_metadata_delete(relid);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		request->kind = IVM_REQUEST_FREE;
+		LWLockRelease(ivm_control->lock);
 		ivm_control_changed(MyDatabaseId, false);
 	}
 }
@@ -190,7 +185,8 @@ ivm_build_next_row(void)
 				IvmRequest *request = &ivm_control->requests[i];
 
 				if (request->kind == IVM_REQUEST_BUILD && request->relid == row->relid &&
-					request->dboid == MyDatabaseId && request->status == IVM_REQUEST_FAILED)
+					request->dboid == MyDatabaseId && request->undo &&
+					(request->abandoned || request->status == IVM_REQUEST_FAILED))
 					failed = true;
 			}
 			LWLockRelease(ivm_control->lock);

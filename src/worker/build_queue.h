@@ -19,14 +19,13 @@ extern IvmRequest *ivm_build_request_find(Oid relid);
 /* The view is filled: whoever waits is told the number of rows. */
 extern void ivm_build_request_finish(Oid relid, uint64 rows);
 
-/* Drops views whose creating session gave up, in transactions of its own. */
-extern void ivm_build_drop_abandoned(void);
+/* Drops views whose creating session has gone, in transactions of its own. */
+extern void ivm_build_drop_orphans(void);
 
 /*
  * The next row that waits, or NULL; palloc'd in the current context.  In a
  * transaction of its own, which also makes rows for views that have none.  A
- * view whose session did not get round to its drop has a failed request: it is
- * the session's.
+ * view whose session undoes its statement is left to the session.
  */
 extern IvmViewRow *ivm_build_next_row(void);
 

@@ -22,9 +22,9 @@
  * Shared arrangements that a view reads and that do not exist yet are built
  * before it in the same way.
  *
- * An error in step 3 rolls everything back.  If a session waits for a new view
- * it gets the error and drops the view; otherwise the view is in state error.
- * A view whose session was interrupted while it waited is dropped here.
+ * An error in step 3 rolls everything back.  If a session waits for the view
+ * it gets the error and undoes its statement; otherwise the view is in state
+ * error.  A new view whose session has gone is dropped here.
  *
  *-------------------------------------------------------------------------
  */
@@ -458,6 +458,7 @@ build(IvmViewRow *row, int failures)
 	MemoryContext old = CurrentMemoryContext;
 	bool		rebuild = row->state != IVM_STATE_BUILDING;
 	IvmRequest *request;
+	volatile uint64 number = 0;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = row->relid;
@@ -470,6 +471,7 @@ build(IvmViewRow *row, int failures)
 	{
 		/* whoever asked may have given up meanwhile */
 		request = ivm_build_request_find(row->relid);
+		number = request != NULL ? request->number : 0;
 		if (request == NULL || !request->abandoned)
 		{
 			while (!build_view(row, &rows))
@@ -484,7 +486,6 @@ build(IvmViewRow *row, int failures)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		bool		abandoned;
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
@@ -497,14 +498,16 @@ build(IvmViewRow *row, int failures)
 		ivm_process_impatient(false);
 		release_cursor();
 
+		/* a cancel may come from one who has gone meanwhile */
 		request = ivm_build_request_find(row->relid);
-		abandoned = request != NULL && request->abandoned;
 		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+			(error->sqlerrcode == ERRCODE_QUERY_CANCELED && number != 0 &&
+			 (request == NULL || request->number != number)) ||
 			(request == NULL && rebuild && failures < MAX_TRANSIENT_FAILURES &&
 			 ivm_failure_is_transient(error->sqlerrcode));
-		if (!again && (request == NULL || !request->drop_if_abandoned))
+		if (!again && (request == NULL || !request->undo))
 			ivm_failure_stop(row->relid, error->message);
-		if (!again && request != NULL && !abandoned)
+		if (!again && request != NULL && !request->abandoned)
 			ivm_request_fail(request, error);
 	}
 	PG_END_TRY();
@@ -514,6 +517,7 @@ build(IvmViewRow *row, int failures)
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = InvalidOid;
 	LWLockRelease(ivm_control->lock);
+	QueryCancelPending = false; /* was about this view */
 	return again;
 }
 
@@ -564,7 +568,7 @@ ivm_builder_main(Datum unused)
 		control->build_wanted = false;
 		LWLockRelease(ivm_control->lock);
 
-		ivm_build_drop_abandoned();
+		ivm_build_drop_orphans();
 		row = ivm_build_next_row();
 		if (row != NULL)
 		{

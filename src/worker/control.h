@@ -78,8 +78,10 @@ typedef struct IvmRequest
 {
 	IvmRequestKind kind;
 	IvmRequestStatus status;
-	bool		abandoned;		/* nobody waits for it any more */
-	bool		drop_if_abandoned;
+	uint64		number;			/* no other request has or had it */
+	bool		undo;			/* if it fails, the session undoes its statement */
+	bool		abandoned;		/* that is what it does now: keep off the view */
+	bool		orphaned;		/* it has gone before it could: drop the view */
 	Oid			dboid;
 	Oid			relid;
 	int64		result[2];		/* rows; or missing and extra */
@@ -99,6 +101,7 @@ typedef struct IvmControl
 	bool		inspection_failed;	/* it cannot, for want of a worker slot */
 	int			ndatabases;		/* size of the array */
 	Oid			inspect[16];	/* databases to look into */
+	uint64		last_request;	/* number of the newest */
 	IvmRequest	requests[IVM_MAX_REQUESTS];
 	IvmControlDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } IvmControl;

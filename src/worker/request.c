@@ -5,7 +5,8 @@
  *
  * A session that waits holds no lock, no snapshot and no xid that a process
  * could need: statements commit before they come here.  Waits end with the
- * session's interrupts; what was asked for is then marked as abandoned.
+ * session's interrupts.  A session has one request at a time; if it ends
+ * by an error, or with the session, the end of the transaction sees to it.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,6 +42,13 @@ static bool changed_at_commit = false;
 static Oid	inspect_at_commit = InvalidOid;
 static Oid	held_database = InvalidOid;
 
+/* What this session waits for. */
+static IvmRequest *my_request = NULL;
+static bool drop_if_orphaned;	/* a build whose view goes with the statement */
+static bool is_committed;		/* there is something to drop */
+
+static void request_leave(void);
+
 /* ---- at the end of transactions ---- */
 
 static void
@@ -64,8 +72,11 @@ request_xact_callback(XactEvent event, void *argument)
 		return;
 	if (OidIsValid(held_database))
 		ivm_request_resume_database(held_database);
+	if (event == XACT_EVENT_ABORT && my_request != NULL)
+		request_leave();
 	if (event == XACT_EVENT_COMMIT)
 	{
+		is_committed = true;
 		if (changed_at_commit)
 			(void) ivm_control_changed(MyDatabaseId, true);
 		if (OidIsValid(inspect_at_commit))
@@ -145,76 +156,93 @@ ivm_request_check_server(void)
 
 /* ---- requests ---- */
 
-static IvmRequest *
+/* Makes a request, which is the session's only one. */
+static void
 request_create(IvmRequestKind kind, Oid relid)
 {
-	IvmRequest *result = NULL;
-
+	require_callback();
+	Assert(my_request == NULL);
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < IVM_MAX_REQUESTS && result == NULL; i++)
+	for (int i = 0; i < IVM_MAX_REQUESTS && my_request == NULL; i++)
 		if (ivm_control->requests[i].kind == IVM_REQUEST_FREE)
-			result = &ivm_control->requests[i];
-	if (result != NULL)
+			my_request = &ivm_control->requests[i];
+	if (my_request != NULL)
 	{
-		memset(result, 0, sizeof(IvmRequest));
-		result->kind = kind;
-		result->dboid = MyDatabaseId;
-		result->relid = relid;
-		result->status = IVM_REQUEST_WAITING;
+		memset(my_request, 0, sizeof(IvmRequest));
+		my_request->kind = kind;
+		my_request->dboid = MyDatabaseId;
+		my_request->relid = relid;
+		my_request->status = IVM_REQUEST_WAITING;
+		my_request->number = ++ivm_control->last_request;
 	}
 	LWLockRelease(ivm_control->lock);
-	if (result == NULL)
+	if (my_request == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many statements wait for incremental views"),
 				 errhint("Try again later.")));
-	return result;
+	is_committed = false;
 }
 
 static IvmRequestStatus
-request_status(IvmRequest *request)
+request_status(void)
 {
 	IvmRequestStatus status;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	status = request->status;
+	status = my_request->status;
 	LWLockRelease(ivm_control->lock);
 	return status;
 }
 
 static void
-request_free(IvmRequest *request)
+request_free(void)
 {
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	request->kind = IVM_REQUEST_FREE;
+	my_request->kind = IVM_REQUEST_FREE;
 	LWLockRelease(ivm_control->lock);
+	my_request = NULL;
 }
 
-/* The waiter was interrupted: whoever serves the request frees it. */
+/*
+ * The builder stops what it does for the current request, and does not begin
+ * with it again.
+ */
 static void
-request_abandon(IvmRequest *request)
+request_stop_builder(void)
 {
 	IvmControlDatabase *database;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	database = ivm_control_find(request->dboid, false);
-	if (request->kind == IVM_REQUEST_VERIFY)
-		request->kind = request->status == IVM_REQUEST_WAITING ? request->kind : IVM_REQUEST_FREE;
-	request->abandoned = true;
-	if (request->kind == IVM_REQUEST_BUILD && database != NULL)
-	{
-		database->build_wanted = true;
-		if (database->building == request->relid && database->builder_pid != 0)
-			kill(database->builder_pid, SIGINT);
-	}
+	my_request->abandoned = true;
+	database = ivm_control_find(MyDatabaseId, false);
+	if (database != NULL && database->building == my_request->relid && database->builder_pid != 0)
+		kill(database->builder_pid, SIGINT);
 	LWLockRelease(ivm_control->lock);
-	ivm_control_wake_launcher();
+}
+
+/* The transaction, or the session, ends in the midst of a request. */
+static void
+request_leave(void)
+{
+	if (my_request->kind == IVM_REQUEST_BUILD && drop_if_orphaned && is_committed)
+	{
+		request_stop_builder();
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		my_request->orphaned = true;
+		my_request = NULL;
+		LWLockRelease(ivm_control->lock);
+		(void) ivm_control_changed(MyDatabaseId, true);
+	}
+	else
+		request_free();
 }
 
 /* Takes the failure out of a request. */
 static ErrorData *
-request_error(IvmRequest *request)
+request_error(void)
 {
+	IvmRequest *request = my_request;
 	ErrorData  *error = palloc0(sizeof(ErrorData));
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
@@ -299,80 +327,104 @@ wait_for_database(TimestampTz started, int64 timeout_ms)
 	return database;
 }
 
-ErrorData *
-ivm_request_build(Oid relid, bool drop_if_abandoned, uint64 *rows)
+void
+ivm_request_build_begin(Oid relid, bool undo, bool drop)
 {
-	IvmRequest *request = request_create(IVM_REQUEST_BUILD, relid);
+	request_create(IVM_REQUEST_BUILD, relid);
+	my_request->undo = undo;
+	drop_if_orphaned = drop;
+}
+
+static void
+wait_for_build(void)
+{
 	TimestampTz started = GetCurrentTimestamp();
 	bool		reported = false;
-	ErrorData  *error = NULL;
 
-	request->drop_if_abandoned = drop_if_abandoned;
 	(void) ivm_control_changed(MyDatabaseId, true);
+	ConditionVariablePrepareToSleep(&ivm_control->changed);
+	while (request_status() == IVM_REQUEST_WAITING)
+	{
+		IvmControlDatabase *database = ivm_control_my_database();
+		IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
+		bool		failed;
 
+		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		failed = database->starting_failed || ivm_control->inspection_failed ||
+			(ivm_control->launcher_pid == 0 &&
+			 TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LAUNCHER_PATIENCE));
+		LWLockRelease(ivm_control->lock);
+		if (failed)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("no free background worker slot for incremental views"),
+					 errhint("Increase max_worker_processes.")));
+
+		if (!reported && TimestampDifferenceExceeds(started, GetCurrentTimestamp(), 2000) &&
+			capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_CREATING_SLOT)
+		{
+			reported = true;
+			report_old_transactions();
+		}
+		(void) ConditionVariableTimedSleep(&ivm_control->changed, reported ? ivm_naptime : 500,
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+}
+
+ErrorData *
+ivm_request_build_wait(uint64 *rows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	/* an interrupt ends the wait, but not yet the statement */
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		ConditionVariablePrepareToSleep(&ivm_control->changed);
-		while (request_status(request) == IVM_REQUEST_WAITING)
-		{
-			IvmControlDatabase *database = ivm_control_my_database();
-			IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
-			bool		failed;
-
-			LWLockAcquire(ivm_control->lock, LW_SHARED);
-			failed = database->starting_failed || ivm_control->inspection_failed ||
-				(ivm_control->launcher_pid == 0 &&
-				 TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LAUNCHER_PATIENCE));
-			LWLockRelease(ivm_control->lock);
-			if (failed)
-			{
-				ErrorData	no_worker = {0};
-
-				no_worker.sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-				no_worker.message = "no free background worker slot for incremental views";
-				no_worker.hint = "Increase max_worker_processes.";
-				ivm_request_fail(request, &no_worker);
-				continue;
-			}
-
-			if (!reported && TimestampDifferenceExceeds(started, GetCurrentTimestamp(), 2000) &&
-				capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_CREATING_SLOT)
-			{
-				reported = true;
-				report_old_transactions();
-			}
-			(void) ConditionVariableTimedSleep(&ivm_control->changed, reported ? ivm_naptime : 500,
-											   PG_WAIT_EXTENSION);
-		}
-		ConditionVariableCancelSleep();
+		wait_for_build();
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		if (my_request->status == IVM_REQUEST_FAILED)
+			error = request_error();
+		else
+			*rows = my_request->result[0];
 	}
 	PG_CATCH();
 	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
 		ConditionVariableCancelSleep();
-		request_abandon(request);
-		PG_RE_THROW();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (my_request->undo)
+			request_stop_builder();
 	}
 	PG_END_TRY();
-
-	if (request_status(request) == IVM_REQUEST_FAILED)
-		error = request_error(request);
-	else
-		*rows = request->result[0];
-	request_free(request);
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	return error;
+}
+
+void
+ivm_request_build_end(void)
+{
+	request_free();
 }
 
 void
 ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 {
 	IvmControlDatabase *database = wait_for_database(GetCurrentTimestamp(), -1);
-	IvmRequest *request = request_create(IVM_REQUEST_VERIFY, relid);
 
+	request_create(IVM_REQUEST_VERIFY, relid);
 	PG_TRY();
 	{
 		ivm_control_wake_workers(database);
 		ConditionVariablePrepareToSleep(&ivm_control->changed);
-		while (request_status(request) == IVM_REQUEST_WAITING)
+		while (request_status() == IVM_REQUEST_WAITING)
 		{
 			IvmViewRow *row;
 
@@ -390,26 +442,30 @@ ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 	}
 	PG_CATCH();
 	{
+		/* perhaps of a subtransaction only */
 		ConditionVariableCancelSleep();
-		request_abandon(request);
+		request_free();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	*missing = request->result[0];
-	*extra = request->result[1];
-	request_free(request);
+	*missing = my_request->result[0];
+	*extra = my_request->result[1];
+	request_free();
 }
 
 /* ---- sync ---- */
 
 /*
- * Raises an error if the view is in a state in which it will never get there.
+ * Raises an error if the view is in a state in which it will never get there,
+ * or returns false if that is no matter.
  */
-static void
-check_view_state(Oid relid)
+static bool
+check_view_state(Oid relid, bool all)
 {
 	IvmViewRow *row = ivm_metadata_get(relid);
 
+	if (all && (row == NULL || row->state == IVM_STATE_UNPOPULATED))
+		return false;
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -425,6 +481,7 @@ check_view_state(Oid relid)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
 				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
+	return true;
 }
 
 static const char *
@@ -495,7 +552,7 @@ report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
 }
 
 void
-ivm_request_sync(List *relids, int64 timeout_ms)
+ivm_request_sync(List *relids, bool all, int64 timeout_ms)
 {
 	IvmControlDatabase *database;
 	XLogRecPtr	target = ivm_wal_end();
@@ -506,7 +563,7 @@ ivm_request_sync(List *relids, int64 timeout_ms)
 	if (relids == NIL)
 		return;
 	foreach(cell, relids)
-		check_view_state(lfirst_oid(cell));
+		(void) check_view_state(lfirst_oid(cell), all);
 	database = wait_for_database(started, timeout_ms);
 	if (database == NULL)
 		report_late(linitial_oid(relids), target, InvalidXLogRecPtr);
@@ -523,7 +580,7 @@ ivm_request_sync(List *relids, int64 timeout_ms)
 		Oid			relid = lfirst_oid(cell);
 		XLogRecPtr	position;
 
-		while (!view_has_reached(database, relid, target, &position))
+		while (check_view_state(relid, all) && !view_has_reached(database, relid, target, &position))
 		{
 			int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
 
@@ -532,7 +589,6 @@ ivm_request_sync(List *relids, int64 timeout_ms)
 			if (ConditionVariableTimedSleep(&ivm_control->changed,
 											timeout_ms >= 0 ? Min(left, 1000) : 1000, PG_WAIT_EXTENSION))
 				ivm_control_wake_workers(database);
-			check_view_state(relid);
 		}
 	}
 	ConditionVariableCancelSleep();

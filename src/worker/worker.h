@@ -19,20 +19,33 @@ extern void ivm_worker_init(void);
 /* ---- requests of sessions (request.c) ---- */
 
 /*
- * Asks for the population or rebuild of a view whose metadata row (state
- * building or rebuild) is committed, and waits until it is active.  Returns the number
- * of rows.  Called outside of any transaction's snapshot and locks: the
- * caller has just committed.  On failure of the build the error is *returned* (an ErrorData copy in
- * the current context) so that the caller can clean up first.  After two seconds of waiting for old transactions
- * it says so with their pids (NOTICE).  If the wait is interrupted and "drop_if_abandoned", the builder drops the view.
+ * The three steps of a session that has a view built.  "begin" comes before
+ * the view, or its state, is committed; "wait" when its metadata row (state
+ * building or rebuild) is, outside of any snapshot and lock: the caller has just committed.
+ * It returns when the view is active, with the number of rows.  If the build
+ * fails, or the wait is interrupted, the error is *returned* (an ErrorData in
+ * the current context).  With "undo" the caller then undoes what it has done,
+ * and the builder keeps off the view until "end"; without, a view that cannot
+ * be built is in state error, and a build that nobody waits for goes on.
+ * A session that ends between the steps leaves the view to the builder, which
+ * drops it if "drop_if_orphaned" and else builds it.
+ *
+ * After two seconds of waiting for old transactions "wait" says so with their
+ * pids (NOTICE).
  */
-extern ErrorData *ivm_request_build(Oid relid, bool drop_if_abandoned, uint64 *rows);
+extern void ivm_request_build_begin(Oid relid, bool undo, bool drop_if_orphaned);
+extern ErrorData *ivm_request_build_wait(uint64 *rows);
+extern void ivm_request_build_end(void);
 
 /* Tells the workers after commit that ivm.view changed (views created, dropped, altered, to be rebuilt). */
 extern void ivm_request_refresh_at_commit(void);
 
-/* Waits until every view of the list is at or past everything committed before the call; error on timeout. */
-extern void ivm_request_sync(List *relids, int64 timeout_ms);
+/*
+ * Waits until every view of the list is at or past everything committed before
+ * the call; error on timeout.  With "all" those that are dropped or emptied meanwhile do
+ * not count.
+ */
+extern void ivm_request_sync(List *relids, bool all, int64 timeout_ms);
 
 /* Runs ivm.verify in the view's worker, inside a batch. */
 extern void ivm_request_verify(Oid relid, int64 *missing, int64 *extra);
