@@ -134,8 +134,11 @@ ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bo
 	dataflow->receiver = NULL;
 	dataflow->output = ivm_zset_create(arena, dataflow->root->node->desc);
 	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		dataflow->operators[i].replay = NULL;
 		if (dataflow->operators[i].routine->begin != NULL)
 			dataflow->operators[i].routine->begin(&dataflow->operators[i]);
+	}
 }
 
 bool
@@ -178,6 +181,11 @@ ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight)
 {
 	IvmDataflow *dataflow = op->dataflow;
 
+	if (op->replay != NULL)
+	{
+		op->replay(op->replay_context, row, weight);
+		return;
+	}
 	op->counters.rows_out++;
 	for (int i = 0; i < op->nreaders; i++)
 	{
@@ -201,6 +209,31 @@ ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight)
 
 	if (result != NULL)
 		ivm_operator_emit(op, result, weight);
+}
+
+IvmOperator *
+ivm_operator_input(IvmOperator *op, int input)
+{
+	return &op->dataflow->operators[((IvmPlanNode *) list_nth(op->node->inputs, input))->node_id];
+}
+
+/*
+ * Where an operator keeps state, what the executor would give may differ from
+ * what was emitted: a sum of floats in its last digits, 1.0 for 1.00.
+ */
+void
+ivm_operator_replay(IvmOperator *op, IvmRowReceiver receiver, void *context)
+{
+	check_stack_depth();
+	if (!op->has_state)
+	{
+		ivm_execute_subtree(op->dataflow->plan, op->node->plan, op->dataflow->snapshot, receiver, context);
+		return;
+	}
+	op->replay = receiver;
+	op->replay_context = context;
+	op->routine->replay(op);
+	op->replay = NULL;
 }
 
 static void

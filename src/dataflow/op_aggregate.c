@@ -15,8 +15,7 @@
  * The net delta of a group is a multiset of rows of which the old input has at least
  * those that go: so an inverse transition function is never asked for a value that
  * is not there.  One that refuses all the same (it may return NULL) makes the
- * group be computed from its input: the input's tree is run once for all groups
- * that refused.
+ * group be computed from its input, which is read once for all groups that refused.
  *
  * Output rows are made from the stored states, both the one that goes and the
  * one that comes, so what goes is what came.
@@ -648,8 +647,7 @@ finish_batch(IvmOperator *op)
 		return;
 
 	op->counters.recomputes++;
-	ivm_execute_subtree(op->dataflow->plan, ((IvmPlanNode *) linitial(op->node->inputs))->plan,
-						op->dataflow->snapshot, add_to_refused, op);
+	ivm_operator_replay(ivm_operator_input(op, 0), add_to_refused, op);
 	for (uint64 i = 0; i < state->ngroups; i++)
 		if (groups[i]->states != NULL)
 			write_group(op, groups[i]);
@@ -735,9 +733,40 @@ aggregate_finish(IvmOperator *op)
 	state->context = NULL;
 }
 
+static void
+aggregate_replay(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm aggregate replay", ALLOCSET_DEFAULT_SIZES);
+	IvmStateTable *table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, op->dataflow->plan->relid)),
+												op->dataflow->snapshot);
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	IvmStateRow *stored;
+
+	ivm_state_table_scan(table);
+	while ((stored = ivm_state_table_next(table)) != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		IvmAccumulatorState *states;
+
+		ExecStoreMinimalTuple(stored->tuple, state->state_row, false);
+		for (int i = 0; i < state->ncolumns; i++)
+			values[i] = slot_getattr(state->state_row, i + 1, &isnull[i]);
+		states = ivm_accumulators_load(state->accumulators, state->state_row, state->ncolumns + 3, context);
+		emit_raw(op, raw_output(state, values, isnull, states), 1);
+		ExecClearTuple(state->state_row);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	ivm_state_table_close(table);
+	MemoryContextDelete(context);
+}
+
 const IvmOperatorRoutine ivm_op_aggregate = {
 	.init = aggregate_init,
 	.begin = aggregate_begin,
 	.receive = aggregate_receive,
 	.finish = aggregate_finish,
+	.replay = aggregate_replay,
 };

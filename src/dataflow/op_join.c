@@ -550,6 +550,32 @@ join_finish(IvmOperator *op)
 }
 
 static void
+replay_start(void *context, TupleTableSlot *row, int64 weight)
+{
+	IvmOperator *op = context;
+	JoinRun  *state = op->state;
+	JoinWay   *path = &state->paths[0];
+
+	CHECK_FOR_INTERRUPTS();
+	bind(state, path->plan->start, row);
+	ResetExprContext(path->qual_context);
+	if (ExecQual(path->qual, path->qual_context))
+		walk(op, path, 0, weight);
+}
+
+/* All of one input through the first path, all lookups in the new state. */
+static void
+join_replay(IvmOperator *op)
+{
+	JoinRun  *state = op->state;
+	JoinWay   *path = &state->paths[0];
+
+	for (int k = 0; k < path->nstages; k++)
+		path->stages[k].wants_old = false;
+	ivm_operator_replay(ivm_operator_input(op, path->plan->start), replay_start, op);
+}
+
+static void
 join_end(IvmOperator *op)
 {
 	JoinRun  *state = op->state;
@@ -564,5 +590,6 @@ const IvmOperatorRoutine ivm_op_join = {
 	.begin = join_begin,
 	.receive = join_receive,
 	.finish = join_finish,
+	.replay = join_replay,
 	.end = join_end,
 };

@@ -27,6 +27,19 @@ linear_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 }
 
 static void
+receive_replayed(void *context, TupleTableSlot *row, int64 weight)
+{
+	ivm_operator_emit_projected(context, row, weight);
+}
+
+static void
+linear_replay(IvmOperator *op)
+{
+	for (int i = 0; i < list_length(op->node->inputs); i++)
+		ivm_operator_replay(ivm_operator_input(op, i), receive_replayed, op);
+}
+
+static void
 static_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
 	elog(ERROR, "a static operator has no input");
@@ -40,11 +53,13 @@ const IvmOperatorRoutine ivm_op_scan = {
 const IvmOperatorRoutine ivm_op_map = {
 	.init = linear_init,
 	.receive = linear_receive,
+	.replay = linear_replay,
 };
 
 const IvmOperatorRoutine ivm_op_append = {
 	.init = linear_init,
 	.receive = linear_receive,
+	.replay = linear_replay,
 };
 
 const IvmOperatorRoutine ivm_op_static = {

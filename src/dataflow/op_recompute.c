@@ -95,9 +95,29 @@ recompute_finish(IvmOperator *op)
 	ivm_state_table_close(table);
 }
 
+static void
+recompute_replay(IvmOperator *op)
+{
+	IvmDataflow *dataflow = op->dataflow;
+	IvmStateTable *table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
+												dataflow->snapshot);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
+	IvmStateRow *stored;
+
+	ivm_state_table_scan(table);
+	while ((stored = ivm_state_table_next(table)) != NULL)
+	{
+		ExecStoreMinimalTuple(stored->tuple, slot, false);
+		ivm_operator_emit(op, slot, stored->weight);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	ivm_state_table_close(table);
+}
+
 const IvmOperatorRoutine ivm_op_recompute = {
 	.init = recompute_init,
 	.begin = recompute_begin,
 	.receive = recompute_receive,
 	.finish = recompute_finish,
+	.replay = recompute_replay,
 };

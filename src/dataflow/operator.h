@@ -32,6 +32,12 @@ typedef struct IvmOperatorRoutine
 	/* All inputs are complete: emit what was kept back.  NULL: nothing is. */
 	void		(*finish) (IvmOperator *op);
 
+	/*
+	 * Emits all rows that the output consists of now, when all operators below
+	 * are finished.  NULL: the operator has no state (the executor gives them).
+	 */
+	void		(*replay) (IvmOperator *op);
+
 	/* The batch ends: close what is open.  Not called after an error.  NULL: nothing is. */
 	void		(*end) (IvmOperator *op);
 } IvmOperatorRoutine;
@@ -59,6 +65,9 @@ struct IvmOperator
 	bool		has_state;
 	bool		is_stateful;	/* keeps state itself */
 
+	IvmRowReceiver replay;		/* while it is replayed: who gets the rows, instead of readers */
+	void	   *replay_context;
+
 	IvmProjection *projection;	/* of the node's quals and tlist */
 	void	   *state;
 	IvmOperatorCounters counters;
@@ -85,6 +94,16 @@ struct IvmDataflow
 
 /* Gives a row to all readers. */
 extern void ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight);
+
+/*
+ * Gives the whole output of an operator, all inputs of which are finished, to the
+ * receiver: the very rows whose deltas were emitted in all batches, and none that
+ * are only equal to them.
+ */
+extern void ivm_operator_replay(IvmOperator *op, IvmRowReceiver receiver, void *context);
+
+/* The operator of the node's input number "input". */
+extern IvmOperator *ivm_operator_input(IvmOperator *op, int input);
 
 /* Filters and projects the row as the node says, and emits the result. */
 extern void ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight);

@@ -4,7 +4,8 @@
 # FROM: a table, a view, a subquery; it has an alias and columns of known
 # kinds:
 #
-#	int big num float text char bool date tstz ivl		as Oracle::Schema has them
+#	int big num float text char bool date tstz ivl ci json arr enum pair range
+#	bytes		as Oracle::Schema has them
 #	inexact		a float whose last digits depend on the order of summation:
 #				it may be shown, but neither compared nor summed up again
 #
@@ -24,7 +25,7 @@ use Oracle::Random;
 sub new
 {
 	my ($class, $tables, $views) = @_;
-	return bless { tables => $tables, views => $views, aliases => 0, sizes => [] }, $class;
+	return bless { tables => $tables, views => $views, aliases => 0, nested => 0, sizes => [] }, $class;
 }
 
 # The families of queries, the weight of each, and whether it is maintained by
@@ -57,6 +58,7 @@ sub make
 {
 	my ($self) = @_;
 	$self->{sizes} = [];
+	$self->{nested} = 0;
 	my $family = weighted(map { ($_->[0], $_) } @families);
 	my ($sql, @kinds) = $family->[3]->($self);
 	my $number = 0;
@@ -78,8 +80,6 @@ sub _columns
 	return grep { $wanted{ $_->[1] } } @$columns;
 }
 
-my @comparable = qw(int big num float text char bool date tstz ivl);
-
 sub _constant
 {
 	my ($kind) = @_;
@@ -91,6 +91,13 @@ sub _constant
 	return pick('true', 'false') if $kind eq 'bool';
 	return pick("date '2024-02-15'", "date '2024-07-01'") if $kind eq 'date';
 	return "timestamptz '2024-03-30 12:00:00+00'" if $kind eq 'tstz';
+	return pick("'ANNA'", "'b'") if $kind eq 'ci';
+	return pick(q('{"a": 1}'), "'2'") . '::jsonb' if $kind eq 'json';
+	return pick("'{1}'", "'{2,NULL}'") . '::integer[]' if $kind eq 'arr';
+	return pick("'sad'", "'calm'") . '::public.mood' if $kind eq 'enum';
+	return pick("row(1, 'b')", "row(2, null)") . '::public.pair' if $kind eq 'pair';
+	return pick("'[1,5)'", "'empty'") . '::int4range' if $kind eq 'range';
+	return pick("'\\x00'", "'\\x'") . '::bytea' if $kind eq 'bytes';
 	return pick("interval '3 hours'", "interval '10 days'");
 }
 
@@ -175,6 +182,38 @@ sub _expression
 	{
 		return ("$name + interval '1 day'", 'ivl');
 	}
+	elsif ($kind eq 'ci')
+	{
+		return pick([ "lower($name)", 'ci' ], [ "coalesce($name, 'Cy')", 'ci' ], [ "length($name)", 'int' ])->@*;
+	}
+	elsif ($kind eq 'json')
+	{
+		return pick(
+			[ "$name -> 'a'", 'json' ],
+			[ "$name ->> 'a'", 'text' ],
+			[ "jsonb_typeof($name)", 'text' ],
+			[ "$name ? 'b'", 'bool' ])->@*;
+	}
+	elsif ($kind eq 'arr')
+	{
+		return pick([ "$name\[1]", 'int' ], [ "cardinality($name)", 'int' ], [ "array_append($name, 3)", 'arr' ])->@*;
+	}
+	elsif ($kind eq 'enum')
+	{
+		return pick([ "$name\::text", 'text' ], [ "coalesce($name, 'glad')", 'enum' ])->@*;
+	}
+	elsif ($kind eq 'pair')
+	{
+		return pick([ "($name).x", 'int' ], [ "($name).y", 'text' ])->@*;
+	}
+	elsif ($kind eq 'range')
+	{
+		return pick([ "lower($name)", 'int' ], [ "isempty($name)", 'bool' ], [ "$name * int4range(1, 4)", 'range' ])->@*;
+	}
+	elsif ($kind eq 'bytes')
+	{
+		return pick([ "length($name)", 'int' ], [ "encode($name, 'hex')", 'text' ])->@*;
+	}
 	return ("not $name", 'bool');
 }
 
@@ -244,7 +283,10 @@ sub _subquery
 {
 	my ($self, $sql, @kinds) = @_;
 	my $number = 0;
-	return _source_of("($sql)", $self->_alias, map { [ 'c' . ++$number, $_ ] } @kinds);
+	my $alias = $self->_alias;
+	my $source = _source_of("($sql)", $alias, map { [ 'c' . ++$number, $_ ] } @kinds);
+	$source->{sql} = "($sql) $alias (c1, c2)" if $sql =~ /^values/;
+	return $source;
 }
 
 sub _source
@@ -258,12 +300,23 @@ sub _source
 		my $view = pick(@{ $self->{views} });
 		return _source_of($view->{name}, $self->_alias, @{ $view->{columns} });
 	}
+
+	# what has no delta rule below what has one, once in a query
+	if (!$self->{nested} && $depth == 0 && chance(20))
+	{
+		$self->{nested} = 1;
+		my $method = pick(
+			\&_q_outer_join, \&_q_outer_join, \&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
+			\&_q_set_operation, \&_q_semi_join, \&_q_correlated, \&_q_grouping_sets, \&_q_srf);
+		return $self->_subquery($method->($self));
+	}
 	my @made = weighted(
 		4, [ sub { $self->_select($self->_source($depth + 1), 30) } ],
 		3, [ sub { $self->_group($self->_source($depth + 1)) } ],
 		2, [ sub { $self->_union_all($depth + 1) } ],
 		1, [ sub { $self->_distinct($self->_source($depth + 1)) } ],
-		1, [ sub { return ("select x as c1, chr(97 + x) as c2 from generate_series(0, 6) x", 'int', 'text') } ]
+		1, [ sub { return ("select x as c1, chr(97 + x) as c2 from generate_series(0, 6) x", 'int', 'text') } ],
+		1, [ sub { return ("values (1, 'a'), (2, 'apple'), (2, null), (null, 'b')", 'int', 'text') } ]
 	)->[0]->();
 	return $self->_subquery(@made);
 }

@@ -14,6 +14,7 @@ use strict;
 use warnings;
 
 use Oracle::Psql;
+use Oracle::Schema;
 
 # SQL that prints missing|extra for a view.
 sub comparison
@@ -47,7 +48,7 @@ sub script
 		push @lines, '-- not seen again by one session alone; this is everything that happened';
 	}
 	eval { $session->run('rollback; drop schema if exists oracle_r cascade;') if $session; };
-	push @lines, 'create schema r;', @setup;
+	push @lines, @Oracle::Schema::types, 'create schema r;', @setup;
 	foreach my $unit (@units)
 	{
 		push @lines, '-- second session, began before the transactions above' if $unit->{session} == 2;

@@ -6,9 +6,11 @@
 #	a	integer, few different values, may be NULL
 #	b	bigint, more different values, may be NULL
 #
-# and some of the columns in %extra.  Some tables are partitioned, and updates
-# move rows between partitions.  Some have indexes by which the extension can
-# look rows up, some have none.
+# and some of the columns in @extra.  Some tables are partitioned, and updates
+# move rows between partitions; some have children that inherit from them.
+# Partitions and children do not always have their columns in the order of the
+# parent.  Some tables have indexes by which the extension can look rows up,
+# some have none.
 #
 # Two sessions write.  The second one keeps its transactions open while the
 # first one goes on, so neither may wait for the other: rows with an id of at
@@ -34,7 +36,23 @@ my @extra = (
 	[ 'i', 'interval', 'ivl' ],
 	[ 'c', 'character(4)', 'char' ],
 	[ 'k', 'bigint', 'big' ],
-	[ 'w', 'numeric(12,2)', 'num' ],);
+	[ 'w', 'numeric(12,2)', 'num' ],
+	[ 'm', 'smallint', 'int' ],
+	[ 'y', 'real', 'float' ],
+	[ 'v', 'character varying(6)', 'text' ],
+	[ 'x', 'text collate public.ignore_case', 'ci' ],
+	[ 'j', 'jsonb', 'json' ],
+	[ 'r', 'integer[]', 'arr' ],
+	[ 'e', 'public.mood', 'enum' ],
+	[ 'p', 'public.pair', 'pair' ],
+	[ 'l', 'int4range', 'range' ],
+	[ 'h', 'bytea', 'bytes' ],);
+
+# What a database needs for these.
+our @types = (
+	"create collation public.ignore_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);",
+	"create type public.mood as enum ('sad', 'calm', 'glad');",
+	"create type public.pair as (x integer, y text);",);
 
 my @words = ('', 'a', 'apple', 'Apple', 'b', 'bee', 'c', 'cherry', 'date', 'e f', "it''s", 'ü');
 
@@ -56,7 +74,7 @@ sub new
 		added => 0,
 		domain_a => pick(3, 8, 25),
 		domain_b => pick(10, 40, 200),
-		partition => weighted(65, '', 12, 'list', 12, 'range', 11, 'hash') }, $class;
+		partition => weighted(58, '', 12, 'list', 12, 'range', 11, 'hash', 7, 'inherit') }, $class;
 
 	foreach my $column (sort { $a->[0] cmp $b->[0] } pick_some(between(2, 6), @extra))
 	{
@@ -71,9 +89,9 @@ sub _create
 {
 	my ($self) = @_;
 	my $name = $self->{name};
-	my $columns = join ', ', map {
-		"$_->{name} $_->{type}" . ($_->{name} eq 'id' ? ' not null' : '')
-	} @{ $self->{columns} };
+	my @columns = map { "$_->{name} $_->{type}" . ($_->{name} eq 'id' ? ' not null' : '') } @{ $self->{columns} };
+	my $columns = join ', ', @columns;
+	my $other_order = join ', ', 'gone integer', reverse @columns;
 	my @sql;
 
 	if ($self->{partition} eq '')
@@ -87,7 +105,9 @@ sub _create
 		$self->{unique} = 0;
 		push @sql, "create table $name ($columns) partition by list (a);",
 		  "create table ${name}_p0 partition of $name for values in (0, 1, NULL);",
-		  "create table ${name}_p1 partition of $name for values in (2, 3, 4);",
+		  "create table ${name}_p1 ($other_order);",
+		  "alter table ${name}_p1 drop column gone;",
+		  "alter table $name attach partition ${name}_p1 for values in (2, 3, 4);",
 		  "create table ${name}_p2 partition of $name default;";
 	}
 	elsif ($self->{partition} eq 'range')
@@ -103,6 +123,16 @@ sub _create
 			  . "create table ${name}_p1b partition of ${name}_p1 for values with (modulus 2, remainder 1);"
 		  ),
 		  "create table ${name}_p2 partition of $name for values from (1000000) to (maxvalue);";
+	}
+	elsif ($self->{partition} eq 'inherit')
+	{
+		# a key would be one of the parent alone
+		$self->{unique} = 0;
+		push @sql, "create table $name ($columns);",
+		  "create table ${name}_c0 (more integer) inherits ($name);",
+		  "create table ${name}_c1 ($other_order);",
+		  "alter table ${name}_c1 drop column gone;",
+		  "alter table ${name}_c1 inherit $name;";
 	}
 	else
 	{
@@ -134,7 +164,7 @@ sub create_index
 	my @keys = ('a', 'b', 'id', 'a, b', 'b, a', '(a + 1)', '(b % 5)');
 	push @keys, '(md5(s))', '(lower(left(s, 20)))' if $self->column('s');
 	push @keys, 'd' if $self->column('d');
-	push @keys, 'c' if $self->column('c');
+	push @keys, grep { $self->column($_) } qw(c m y v x r e p l h);
 
 	# a B-tree could not hold the long values
 	return "create index $self->{name}_i$number on $self->{name} using hash (" . pick('s', '(lower(s))') . ');'
@@ -154,6 +184,15 @@ sub literal
 	return between(0, $self->{domain_a} - 1) if $name eq 'a';
 	return between(0, $self->{domain_b} - 1) if $name eq 'b';
 	return between(-3, 90) if $kind eq 'int';
+	return "'" . pick('', 'a', 'ab', 'apple', 'x y') . "'" if $name eq 'v';
+	return "'" . pick('anna', 'Anna', 'ANNA', 'bob', 'Bob', 'cy') . "'" if $kind eq 'ci';
+	return "'" . pick('null', '[]', '{}', '{"a": ' . between(0, 3) . '}', '{"a": 1, "b": [1, 2]}', between(0, 3)) . "'"
+	  if $kind eq 'json';
+	return "'{" . join(',', map { pick(1, 2, 'null') } 1 .. between(0, 3)) . "}'" if $kind eq 'arr';
+	return "'" . pick('sad', 'calm', 'glad') . "'" if $kind eq 'enum';
+	return 'row(' . pick(1, 2, 'null') . ", '" . pick('a', 'b') . "')" if $kind eq 'pair';
+	return "'" . pick('empty', '[1,5)', '(,3]', '[2,)', '[' . between(0, 4) . ',9)') . "'" if $kind eq 'range';
+	return "'\\x" . pick('', '00', '0001', 'ff') . "'" if $kind eq 'bytes';
 	return pick(between(-5, 60), between(-4_000_000_000, 4_000_000_000), 9_000_000_000_000_000_000)
 	  if $kind eq 'big';
 	return between(-50, 50) . pick('', '', '.5', '.25', '.10', '.000') if $kind eq 'num';
@@ -189,6 +228,11 @@ sub _series_expression
 	return "timestamptz '2024-03-30 00:00:00+00' + ((g::bigint * $factor) % 60) * interval '1 hour'"
 	  if $kind eq 'tstz';
 	return "((g::bigint * $factor) % 50) * interval '1 hour'" if $kind eq 'ivl';
+	return "(g::bigint * $factor) % 90" if $kind eq 'int';
+	return "array[((g::bigint * $factor) % 4)::integer, 1]" if $kind eq 'arr';
+	return "int4range(0, ((g::bigint * $factor) % 6)::integer)" if $kind eq 'range';
+	return "jsonb_build_object('a', (g::bigint * $factor) % 4)" if $kind eq 'json';
+	return $self->literal($column) . "::$column->{type}" if $kind eq 'enum' || $kind eq 'pair' || $kind eq 'bytes';
 	return "chr((97 + (g::bigint * $factor) % 5)::integer)";
 }
 
@@ -203,6 +247,9 @@ sub _set_expression
 	return "(coalesce(a, 0) + " . between(1, 3) . ") % $self->{domain_a}" if $name eq 'a';
 	return "(coalesce(b, 5) + " . between(1, 9) . ") % $self->{domain_b}" if $name eq 'b';
 	return "$name + 1" if $kind eq 'big' && $name ne 'k';
+	return $self->literal($column) if $name eq 'v';
+	return "upper($name)" if $kind eq 'ci' && chance(50);
+	return "$name || 1" if $kind eq 'arr' && chance(50);
 	return "$name + " . pick('1', '0.5', '-0.25') if $kind eq 'num' || $kind eq 'float';
 	return "not $name" if $kind eq 'bool';
 	return "$name + 1" if $kind eq 'date';
@@ -233,13 +280,15 @@ sub _insert
 	my $ids = $second ? 'next_second_id' : 'next_id';
 	my @columns = @{ $self->{columns} };
 	my $names = join ', ', map { $_->{name} } @columns;
+	my $into = $self->{name};
+	$into .= pick('', '_c0', '_c1') if $self->{partition} eq 'inherit';
 
 	if ($rows > 40)
 	{
 		my $from = $self->{$ids};
 		my $to = ($self->{$ids} += $rows) - 1;
 		my $list = join ', ', map { $_->{name} eq 'id' ? 'g' : $self->_series_expression($_) } @columns;
-		return "insert into $self->{name} ($names) select $list from generate_series($from, $to) g;";
+		return "insert into $into ($names) select $list from generate_series($from, $to) g;";
 	}
 	my @values;
 	for (1 .. $rows)
@@ -252,7 +301,7 @@ sub _insert
 		# the same row once more
 		push @values, $values[-1] if !$self->{unique} && chance(15);
 	}
-	return "insert into $self->{name} ($names) values " . join(', ', @values) . ';';
+	return "insert into $into ($names) values " . join(', ', @values) . ';';
 }
 
 # Rows to begin with.
