@@ -91,6 +91,7 @@ select * from g_grand_expression;
 select * from g_empty_set;
 select * from oracle();
 insert into t values (1, 1, 'a', 1, 1);
+select ivm.sync();
 select * from g_grand;
 select * from oracle();
 -- so far no view has been rebuilt; recomputed are grouping sets, and groups that the widest numeric leaves
