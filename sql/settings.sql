@@ -7,6 +7,11 @@
 \set ECHO all
 create schema test_settings;
 set search_path = test_settings, public;
+-- what other servers may have set otherwise
+set default_text_search_config = 'simple';
+set extra_float_digits = 1;
+set xmlbinary = base64;
+set array_nulls = on;
 set timezone = 'America/New_York';
 set datestyle = 'ISO, MDY';
 set intervalstyle = 'postgres';
@@ -23,6 +28,19 @@ set intervalstyle = 'iso_8601';
 set extra_float_digits = 0;
 set default_text_search_config = 'english';
 create incremental view styled as select id, d::text as d, iv::text as iv, f::text as f, to_tsvector(s) as s from t;
+set bytea_output = 'escape';
+set array_nulls = off;
+create incremental view more_styles as select id, s::bytea::text as b, ('{null,' || id || '}')::text[] as n, m::text as m, at::timestamp::time as time from t;
+reset bytea_output;
+set array_nulls = on;
+-- what is read from text is read as where the view was made
+create table p (id integer primary key, s text);
+insert into p values (1, '01/02/2024'), (2, '2024-05-06 12:00 EST'), (3, '2024-07-01 12:00');
+set datestyle = 'ISO, DMY';
+create incremental view parsed as select id, s::date as d, s::timestamptz as tz, s::timestamptz at time zone 'UTC' as utc from p;
+create materialized view turned as select id, s::date as d from p;
+alter materialized view turned set access method incremental;
+set datestyle = 'German';
 -- literals mean what they mean where the view is made
 create incremental view literal as select id from t where at >= '2024-03-10 13:00' and d < '11.03.2024';
 
@@ -35,12 +53,19 @@ set default_text_search_config = 'simple';
 insert into t values (2, '2024-03-10 15:30:00+00', '2024-03-09', '-3 hours', 0.30000000000000004, 2.5, 'The dogs'),
 	(3, '2024-03-10 23:59:59+00', '2024-03-12', '1 year', 1e-7, -3, 'of mice');
 update t set at = at + interval '1 hour' where id = 1;
+set datestyle = 'ISO, MDY';
+insert into p values (4, '03/02/2024');
+update p set s = '04/02/2024' where id = 1;
+set datestyle = 'ISO, YMD';
 select ivm.sync();
 select day, date, count from ny order by day;
 select * from ny_text order by id;
 select day, date, count from tokyo order by day;
 select * from tokyo_text order by id;
 select * from styled order by id;
+select * from more_styles order by id;
+select * from parsed order by id;
+select * from turned order by id;
 select id from literal order by id;
 -- each equals its query under its own settings
 set timezone = 'America/New_York';
@@ -54,6 +79,8 @@ set intervalstyle = 'iso_8601';
 set extra_float_digits = 0;
 set default_text_search_config = 'english';
 select * from oracle() where name in ('tokyo', 'styled', 'literal');
+set datestyle = 'ISO, DMY';
+select * from oracle() where name in ('parsed', 'turned');
 -- and says so whatever those of the session are
 set timezone = 'UTC';
 reset datestyle;
@@ -63,6 +90,7 @@ reset default_text_search_config;
 select relname, missing, extra
 	from pg_class, ivm.verify(oid) where relnamespace = current_schema::regnamespace and relkind = 'm' order by 1;
 select ivm.explain('tokyo');
+select line from ivm.explain('more_styles') line where line ~ 'bytea_output|array_nulls|DateStyle';
 
 -- REFRESH in a session with others, a rebuild after TRUNCATE
 refresh materialized view ny_text;
@@ -72,6 +100,7 @@ insert into t values (4, '2024-07-01 03:00:00+00', '2024-07-01', '1 mon', 5, 5, 
 select ivm.sync();
 select * from ny_text;
 select * from tokyo_text;
+select * from more_styles;
 select relname, missing, extra
 	from pg_class, ivm.verify(oid) where relnamespace = current_schema::regnamespace and relkind = 'm' order by 1;
 
@@ -84,9 +113,10 @@ set default_transaction_read_only = on;
 select ivm.sync();
 select * from by_path;
 reset default_transaction_read_only;
-insert into t values (5, now(), current_date, '1 s', 6, 6, 'five');
+insert into t values (5, '2024-07-02 03:00:00+00', '2024-07-02', '1 s', 6, 6, 'five');
+select ivm.sync();
 begin isolation level repeatable read;
-select count(*) > 0 as ok from by_path;
+select count(*) from by_path;
 select ivm.sync();
 select id from by_path order by id;
 commit;
@@ -100,7 +130,7 @@ set join_collapse_limit = 1;
 set plan_cache_mode = force_generic_plan;
 set session_replication_role = replica;
 create incremental view odd_settings as select a.id, b.s, count(*) from t a join t b using (id) join t c using (id) group by 1, 2;
-insert into t values (6, now(), current_date, '1 s', 6, 6, 'six');
+insert into t values (6, '2024-07-02 03:00:00+00', '2024-07-02', '1 s', 6, 6, 'six');
 reset session_replication_role;
 reset enable_seqscan;
 select name, missing, extra from oracle() where name in ('odd_settings', 'by_path');
@@ -110,6 +140,11 @@ create incremental view asynchronous as select id, f from t;
 insert into t (id, f) values (7, 7);
 select ivm.sync();
 select id, f from asynchronous order by id;
+reset synchronous_commit;
+
+select * from oracle() where name in ('asynchronous', 'by_path', 'odd_settings');
+select relname, missing, extra
+	from pg_class, ivm.verify(oid) where relnamespace = current_schema::regnamespace and relkind = 'm' order by 1;
 
 -- and it all goes away
 set client_min_messages = warning;

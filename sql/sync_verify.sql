@@ -55,12 +55,53 @@ select 1 / 0;
 select ivm.sync();
 rollback;
 
--- time is up: the error says which view, how far behind, in which state
+-- a lock on what one view reads is no concern of another one
 begin;
 lock table t in access exclusive mode;
 select ivm.sync('c');
 rollback;
-select ivm.sync('a', '0');
+-- what it is asked for
+insert into t values (200, 1, 1);
+select ivm.sync('a');
+select ivm.sync('a', null);
+select ivm.sync('a', '-1 s');
+select ivm.sync(null, '1 min');
+-- time is up: the error says which view, how far behind, in which state
+create function late(v regclass) returns text language plpgsql as $$
+declare
+	detail text;
+	hint text;
+begin
+	perform ivm.sync(v, '100 ms');
+	return 'reached';
+exception when query_canceled then
+	get stacked diagnostics detail = pg_exception_detail, hint = pg_exception_hint;
+	return concat_ws(e'\n', sqlerrm, regexp_replace(detail, '[0-9]+', 'N'), hint);
+end
+$$;
+alter system set ivm.debug_points = 'apply-before=wait';
+select pg_reload_conf();
+-- until the worker stands there
+do $$
+begin
+	while not exists (select from pg_stat_ivm_worker where datname = current_database() and state = 'apply-before') loop
+		update t set x = -abs(x) - 1 where id = 1;
+		commit;
+		perform pg_sleep(0.01);
+	end loop;
+end
+$$;
+insert into t values (201, 1, 1);
+\t on
+\a
+select late('a');
+\t off
+\a
+select lag_time > '0' as lags, lag_bytes > 0 as behind from pg_stat_ivm where relid = 'a'::regclass;
+alter system reset ivm.debug_points;
+select pg_reload_conf();
+select ivm.sync('a');
+delete from t where id > 100;
 
 -- a large transaction
 insert into t select i, i % 100, i from generate_series(1000, 60000) i;
@@ -78,9 +119,9 @@ select * from oracle();
 -- everybody's back
 create function damage(v regclass, statement text) returns void language plpgsql as $$
 begin
-	update pg_class set relkind = 'r' where oid = v;
+	update pg_class set relkind = 'r', relhasrules = false where oid = v;
 	execute statement;
-	update pg_class set relkind = 'm' where oid = v;
+	update pg_class set relkind = 'm', relhasrules = true where oid = v;
 end
 $$;
 set allow_system_table_mods = on;
@@ -96,8 +137,9 @@ refresh materialized view a;
 select * from ivm.verify('c');
 select * from ivm.verify('a');
 insert into u values (1), (2);
--- verify in a transaction block, and of all views
+-- verify in a transaction block, and of all views; what is not committed does not count
 begin;
+insert into u values (3);
 select * from ivm.verify('c');
 commit;
 select relname, v.* from pg_class, ivm.verify(oid) v
