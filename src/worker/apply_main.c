@@ -123,14 +123,21 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	ListCell   *cell;
 	bool		invisible = false;
 
+	/* a commit after this wakes us, one before it is seen by the looks that follow */
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		invisible |= consumer->pending_invisible && consumer->pending != 0;
+	}
+	ivm_wake_set_pending(worker->capture, worker->number, invisible);
+
 	foreach(cell, worker->consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		ListCell   *inner;
 		bool		ready;
 
-		if (consumer->pending_invisible && consumer->pending != 0)
-			invisible = true;
 		if (!is_due(worker, consumer, now, sleep_ms))
 			continue;
 		ready = upstream_is_ready(worker, consumer, now);
@@ -155,7 +162,6 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 		}
 		due = list_append_unique_ptr(due, consumer);
 	}
-	ivm_wake_set_pending(worker->capture, worker->number, invisible);
 	return due;
 }
 
@@ -249,27 +255,47 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	return result;
 }
 
+static bool
+verification_is_taken(IvmConsumer *consumer, IvmRequest *request)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumer->verify)
+	{
+		IvmVerification *verification = lfirst(cell);
+
+		if (verification->request == request && verification->number == request->number)
+			return true;
+	}
+	return false;
+}
+
 /* Takes requests for verification of this worker's views. */
 static void
 take_verifications(IvmApplyWorker *worker)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
 	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
 	{
 		IvmRequest *request = &ivm_control->requests[i];
 		IvmConsumer *consumer;
+		IvmVerification *verification;
+		MemoryContext old;
 
 		if (request->kind != IVM_REQUEST_VERIFY || request->status != IVM_REQUEST_WAITING ||
 			request->dboid != MyDatabaseId)
 			continue;
 		consumer = ivm_consumer_list_find(worker, request->relid);
-		if (consumer != NULL && !list_member_ptr(consumer->verify, request))
-			consumer->verify = lappend(consumer->verify, request);
+		if (consumer == NULL || verification_is_taken(consumer, request))
+			continue;
+		old = MemoryContextSwitchTo(consumer->context);
+		verification = palloc(sizeof(IvmVerification));
+		verification->request = request;
+		verification->number = request->number;
+		consumer->verify = lappend(consumer->verify, verification);
+		MemoryContextSwitchTo(old);
 	}
 	LWLockRelease(ivm_control->lock);
-	MemoryContextSwitchTo(old);
 }
 
 static void

@@ -362,18 +362,18 @@ answer_verifications(IvmConsumer *consumer, Snapshot snapshot)
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	foreach(cell, consumer->verify)
 	{
-		IvmRequest *request = lfirst(cell);
+		IvmVerification *verification = lfirst(cell);
+		IvmRequest *request = verification->request;
 
-		/* who asked may have gone, and another come */
-		if (request->kind != IVM_REQUEST_VERIFY || request->dboid != MyDatabaseId ||
-			request->relid != consumer->relid)
+		/* whoever asked may have gone, and another come */
+		if (request->kind == IVM_REQUEST_FREE || request->number != verification->number)
 			continue;
 		request->result[0] = missing;
 		request->result[1] = extra;
 		request->status = IVM_REQUEST_DONE;
 	}
 	LWLockRelease(ivm_control->lock);
-	list_free(consumer->verify);
+	list_free_deep(consumer->verify);
 	consumer->verify = NIL;
 	ConditionVariableBroadcast(&ivm_control->changed);
 }

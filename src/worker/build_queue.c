@@ -10,7 +10,9 @@
  * interrupted; if the session itself has ended, that is done here.
  *
  * Nothing is taken off the queue: a build that succeeds, or stops the view,
- * changes the row's state in its own transaction.
+ * changes the row's state in its own transaction.  One that fails for a passing
+ * reason, a lock most often, lets the others go first, and its next attempt
+ * comes a little later each time.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,11 +26,114 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "compile/compile.h"
 #include "worker/build_queue.h"
 #include "worker/consumer.h"
 #include "worker/control.h"
+
+#define POSTPONEMENT			100	/* ms, doubled with each failure */
+#define MAX_POSTPONEMENT_SHIFT	4
+
+/* A view whose build failed, and is not tried again before its time. */
+typedef struct Postponed
+{
+	Oid			relid;
+	int			failures;
+	TimestampTz until;
+} Postponed;
+
+static List *postponed = NIL;	/* in TopMemoryContext */
+
+static Postponed *
+find_postponed(Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, postponed)
+		if (((Postponed *) lfirst(cell))->relid == relid)
+			return lfirst(cell);
+	return NULL;
+}
+
+int
+ivm_build_failures(Oid relid)
+{
+	Postponed  *view = find_postponed(relid);
+
+	return view == NULL ? 0 : view->failures;
+}
+
+void
+ivm_build_postpone(Oid relid)
+{
+	Postponed  *view = find_postponed(relid);
+
+	if (view == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		view = palloc0(sizeof(Postponed));
+		view->relid = relid;
+		postponed = lappend(postponed, view);
+		MemoryContextSwitchTo(old);
+	}
+	view->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+											  POSTPONEMENT << Min(view->failures, MAX_POSTPONEMENT_SHIFT));
+	view->failures++;
+}
+
+void
+ivm_build_forget_failures(Oid relid)
+{
+	Postponed  *view = find_postponed(relid);
+
+	if (view == NULL)
+		return;
+	postponed = list_delete_ptr(postponed, view);
+	pfree(view);
+}
+
+/* Views whose next attempt has not come yet. */
+static List *
+postponed_relids(TimestampTz now)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, postponed)
+	{
+		Postponed  *view = lfirst(cell);
+
+		if (view->until > now)
+			result = lappend_oid(result, view->relid);
+	}
+	return result;
+}
+
+/*
+ * Nothing is to be built now: those whose time has come are wanted by nobody.
+ * Milliseconds to the time of the first of the others; 0 if there is none.
+ */
+static long
+next_attempt(TimestampTz now)
+{
+	long		result = 0;
+	ListCell   *cell;
+
+	foreach(cell, list_copy(postponed))
+	{
+		Postponed  *view = lfirst(cell);
+		long		wait = TimestampDifferenceMilliseconds(now, view->until) + 1;
+
+		if (view->until <= now)
+			ivm_build_forget_failures(view->relid);
+		else
+			result = result == 0 ? wait : Min(result, wait);
+	}
+	return result;
+}
 
 IvmRequest *
 ivm_build_request_find(Oid relid)
@@ -152,12 +257,14 @@ adopt_unknown(void)
 }
 
 /*
- * The next row that waits, or NULL.  A view whose session did not get round to
- * its drop has a failed request: it is the session's.
+ * The next row that waits and is not postponed, or NULL.  A view whose session
+ * undoes its statement is the session's.
  */
 IvmViewRow *
-ivm_build_next_row(void)
+ivm_build_next_row(long *sleep_ms)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *later = postponed_relids(now);
 	IvmViewRow *result = NULL;
 	MemoryContext old = CurrentMemoryContext;
 	List	   *rows;
@@ -177,7 +284,8 @@ ivm_build_next_row(void)
 			IvmViewRow *row = lfirst(cell);
 			bool		failed = false;
 
-			if (row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD)
+			if ((row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD) ||
+				list_member_oid(later, row->relid))
 				continue;
 			LWLockAcquire(ivm_control->lock, LW_SHARED);
 			for (int i = 0; i < IVM_MAX_REQUESTS; i++)
@@ -210,7 +318,8 @@ ivm_build_next_row(void)
 				{
 					IvmViewRow *view = lfirst(inner);
 
-					if (view->state == IVM_STATE_ACTIVE && list_member_oid(view->arrangements, row->relid))
+					if (view->state == IVM_STATE_ACTIVE && list_member_oid(view->arrangements, row->relid) &&
+						!list_member_oid(later, view->relid))
 						result = view;
 				}
 			}
@@ -219,5 +328,6 @@ ivm_build_next_row(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
+	*sleep_ms = result == NULL ? next_attempt(now) : 0;
 	return result;
 }

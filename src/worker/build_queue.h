@@ -25,9 +25,17 @@ extern void ivm_build_drop_orphans(void);
 /*
  * The next row that waits, or NULL; palloc'd in the current context.  In a
  * transaction of its own, which also makes rows for views that have none.  A
- * view whose session undoes its statement is left to the session.
+ * view whose session undoes its statement is left to the session.  If there is
+ * none but for those that are postponed, *sleep_ms is when to ask again, else 0.
  */
-extern IvmViewRow *ivm_build_next_row(void);
+extern IvmViewRow *ivm_build_next_row(long *sleep_ms);
+
+/* The view's build failed for a reason that may pass: others go first. */
+extern void ivm_build_postpone(Oid relid);
+extern void ivm_build_forget_failures(Oid relid);
+
+/* How often in a row it was postponed. */
+extern int	ivm_build_failures(Oid relid);
 
 /* Whether a relation is populated; false if it is gone.  In a transaction. */
 extern bool ivm_relation_is_populated(Oid relid);

@@ -527,7 +527,6 @@ ivm_builder_main(Datum unused)
 	IvmProcessArgument argument;
 	bool		idle = false;
 	bool		unfinished;
-	int			failures = 0;
 
 	ivm_process_init(&argument);
 	capture = ivm_database_get(MyDatabaseId, true);
@@ -558,6 +557,7 @@ ivm_builder_main(Datum unused)
 	for (;;)
 	{
 		IvmViewRow *row;
+		long		sleep_ms;
 
 		CHECK_FOR_INTERRUPTS();
 		watched = NIL;
@@ -569,13 +569,20 @@ ivm_builder_main(Datum unused)
 		LWLockRelease(ivm_control->lock);
 
 		ivm_build_drop_orphans();
-		row = ivm_build_next_row();
+		row = ivm_build_next_row(&sleep_ms);
 		if (row != NULL)
 		{
-			if (build(row, failures))
-				ivm_process_wait(100 << Min(failures++, 6));
+			if (build(row, ivm_build_failures(row->relid)))
+				ivm_build_postpone(row->relid);
 			else
-				failures = 0;
+				ivm_build_forget_failures(row->relid);
+			idle = false;
+			continue;
+		}
+		if (sleep_ms > 0)
+		{
+			ivm_stats_worker_state("waiting for locks");
+			ivm_process_wait(sleep_ms);
 			idle = false;
 			continue;
 		}

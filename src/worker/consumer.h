@@ -20,6 +20,13 @@
 /* Least time between two reports of a view's operators. */
 #define IVM_OPERATOR_REPORT_MS	1000
 
+/* Somebody who waits for a verification, if he still does. */
+typedef struct IvmVerification
+{
+	struct IvmRequest *request;
+	uint64		number;			/* its number then */
+} IvmVerification;
+
 typedef struct IvmConsumer
 {
 	Oid			relid;			/* the view, or the arrangement's state table */
@@ -51,7 +58,7 @@ typedef struct IvmConsumer
 	int			failures;		/* in a row */
 	bool		given_up;		/* left to the builder: it comes back as another one */
 	bool		behind_reported;	/* the statistics say that it is behind */
-	List	   *verify;			/* IvmRequest * that ask for a verification */
+	List	   *verify;			/* IvmVerification, in "context" */
 	TimestampTz operators_reported;
 
 	/* within a batch */

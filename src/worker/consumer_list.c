@@ -304,6 +304,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	stop_dependants(worker, rows);
 	if (added != NIL || worker->cursor == NULL)
 		ivm_progress_begin(worker);
+	if (added != NIL)
+		worker->incarnation = 0;	/* what is new is checked against the slot, too */
 
 	MemoryContextSwitchTo(old);
 	ivm_consumer_list_index(worker);

@@ -267,6 +267,8 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 		}
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		database->stopped = true;
+		for (int i = 0; !wanted && i < IVM_MAX_APPLY_WORKERS; i++)
+			database->apply[i].registered = false;	/* the registry has gone */
 		if (!database->wanted && database->holds == 0)
 			database->dboid = InvalidOid;
 		LWLockRelease(ivm_control->lock);

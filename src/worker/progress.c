@@ -239,6 +239,7 @@ ivm_progress_store(IvmApplyWorker *worker)
 {
 	MemoryContext old;
 	ListCell   *cell;
+	List	   *claimed = NIL;
 	bool		any = false;
 
 	foreach(cell, worker->consumers)
@@ -255,17 +256,24 @@ ivm_progress_store(IvmApplyWorker *worker)
 	old = CurrentMemoryContext;
 	StartTransactionCommand();
 	replorigin_session_origin = DoNotReplicateId;
-	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(old);
 	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!consumer->leaving && consumer->pending == 0 &&
+			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE / 2 &&
+			ivm_claim(consumer->relid, false))
+			claimed = lappend(claimed, consumer);
+	}
+	/* after the claims: what is read is the last that was committed */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, claimed)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		IvmAppliedSnapshot *applied;
 		MemoryContext inner;
 
-		if (consumer->leaving || consumer->pending != 0 ||
-			worker->scouted_lsn <= consumer->applied->lsn + STORE_DISTANCE / 2 ||
-			!ivm_claim(consumer->relid, false))
-			continue;
 		inner = MemoryContextSwitchTo(consumer->context);
 		applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
 		MemoryContextSwitchTo(inner);
@@ -279,5 +287,6 @@ ivm_progress_store(IvmApplyWorker *worker)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
+	list_free(claimed);
 	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 }

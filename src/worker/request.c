@@ -40,7 +40,7 @@
 /* What is to be told after this transaction. */
 static bool changed_at_commit = false;
 static Oid	inspect_at_commit = InvalidOid;
-static Oid	held_database = InvalidOid;
+static List *held_databases = NIL;	/* in TopMemoryContext */
 
 /* What this session waits for. */
 static IvmRequest *my_request = NULL;
@@ -65,13 +65,30 @@ request_inspection(Oid dboid)
 	ivm_control_wake_launcher();
 }
 
+/* This transaction is over: the processes of a database that it had stopped may go on. */
+static void
+resume_database(Oid dboid)
+{
+	IvmControlDatabase *database;
+
+	held_databases = list_delete_oid(held_databases, dboid);
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(dboid, false);
+	if (database != NULL && database->holds > 0)
+		database->holds--;
+	LWLockRelease(ivm_control->lock);
+
+	/* it may have been dropped: the launcher looks, and forgets it */
+	request_inspection(dboid);
+}
+
 static void
 request_xact_callback(XactEvent event, void *argument)
 {
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
-	if (OidIsValid(held_database))
-		ivm_request_resume_database(held_database);
+	while (held_databases != NIL)
+		resume_database(linitial_oid(held_databases));
 	if (event == XACT_EVENT_ABORT && my_request != NULL)
 		request_leave();
 	if (event == XACT_EVENT_COMMIT)
@@ -601,19 +618,26 @@ ivm_request_stop_database(Oid dboid)
 {
 	IvmControlDatabase *database;
 	bool		stopped = true;
+	MemoryContext old;
 
-	if (ivm_control == NULL || held_database == dboid)
+	if (ivm_control == NULL || list_member_oid(held_databases, dboid))
 		return;
 	require_callback();
+
+	/* room for it, before there is something that must not be forgotten */
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	held_databases = lappend_oid(held_databases, dboid);
+	MemoryContextSwitchTo(old);
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	database = ivm_control_find(dboid, false);
 	if (database != NULL)
 	{
 		database->holds++;
-		held_database = dboid;
 		stopped = database->stopped;
 	}
+	else
+		held_databases = list_delete_last(held_databases);
 	LWLockRelease(ivm_control->lock);
 	if (database == NULL)
 		return;
@@ -629,22 +653,4 @@ ivm_request_stop_database(Oid dboid)
 		ivm_control_wake_launcher();
 	}
 	ConditionVariableCancelSleep();
-}
-
-void
-ivm_request_resume_database(Oid dboid)
-{
-	IvmControlDatabase *database;
-
-	if (held_database != dboid || !OidIsValid(dboid))
-		return;
-	held_database = InvalidOid;
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	database = ivm_control_find(dboid, false);
-	if (database != NULL && database->holds > 0)
-		database->holds--;
-	LWLockRelease(ivm_control->lock);
-
-	/* it may have been dropped: the launcher looks, and forgets it */
-	request_inspection(dboid);
 }

@@ -52,11 +52,10 @@ extern void ivm_request_verify(Oid relid, int64 *missing, int64 *extra);
 
 /*
  * Stops all processes of a database and waits until they are gone; they stay
- * stopped until ivm_request_resume_database or the end of this session's transaction
- * (commit or abort).  Its slot stays (DROP DATABASE drops inactive slots itself).
+ * stopped until the end of this session's transaction (commit or abort).  Its
+ * slot stays (DROP DATABASE drops inactive slots itself).
  */
 extern void ivm_request_stop_database(Oid dboid);
-extern void ivm_request_resume_database(Oid dboid);
 
 /* Lets the launcher look into a database (by oid) after the commit, as after CREATE DATABASE ... TEMPLATE. */
 extern void ivm_request_inspect_at_commit(Oid dboid);
