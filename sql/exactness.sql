@@ -122,6 +122,38 @@ select * from text_oracle();
 select relname, recomputes > 0 as recomputed, rebuilds from pg_stat_ivm where schemaname = 'test_exactness' order by relname;
 drop table sums, factors cascade;
 
+-- whole rows of subqueries, common table expressions and views
+create table rows (id integer primary key, a integer, b text, n numeric);
+insert into rows select i, i % 3, 'b' || i % 2, i from generate_series(1, 12) i;
+create view rows_by as select a, b, count(*) from rows group by a, b;
+create incremental view w_table as select rows::text as t, row_to_json(rows)::text as j from rows;
+create incremental view w_distinct as select row_to_json(x)::text as j from (select distinct a, b from rows) x;
+create incremental view w_group as select x::text as t from (select a, count(*), sum(n) from rows group by a) x;
+create incremental view w_count as select count(x), count(x.a) as counta from (select distinct a, b from rows) x;
+create incremental view w_cte as
+	with c as materialized (select a, b, n from rows where id > 2) select c::text as t, row_to_json(c)::text as j, a from c;
+create incremental view w_join as
+	select x::text as t, y.* from (select a, max(n) as m from rows group by a) x join rows y on x.a = y.a;
+create incremental view w_joins as
+	select x::text as x, u::text as u
+	from (select a, b, count(*) from rows group by a, b) x join (select distinct a as foo, n > 3 as bar from rows) u on x.a = u.foo;
+create incremental view w_names as
+	select row_to_json(x)::text as j from (select distinct a as foo from rows) x union all
+	select row_to_json(y)::text from (select distinct a as bar from rows) y;
+create incremental view w_view as select rows_by from rows_by;
+create incremental view w_outer as
+	select y::text as t, y is null as n
+	from (select distinct a from rows) x left join (select b, count(*) from rows group by b) y on y.b = 'b' || x.a;
+create incremental view w_on_view as select w_table as r from w_table;
+create incremental view w_json as select a, jsonb_agg(n order by id) as j, json_object_agg(id, n order by id)::text as o from rows group by a;
+select * from oracle();
+update rows set a = (a + 1) % 4, n = n + 0.5 where id % 3 = 0;
+delete from rows where id = 7;
+insert into rows values (100, null, null, null);
+select * from text_oracle();
+select * from oracle();
+drop table rows cascade;
+
 -- more aggregates than a stored group had columns for, and more join keys than an index has
 \set ECHO none
 select format('create table wide (id integer primary key, g integer, %s)',

@@ -108,6 +108,7 @@ narrow_statement(PlannedStmt *statement)
 	Bitmapset  *shared = NULL;
 	int			number = -1;
 
+	ivm_plan_expand_rows(statement);
 	statement->planTree = ivm_plan_narrow(statement->planTree,
 										  ivm_plan_visible_columns(statement->planTree));
 

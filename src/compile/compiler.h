@@ -75,6 +75,9 @@ extern bool ivm_expression_is_universal(Node *expression);
 
 /* ---- narrow.c ---- */
 
+/* Writes references to whole rows of subqueries, in all of the statement, as rows of their columns. */
+extern void ivm_plan_expand_rows(PlannedStmt *statement);
+
 /*
  * Removes from a plan tree, which is scribbled upon, the output columns that
  * nobody reads.  The result yields the columns in "needed" (numbers from 1) in

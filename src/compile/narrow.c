@@ -18,6 +18,9 @@
  * Where nothing is asked for (below count(*)), one constant column is left:
  * a row of no columns cannot be told from "the row as it is".
  *
+ * A reference to a whole row of a subquery is a reference to each of its
+ * columns; it is written as one first.
+ *
  * A node that this file does not know keeps its columns, and gets a Result on
  * top that drops what is too much.  That is slower but never wrong.
  *
@@ -32,6 +35,8 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
+#include "plan/plan_walk.h"
 
 /* References of one varno, and their new numbers (0: not needed). */
 typedef struct Renumbering
@@ -47,11 +52,75 @@ typedef struct RenumberContext
 	Renumbering renumberings[2];
 } RenumberContext;
 
+/* The subquery whose whole rows are referred to. */
+typedef struct RowContext
+{
+	int			varno;
+	List	   *targetlist;
+	List	   *names;
+} RowContext;
+
 typedef struct ColumnsContext
 {
 	int			varno;
 	Bitmapset  *columns;
 } ColumnsContext;
+
+/* ---- whole rows ---- */
+
+static Node *
+expand_rows_mutator(Node *node, RowContext *context)
+{
+	Var		   *var = (Var *) node;
+	RowExpr    *row;
+	ListCell   *lc;
+
+	if (node == NULL)
+		return NULL;
+	if (!IsA(node, Var) || var->varno != context->varno || var->varattno != InvalidAttrNumber)
+		return expression_tree_mutator(node, expand_rows_mutator, context);
+
+	row = makeNode(RowExpr);
+	row->row_typeid = var->vartype;
+	row->row_format = COERCE_IMPLICIT_CAST;
+	row->colnames = copyObject(context->names);
+	row->location = -1;
+	foreach(lc, context->targetlist)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk)
+			row->args = lappend(row->args, makeVarFromTargetEntry(context->varno, tle));
+	}
+	return (Node *) row;
+}
+
+static bool
+expand_rows(Plan *plan, void *statement)
+{
+	PlannedStmt *stmt = (PlannedStmt *) statement;
+	RowContext	context;
+
+	if (IsA(plan, SubqueryScan))
+		context.targetlist = ((SubqueryScan *) plan)->subplan->targetlist;
+	else if (IsA(plan, CteScan))
+		context.targetlist = ((Plan *) list_nth(stmt->subplans, ((CteScan *) plan)->ctePlanId - 1))->targetlist;
+	else
+		return false;
+	context.varno = ((Scan *) plan)->scanrelid;
+	context.names = rt_fetch(context.varno, stmt->rtable)->eref->colnames;
+	plan->targetlist = (List *) expand_rows_mutator((Node *) plan->targetlist, &context);
+	plan->qual = (List *) expand_rows_mutator((Node *) plan->qual, &context);
+	return false;
+}
+
+void
+ivm_plan_expand_rows(PlannedStmt *statement)
+{
+	ivm_plan_walk(statement, statement->planTree, expand_rows, statement);
+}
+
+/* ---- columns ---- */
 
 static bool
 find_columns(Node *node, ColumnsContext *context)
