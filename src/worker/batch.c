@@ -492,6 +492,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	BatchErrorContext error_context = {NULL, InvalidXLogRecPtr};
 	ErrorContextCallback callback;
 
+	ivm_debug_point("apply-begin");
 	batch_number++;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
