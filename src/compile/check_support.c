@@ -6,7 +6,8 @@
  * Whatever is deterministic is accepted.  Refused is:
  *
  *	- what is not in the log, or not as rows: temporary, unlogged, foreign and
- *	  system relations, sequences, system columns other than tableoid;
+ *	  system relations, sequences, the extension's own tables (its processes'
+ *	  writes are not decoded), system columns other than tableoid;
  *	- what is no question about the database: parameters, FOR UPDATE,
  *	  TABLESAMPLE, data-modifying WITH;
  *	- what has another answer each time: volatile functions, and stable ones
@@ -34,10 +35,12 @@
 #include "access/transam.h"
 #include "catalog/catalog.h"
 #include "catalog/heap.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "compile/compiler.h"
+#include "metadata/metadata.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -463,6 +466,9 @@ check_relation(Oid relid, char relkind)
 
 	if (IsCatalogRelationOid(relid) || relid < FirstNormalObjectId)
 		return unsupported_relation("a system table", relid, "Create a plain materialized view.");
+	if (relid == ivm_metadata_view_relid() || relid == ivm_metadata_applied_relid() ||
+		get_rel_namespace(relid) == get_namespace_oid("pg_ivm", true))
+		return unsupported_relation("a table of the extension itself", relid, "Create a plain materialized view.");
 
 	switch (get_rel_persistence(relid))
 	{

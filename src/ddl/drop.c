@@ -146,40 +146,6 @@ ivm_drop_state(Oid relid)
 	}
 }
 
-/*
- * Drops shared arrangements that no view uses.  The lock comes first: a
- * builder that makes use of the table in a transaction of its own has locked
- * it, and after the wait its row is visible.
- */
-static void
-drop_unused_arrangements(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, ended_arrangements)
-	{
-		Oid			relid = lfirst_oid(lc);
-		ListCell   *lc2;
-		bool		used = false;
-		ObjectAddress address;
-
-		LockRelationOid(relid, AccessExclusiveLock);
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-			continue;
-		foreach(lc2, ivm_metadata_list())
-		{
-			IvmViewRow *row = lfirst(lc2);
-
-			if (list_member_oid(row->arrangements, relid))
-				used = true;
-		}
-		if (used)
-			continue;
-		ObjectAddressSet(address, RelationRelationId, relid);
-		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
-	}
-}
-
 static void
 before_commit(void)
 {
@@ -190,7 +156,7 @@ before_commit(void)
 	if (ended_arrangements != NIL && ivm_metadata_is_installed())
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
-		drop_unused_arrangements();
+		ivm_metadata_drop_unused(ended_arrangements);
 		PopActiveSnapshot();
 	}
 	context = MemoryContextSwitchTo(TopTransactionContext);

@@ -30,6 +30,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -308,6 +309,58 @@ ivm_metadata_delete_gone(void)
 
 	foreach(lc, gone)
 		ivm_metadata_delete(lfirst_oid(lc));
+}
+
+static bool
+arrangement_is_read(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, ivm_metadata_list())
+	{
+		if (list_member_oid(((IvmViewRow *) lfirst(lc))->arrangements, relid))
+			return true;
+	}
+	return false;
+}
+
+List *
+ivm_metadata_unused_arrangements(void)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, ivm_metadata_list())
+	{
+		IvmViewRow *row = lfirst(lc);
+
+		if (row->kind == 'a' && !arrangement_is_read(row->relid))
+			result = lappend_oid(result, row->relid);
+	}
+	return result;
+}
+
+/*
+ * The lock comes before the decision: a builder that makes use of the table in a
+ * transaction of its own has locked it, and after the wait its row is visible.
+ * So is what another session did that dropped another reader.
+ */
+void
+ivm_metadata_drop_unused(List *relids)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+		ObjectAddress address;
+
+		LockRelationOid(relid, AccessExclusiveLock);
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) || arrangement_is_read(relid))
+			continue;
+		ObjectAddressSet(address, RelationRelationId, relid);
+		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
+	}
 }
 
 Oid

@@ -73,6 +73,13 @@ extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
 extern void ivm_metadata_delete(Oid relid);	/* both tables; missing is fine */
 extern void ivm_metadata_delete_gone(void);	/* all rows whose relation is gone */
+
+/*
+ * Shared arrangements that no view seems to read; and drops those of a list that
+ * really are read by none, after waiting for whoever uses them.
+ */
+extern List *ivm_metadata_unused_arrangements(void);
+extern void ivm_metadata_drop_unused(List *relids);
 extern Oid	ivm_metadata_find_arrangement(const char *definition);
 
 /* The applied snapshot, NULL if none; read under "snapshot". */

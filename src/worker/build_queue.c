@@ -208,6 +208,21 @@ ivm_build_drop_orphans(void)
 	}
 }
 
+/*
+ * A view that is built anew may read other arrangements than before, when
+ * indexes of its tables have come or gone.
+ */
+void
+ivm_build_drop_unused(void)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ivm_metadata_is_installed())
+		ivm_metadata_drop_unused(ivm_metadata_unused_arrangements());
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
 bool
 ivm_relation_is_populated(Oid relid)
 {

@@ -22,6 +22,9 @@ extern void ivm_build_request_finish(Oid relid, uint64 rows);
 /* Drops views whose creating session has gone, in transactions of its own. */
 extern void ivm_build_drop_orphans(void);
 
+/* Drops shared arrangements that no view reads any more, in a transaction of its own. */
+extern void ivm_build_drop_unused(void);
+
 /*
  * The next row that waits, or NULL; palloc'd in the current context.  In a
  * transaction of its own, which also makes rows for views that have none.  A

@@ -569,6 +569,7 @@ ivm_builder_main(Datum unused)
 		LWLockRelease(ivm_control->lock);
 
 		ivm_build_drop_orphans();
+		ivm_build_drop_unused();
 		row = ivm_build_next_row(&sleep_ms);
 		if (row != NULL)
 		{

@@ -314,9 +314,41 @@ owned_state(IvmViewRow *row, List *rows)
 }
 
 /*
+ * The shared arrangements that a view's plan reads; as indexes come and go these
+ * are not always those that it was built with.  False if one of them is not there.
+ */
+static bool
+shared_arrangements(IvmPlan *plan, IvmViewRow *row, List *rows, List **relids)
+{
+	ListCell   *cell;
+
+	*relids = NIL;
+	foreach(cell, plan->arrangements)
+	{
+		IvmArrangement *arrangement = lfirst(cell);
+		Oid			relid = InvalidOid;
+		ListCell   *inner;
+
+		if (arrangement->kind != IVM_ARRANGE_STATE || !arrangement->shared)
+			continue;
+		foreach(inner, rows)
+		{
+			IvmViewRow *other = lfirst(inner);
+
+			if (list_member_oid(row->arrangements, other->relid) &&
+				strcmp(other->definition, arrangement->text) == 0)
+				relid = other->relid;
+		}
+		if (!OidIsValid(relid))
+			return false;
+		*relids = list_append_unique_oid(*relids, relid);
+	}
+	return true;
+}
+
+/*
  * Compiles the plan (and dataflow) of a row into the consumer, in a new plan
- * context.  Returns false if a shared arrangement is not any more in the view
- * that it is compiled from.
+ * context.  Returns false, with the reason, if the contents cannot be carried on.
  */
 static bool
 compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
@@ -328,11 +360,14 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	IvmDataflow *dataflow;
 	IvmIdentity saved;
 	List	   *upstream = NIL;
+	List	   *arrangements = NIL;
+	bool		complete = true;
 
 	if (row->kind == 'v')
 	{
 		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), context);
 		upstream = ivm_plan_upstream(plan);
+		complete = shared_arrangements(plan, row, rows, &arrangements);
 	}
 	else
 	{
@@ -374,6 +409,8 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 		*reason = "the plan of its query changed";
 	else if (row->fingerprint == NULL || strcmp(row->fingerprint, plan->fingerprint) != 0)
 		*reason = "a relation or function that it reads was replaced";
+	else if (!complete)
+		*reason = "an index that it used is gone";
 	else
 		*reason = NULL;
 	if (*reason != NULL)
@@ -396,6 +433,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	consumer->plan_context = context;
 	consumer->plan = plan;
 	consumer->upstream = upstream;
+	consumer->arrangements = arrangements;
 	consumer->arrangement = arrangement;
 	consumer->dataflow = dataflow;
 	return true;
@@ -414,7 +452,6 @@ ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 	consumer->settings = copyObject(row->settings);
 	if (row->definition != NULL)
 		consumer->definition = pstrdup(row->definition);
-	consumer->arrangements = list_copy(row->arrangements);
 	MemoryContextSwitchTo(old);
 
 	PG_TRY();

@@ -13,51 +13,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_class.h"
-#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "metadata/metadata.h"
 #include "worker/consumer.h"
 #include "worker/control.h"
 #include "worker/process.h"
-
-static bool
-arrangement_is_read(Oid relid)
-{
-	ListCell   *cell;
-
-	foreach(cell, ivm_metadata_list())
-		if (list_member_oid(((IvmViewRow *) lfirst(cell))->arrangements, relid))
-			return true;
-	return false;
-}
-
-/* Removes what belonged to views that are not there any more. */
-static void
-drop_leftovers(void)
-{
-	ListCell   *cell;
-
-	ivm_metadata_delete_gone();
-	foreach(cell, ivm_metadata_list())
-	{
-		IvmViewRow *row = lfirst(cell);
-		ObjectAddress address;
-
-		if (row->kind != 'a' || arrangement_is_read(row->relid))
-			continue;
-		/* a builder that is about to read it has locked it */
-		LockRelationOid(row->relid, AccessExclusiveLock);
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)) ||
-			arrangement_is_read(row->relid))
-			continue;
-		ObjectAddressSet(address, RelationRelationId, row->relid);
-		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
-	}
-}
 
 void
 ivm_inspect_main(Datum unused)
@@ -79,7 +40,10 @@ ivm_inspect_main(Datum unused)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ivm_metadata_is_installed())
-		drop_leftovers();
+	{
+		ivm_metadata_delete_gone();
+		ivm_metadata_drop_unused(ivm_metadata_unused_arrangements());
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
