@@ -42,9 +42,14 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "catalog/toasting.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
 #include "executor/executor.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -84,12 +89,6 @@ struct IvmStateTable
 	IvmStateRow row;
 };
 
-static Oid
-state_schema(void)
-{
-	return get_namespace_oid(STATE_SCHEMA, false);
-}
-
 Oid
 ivm_state_table_lookup(const char *name)
 {
@@ -98,33 +97,60 @@ ivm_state_table_lookup(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
+static ColumnDef *
+state_column(const char *name, Oid type)
+{
+	ColumnDef  *column = makeColumnDef(name, type, -1, InvalidOid);
+
+	column->is_not_null = true;
+	return column;
+}
+
+static IndexElem *
+state_index_column(const char *name)
+{
+	IndexElem  *element = makeNode(IndexElem);
+
+	element->name = pstrdup(name);
+	return element;
+}
+
 Oid
 ivm_state_table_create(const char *name, Oid depends_on)
 {
-	StringInfoData command;
-	const char *qualified = quote_qualified_identifier(STATE_SCHEMA, name);
+	CreateStmt *create = makeNode(CreateStmt);
+	IndexStmt  *index = makeNode(IndexStmt);
 	Oid			userid;
 	int			security_context;
 	Oid			relid;
 
-	initStringInfo(&command);
+	/* no statements: those would be seen by the event triggers of the users */
+	create->relation = makeRangeVar(pstrdup(STATE_SCHEMA), pstrdup(name), -1);
+	create->tableElts = list_make4(state_column("hash", INT8OID), state_column("image", INT8OID),
+								   state_column("weight", INT8OID), state_column("row", BYTEAOID));
+	create->options = list_make1(makeDefElem("fillfactor", (Node *) makeInteger(70), -1));
+	create->oncommit = ONCOMMIT_NOOP;
+	create->accessMethod = pstrdup("heap");
+	index->relation = create->relation;
+	index->accessMethod = pstrdup("btree");
+	index->indexParams = list_make2(state_index_column("hash"), state_index_column("image"));
+	index->transformed = true;
+
 	GetUserIdAndSecContext(&userid, &security_context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security_context | SECURITY_LOCAL_USERID_CHANGE);
-	SPI_connect();
-	appendStringInfo(&command,
-					 "CREATE TABLE %s (hash pg_catalog.int8 NOT NULL, image pg_catalog.int8 NOT NULL, weight pg_catalog.int8 NOT NULL,"
-					 " row pg_catalog.bytea NOT NULL) USING heap WITH (fillfactor = 70)", qualified);
-	if (SPI_execute(command.data, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not create state table \"%s\"", name);
-	resetStringInfo(&command);
-	appendStringInfo(&command, "CREATE INDEX ON %s (hash, image)", qualified);
-	if (SPI_execute(command.data, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not create the index of state table \"%s\"", name);
-	SPI_finish();
+	relid = DefineRelation(create, RELKIND_RELATION, InvalidOid, NULL, NULL).objectId;
+	CommandCounterIncrement();
+	NewRelationCreateToastTable(relid, (Datum) 0);
+	CommandCounterIncrement();
+	DefineIndex(relid, index, InvalidOid, InvalidOid, InvalidOid,
+				false,			/* is_alter_table */
+				false,			/* check_rights */
+				false,			/* check_not_in_use */
+				false,			/* skip_build */
+				true);			/* quiet */
+	CommandCounterIncrement();
 	SetUserIdAndSecContext(userid, security_context);
 
-	CommandCounterIncrement();
-	relid = get_relname_relid(name, state_schema());
 	if (OidIsValid(depends_on))
 	{
 		ObjectAddress table;

@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -46,6 +47,29 @@ read_class(Oid relid, Oid *owner, bool *populated)
 	*populated = form->relispopulated;
 	ReleaseSysCache(tuple);
 	return true;
+}
+
+/* The server does not get to see the statement, but those who watch it shall. */
+static void
+fire_event_triggers(Node *stmt, Oid relid)
+{
+	bool		is_complete_query = EventTriggerBeginCompleteQuery();
+
+	PG_TRY();
+	{
+		ObjectAddress address;
+
+		ObjectAddressSet(address, RelationRelationId, relid);
+		EventTriggerDDLCommandStart(stmt);
+		EventTriggerCollectSimpleCommand(address, InvalidObjectAddress, stmt);
+		EventTriggerDDLCommandEnd(stmt);
+	}
+	PG_FINALLY();
+	{
+		if (is_complete_query)
+			EventTriggerEndCompleteQuery();
+	}
+	PG_END_TRY();
 }
 
 /* A view that could not be filled is what it was. */
@@ -132,6 +156,7 @@ ivm_refresh_execute(IvmStatement *statement)
 		return;
 	}
 
+	fire_event_triggers((Node *) stmt, relid);
 	rows = ivm_build_finish(relid, identities,
 							populated ? IVM_STATE_REBUILD : IVM_STATE_BUILDING, false,
 							populated ? NULL : undo_population);

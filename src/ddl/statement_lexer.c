@@ -185,6 +185,7 @@ ivm_syntax_match(const char *string, size_t offset, bool standard_strings, char 
 	Token		second;
 	Token		third;
 	int			statements = 0;
+	int			depth;
 	bool		found = false;
 
 	for (;;)
@@ -211,11 +212,18 @@ ivm_syntax_match(const char *string, size_t offset, bool standard_strings, char 
 			}
 		}
 
-		/* to its end */
-		do
+		/* to its end; a semicolon in parentheses separates the actions of a rule */
+		depth = first.start[0] == '(' ? 1 : 0;
+		for (;;)
 		{
 			p = next_token(p, standard_strings, &second);
-		} while (second.kind != TOKEN_END && second.kind != TOKEN_SEMICOLON);
+			if (second.kind == TOKEN_END || (second.kind == TOKEN_SEMICOLON && depth == 0))
+				break;
+			if (second.start[0] == '(')
+				depth++;
+			else if (second.start[0] == ')' && depth > 0)
+				depth--;
+		}
 		if (second.kind == TOKEN_END)
 			break;
 	}
