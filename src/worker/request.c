@@ -352,6 +352,28 @@ ivm_request_build_begin(Oid relid, bool undo, bool drop)
 	drop_if_orphaned = drop;
 }
 
+/*
+ * What is asked for is committed.  Somebody else may have dropped or emptied the
+ * view since: then nobody will build it.
+ */
+static void
+check_is_to_be_built(Oid relid)
+{
+	IvmViewRow *row = ivm_metadata_get(relid);
+
+	InvalidateCatalogSnapshot();
+	if (request_status() != IVM_REQUEST_WAITING)
+		return;
+	if (row == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("incremental view with OID %u was dropped while it was built", relid)));
+	if (row->state == IVM_STATE_UNPOPULATED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental view \"%s\" was emptied while it was built", get_rel_name(relid))));
+}
+
 static void
 wait_for_build(void)
 {
@@ -383,8 +405,8 @@ wait_for_build(void)
 			reported = true;
 			report_old_transactions();
 		}
-		(void) ConditionVariableTimedSleep(&ivm_control->changed, reported ? ivm_naptime : 500,
-										   PG_WAIT_EXTENSION);
+		check_is_to_be_built(my_request->relid);
+		(void) ConditionVariableTimedSleep(&ivm_control->changed, 500, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
 }

@@ -70,6 +70,25 @@ $locker->query_safe('COMMIT');
 are_exact($node, 'both are exact when the lock is gone');
 $_->quit foreach ($refresher, $locker);
 
+# ---- a view that is dropped while its refresh waits for its turn ----
+
+set_points($node, 'build-locked=wait');
+my @refreshers = map { connection($node) } (1, 2);
+my @pids = map { $_->query_safe('SELECT pg_backend_pid()') } @refreshers;
+$refreshers[0]->{stdin} .= "REFRESH MATERIALIZED VIEW on_a;\n";
+$refreshers[0]->{run}->pump_nb;
+wait_for_point($node, 'build-locked');
+$refreshers[1]->{stdin} .= "REFRESH MATERIALIZED VIEW on_b;\n";
+$refreshers[1]->{run}->pump_nb;
+wait_until($node, q{SELECT state = 'r' FROM ivm.view WHERE relid = 'on_b'::regclass}, 'the second one waits for the builder');
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW on_b');
+wait_until($node, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = $pids[1]", 'it gives up');
+is_value($node, "SELECT state FROM pg_stat_activity WHERE pid = $pids[0]", 'active', 'the refresh of a dropped view ends before its turn');
+set_points($node, '');
+$_->quit foreach @refreshers;
+are_exact($node, 'and the other one is done');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW on_b AS SELECT n, sum(id) FROM b GROUP BY n');
+
 # ---- two databases stopped in one transaction ----
 
 foreach my $name ('one', 'two')
