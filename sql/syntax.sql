@@ -43,6 +43,8 @@ create incremental view v10 (x, "Y z") with (fillfactor = 90, autovacuum_enabled
 	as select a, b from t with data;
 create incremental view v11 as select a from t with no data;
 -- IF NOT EXISTS
+create incremental view v1 as select 1;
+create incremental view t as select 1;
 create incremental view if not exists v1 as select 1;
 -- without the last semicolon; psql sends it as it is
 create incremental view v12 as select a from t\g
@@ -86,8 +88,11 @@ create incremental view e1 as
 	select a
 	from nothing_there;
 create incremental view e1 as select a, b + 1 from t;
+create incremental view e1 as select 'äöü€' as s, nothing_there from t;
+/* çà */ create incremental view "é" as select nothing_there();
 create incremental view e1 as select a fromm t where;
 create incremental view e1 as selekt a from t;
+create incremental view e1 as select (a from t\g
 create incremental view e1 as select a) from t;
 create incremental view e1 select a from t;
 create incremental view e1;
@@ -114,13 +119,24 @@ rollback;
 begin;
 drop incremental view v3;
 rollback;
+\set AUTOCOMMIT off
+refresh incremental view v1;
+rollback;
+alter incremental view v1 rename to v1b;
+rollback;
+\set AUTOCOMMIT on
 -- as with other statements in one string
 create incremental view e2 as select a from t \; select 1 as one;
 select 1 as one \; create incremental view e2 as select a from t;
 -- as in everything that is prepared, or runs in a function
 prepare e2 as create incremental view e2 as select a from t;
 do $$ begin execute 'create incremental view e2 as select a from t'; end $$;
-select to_regclass('e2') as e2;
+select 1 \; drop incremental view v3;
+explain create incremental view e2 as select a from t;
+-- and what is only parsed, in the extended protocol
+create incremental view e2 as select a from t \gdesc
+drop incremental view v3 \gdesc
+select to_regclass('e2') as e2, to_regclass('v3') as v3;
 -- the session is in order afterwards
 select 1 as one;
 
@@ -131,11 +147,29 @@ create materialized view v13 using incremental as select a from t;
 reset ivm.statement_syntax;
 create incremental view v14 as select a from t;
 
+-- a transaction of its own, with the settings of the session
+set default_transaction_read_only = on;
+create incremental view e5 as select a from t;
+reset default_transaction_read_only;
+set default_transaction_isolation = serializable;
+create incremental view v15 tablespace pg_default as select a from t;
+reset default_transaction_isolation;
+set role pg_read_all_data;
+create incremental view e5 as select a from t;
+reset role;
 -- a statement that takes too long is ended, and leaves nothing
 set statement_timeout = '300ms';
 create incremental view e4 as select count(*) from generate_series(1, 2000000000) x, t where x % 7 = a;
 reset statement_timeout;
 select to_regclass('e4') as e4;
+-- nor goes on where nobody sees it
+do $$
+begin
+	while exists (select from pg_stat_progress_ivm_build where datname = current_database()) loop
+		perform pg_sleep(0.01);
+	end loop;
+end
+$$;
 -- settings and messages are those of the session
 set client_min_messages = error;
 create incremental view if not exists v1 as select 1;
@@ -144,6 +178,7 @@ reset client_min_messages;
 \set QUIET on
 insert into t values (4, 'four');
 select * from oracle();
+select to_regclass('e1') as e1, to_regclass('e3') as e3, to_regclass('e5') as e5;
 
 -- and it all goes away
 set client_min_messages = warning;
