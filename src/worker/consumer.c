@@ -26,6 +26,7 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -174,6 +175,12 @@ ivm_upstream_problem(List *upstream, List *rows)
 
 		if (!list_member_oid(upstream, row->relid))
 			continue;
+		if (row->kind == 'a')
+		{
+			if (row->state == IVM_STATE_ERROR)
+				return pstrdup(row->reason);
+			continue;
+		}
 		if (row->state == IVM_STATE_ERROR)
 			return psprintf("incremental view \"%s\", which it reads, is in state error",
 							get_rel_name(row->relid));
@@ -348,7 +355,8 @@ shared_arrangements(IvmPlan *plan, IvmViewRow *row, List *rows, List **relids)
 
 /*
  * Compiles the plan (and dataflow) of a row into the consumer, in a new plan
- * context.  Returns false, with the reason, if the contents cannot be carried on.
+ * context.  Returns false, with the reason, if the contents cannot be carried on,
+ * or without one if it is a shared arrangement that no plan reads any more.
  */
 static bool
 compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
@@ -399,9 +407,9 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	}
 
 	MemoryContextSwitchTo(old);
+	*reason = NULL;
 	if (plan == NULL)
 	{
-		*reason = "no view uses the arrangement";
 		MemoryContextDelete(context);
 		return false;
 	}
@@ -410,9 +418,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	else if (row->fingerprint == NULL || strcmp(row->fingerprint, plan->fingerprint) != 0)
 		*reason = "a relation or function that it reads was replaced";
 	else if (!complete)
-		*reason = "an index that it used is gone";
-	else
-		*reason = NULL;
+		*reason = "a table that it looks up has lost an index, or has outgrown being read whole";
 	if (*reason != NULL)
 	{
 		MemoryContextDelete(context);
@@ -479,6 +485,31 @@ ivm_consumer_free(IvmConsumer *consumer)
 	if (consumer->dataflow != NULL)
 		ivm_dataflow_destroy(consumer->dataflow);
 	MemoryContextDelete(consumer->context);
+}
+
+bool
+ivm_arrangement_end(Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, ivm_metadata_list())
+	{
+		IvmViewRow *row = lfirst(cell);
+
+		if (!list_member_oid(row->arrangements, relid))
+			continue;
+		if (!ivm_claim(row->relid, false))
+			return false;
+		row = ivm_metadata_get(row->relid);
+		if (row == NULL)
+			continue;
+		row->arrangements = list_delete_oid(row->arrangements, relid);
+		ivm_metadata_put(row);
+	}
+	if (!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+		return false;
+	ivm_metadata_drop_unused(list_make1_oid(relid));
+	return true;
 }
 
 bool

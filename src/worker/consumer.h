@@ -40,7 +40,6 @@ typedef struct IvmConsumer
 	char	   *definition;		/* of a shared arrangement */
 	List	   *arrangements;	/* oid: shared arrangements that it reads */
 	List	   *upstream;		/* oid: incremental views that its query names; in plan_context */
-	Oid			component;		/* what it must be applied together with */
 	IvmAppliedSnapshot *applied;	/* as last read or written */
 	bool		stale;			/* something that it was compiled from was invalidated */
 	bool		leaving;		/* belongs to another worker from "leaving_at" on */
@@ -89,8 +88,8 @@ extern List *ivm_incremental_views(void);
 extern List *ivm_plan_upstream(IvmPlan *plan);
 
 /*
- * Why a view cannot be maintained for the sake of one of these that it reads, or
- * NULL; "rows" is ivm_metadata_list()'s.  In a transaction, palloc'd.
+ * Why a view cannot be maintained for the sake of one of these views or shared
+ * arrangements that it reads, or NULL; "rows" is ivm_metadata_list()'s.  In a transaction, palloc'd.
  */
 extern char *ivm_upstream_problem(List *upstream, List *rows);
 
@@ -108,13 +107,14 @@ extern int	ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid 
 /*
  * Compiles a consumer from its metadata row, in a transaction.  "rows" are
  * those of all consumers (a shared arrangement is compiled from a view that has it).
- * NULL if what it was computed from is not what is stored; *reason then tells why.  Errors of the
- * compiler are raised.
+ * NULL if what it was computed from is not what is stored; *reason then tells why,
+ * or is NULL if it is a shared arrangement that no plan reads any more.  Errors of
+ * the compiler are raised.
  */
 extern IvmConsumer *ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason);
 extern void ivm_consumer_free(IvmConsumer *consumer);
 
-/* Compiles a stale consumer again; false, with the reason, if the result differs.  In a transaction. */
+/* Compiles a stale consumer again; false, with the reason as above, if the result differs.  In a transaction. */
 extern bool ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason);
 
 /* Registers the tables that the plan reads; returns the generation to wait for. */
@@ -135,5 +135,12 @@ extern void ivm_identity_enter(IvmIdentity *saved, Oid owner, List *settings);
 extern void ivm_identity_leave(IvmIdentity *saved);
 
 extern Oid	ivm_relation_owner(Oid relid);
+
+/*
+ * No plan reads the arrangement any more: takes it from the views that had it, and
+ * drops it.  False, to be rolled back, if that would have to wait.  In a
+ * transaction.
+ */
+extern bool ivm_arrangement_end(Oid relid);
 
 #endif							/* IVM_CONSUMER_H */

@@ -101,12 +101,41 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 }
 
 /*
+ * What could not be carried on: left to the builder, or ended if it is an
+ * arrangement without a reader.  False if that has to be tried again.
+ */
+static bool
+leave(Oid relid, const char *reason)
+{
+	MemoryContext old = CurrentMemoryContext;
+	bool		done = true;
+
+	if (reason != NULL)
+		ivm_failure_rebuild(relid, reason);
+	else
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		done = ivm_arrangement_end(relid);
+		PopActiveSnapshot();
+		if (done)
+			CommitTransactionCommand();
+		else
+			AbortCurrentTransaction();
+		if (done)
+			ivm_control_changed(MyDatabaseId, false);
+	}
+	MemoryContextSwitchTo(old);
+	return done;
+}
+
+/*
  * Loads one consumer in a transaction of its own.  One that cannot be carried
  * on is left to the builder, one that cannot be compiled is in error.  False
  * if it has to be tried again.
  */
 static bool
-load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows, Oid component)
+load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 {
 	IvmConsumer *consumer = NULL;
 	const char *volatile reason = NULL;
@@ -154,11 +183,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows, Oid component
 		return loaded;
 
 	if (consumer == NULL)
-	{
-		ivm_failure_rebuild(row->relid, reason);
-		return true;
-	}
-	consumer->component = component;
+		return leave(row->relid, reason);
 	MemoryContextSwitchTo(TopMemoryContext);
 	if (consumer->arrangement != NULL)
 		worker->consumers = lcons(consumer, worker->consumers);
@@ -202,11 +227,11 @@ stop_dependants(IvmApplyWorker *worker, List *rows)
 		Oid			relid = consumer->relid;
 		char	   *problem;
 
-		if (consumer->upstream == NIL || consumer->leaving)
+		if ((consumer->upstream == NIL && consumer->arrangements == NIL) || consumer->leaving)
 			continue;
 		StartTransactionCommand();
 		MemoryContextSwitchTo(old);
-		problem = ivm_upstream_problem(consumer->upstream, rows);
+		problem = ivm_upstream_problem(list_union_oid(consumer->upstream, consumer->arrangements), rows);
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(old);
 		if (problem == NULL)
@@ -293,12 +318,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	foreach(cell, added)
 	{
 		IvmViewRow *row = lfirst(cell);
-		Oid			component = row->relid;
 
-		for (int i = 0; i < count; i++)
-			if (assignments[i].relid == row->relid)
-				component = assignments[i].component;
-		complete &= load_consumer(worker, row, rows, component);
+		complete &= load_consumer(worker, row, rows);
 		MemoryContextSwitchTo(context);
 	}
 	stop_dependants(worker, rows);
@@ -339,6 +360,7 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 		volatile bool kept = false;
 		volatile bool failed = false;
 		volatile bool stopped = false;
+		bool		again = false;
 		MemoryContext old = CurrentMemoryContext;
 
 		if (!consumer->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
@@ -377,20 +399,17 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 		PG_END_TRY();
 		MemoryContextSwitchTo(old);
 		ivm_process_impatient(false);
-		if (failed && !stopped)
+		if (failed)
+			again = !stopped;
+		else if (!kept)
+			again = !leave(consumer->relid, reason);
+		if (again)
 		{
 			consumer->stale = true;
 			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
 		}
-		else if (failed)
-			ivm_consumer_list_forget(worker, consumer);
 		else if (!kept)
-		{
-			Oid			relid = consumer->relid;
-
 			ivm_consumer_list_forget(worker, consumer);
-			ivm_failure_rebuild(relid, reason);
-		}
 		ivm_consumer_list_index(worker);
 	}
 }

@@ -57,7 +57,9 @@ ivm_failure_save(void)
 	ivm_failure_forget();
 	HOLD_INTERRUPTS();
 	saved_error = CopyErrorData();
-	EmitErrorReport();
+	/* a lock that was not had at once is no news: it is tried again */
+	if (saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	RESUME_INTERRUPTS();
