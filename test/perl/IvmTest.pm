@@ -16,8 +16,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_node kill_server connection set_points forget_points reload wait_for_point
-  worker_pids wait_until wait_for_end kill_process terminate_process wait_for_restart
+  new_node kill_server connection leave set_points forget_points reload wait_for_point
+  worker_pids wait_until wait_until_true wait_for_end kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
   sales_views slot_names wait_for_no_workers
 );
@@ -65,6 +65,14 @@ sub connection
 	return $node->background_psql($dbname || 'postgres', on_error_stop => 0);
 }
 
+# Ends a session whose server is gone; it has most often noticed by itself.
+sub leave
+{
+	my ($session) = @_;
+	eval { $session->quit };
+	return;
+}
+
 # ---- waiting ----
 
 # Waits until a query that yields one boolean says true.  The query may fail
@@ -85,6 +93,20 @@ sub wait_until
 		  . ($stdout // '') . ($stderr // ''));
 	diag($node->safe_psql($dbname || 'postgres', 'SELECT * FROM pg_stat_ivm_worker'));
 	die "waited in vain: $what";
+}
+
+# Waits until a function says true.
+sub wait_until_true
+{
+	my ($function, $what) = @_;
+	my $end = time + $deadline;
+
+	until ($function->())
+	{
+		die "waited in vain: $what" if time > $end;
+		usleep(20_000);
+	}
+	return;
 }
 
 # Waits until a process that we do not own the parent of is gone.
@@ -223,13 +245,13 @@ sub difference
 			(SELECT count(*) FROM (TABLE $view EXCEPT ALL TABLE wanted) e)");
 }
 
-# A test: after a sync the view equals its query.
+# A test: after a sync of the view it equals its query.
 sub is_exact
 {
 	my ($node, $view, $name, $dbname) = @_;
 
 	$dbname ||= 'postgres';
-	sync($node, $dbname);
+	$node->safe_psql($dbname, "SELECT ivm.sync('$view', '${deadline}s')");
 	my $difference = difference($node, $view, $dbname);
 	my $good = is($difference, '0/0', $name);
 	diag($node->safe_psql($dbname, "SELECT * FROM pg_stat_ivm WHERE relid = '$view'::regclass"))
