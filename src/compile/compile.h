@@ -41,6 +41,9 @@ extern IvmPlan *ivm_compile_view(Oid relid, List *settings, List *owned_state, M
  */
 extern IvmPlan *ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangement, Oid state_table, MemoryContext parent);
 
+/* Oids of the relations that a view with this (stored) fingerprint reads; palloc'd. */
+extern List *ivm_fingerprint_relids(const char *fingerprint);
+
 /* Emits one NOTICE for each recomputed part, or an error if ivm.fallback = error. */
 extern void ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name);
 

@@ -149,3 +149,20 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	}
 	return buffer.data;
 }
+
+List *
+ivm_fingerprint_relids(const char *fingerprint)
+{
+	List	   *result = NIL;
+	Oid			relid;
+
+	for (const char *line = fingerprint; line != NULL && *line != '\0';)
+	{
+		const char *end = strchr(line, '\n');
+
+		if (sscanf(line, "relation %u ", &relid) == 1)
+			result = lappend_oid(result, relid);
+		line = end == NULL ? NULL : end + 1;
+	}
+	return result;
+}

@@ -37,7 +37,6 @@
 #include "worker/process.h"
 
 #define INVISIBLE_RETRY		100 /* ms */
-#define RELOAD_RETRY		50	/* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
 #define TRIM_THRESHOLD		(8 * 1024 * 1024)
 #define BATCH_BURST			10	/* batches that need not keep their distance */
@@ -385,13 +384,10 @@ ivm_apply_main(Datum unused)
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
-		if (generation != pg_atomic_read_u64(&worker->shared->adopted))
+		if (generation != pg_atomic_read_u64(&worker->shared->adopted) ||
+			(worker->missing != NIL && worker->reload_at <= GetCurrentTimestamp()))
 		{
-			if (!ivm_consumer_list_reload(worker, generation))
-			{
-				ivm_process_wait(RELOAD_RETRY);
-				continue;
-			}
+			ivm_consumer_list_reload(worker, generation);
 			/* what was promised was not about the new ones */
 			(void) ivm_progress_publish(worker);
 			pg_atomic_write_u64(&worker->shared->adopted, generation);
@@ -403,6 +399,8 @@ ivm_apply_main(Datum unused)
 		ivm_progress_scout(worker);
 		take_verifications(worker);
 
+		if (worker->missing != NIL)
+			sleep_ms = Min(sleep_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), worker->reload_at) + 1);
 		due = due_consumers(worker, &sleep_ms);
 		if (due != NIL && ivm_decoder_state(worker->capture) == IVM_DECODER_RUNNING)
 		{

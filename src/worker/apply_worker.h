@@ -26,6 +26,9 @@ typedef struct IvmApplyWorker
 
 	List	   *consumers;		/* IvmConsumer; shared arrangements first */
 	HTAB	   *interest;		/* IvmInterest by table */
+	List	   *missing;		/* oid: consumers that could not be loaded yet */
+	TimestampTz reload_at;		/* when to try again */
+	int			reload_delay;	/* ms */
 
 	IvmCursor  *cursor;			/* at the first transaction that some consumer needs */
 	IvmCursor  *scout;			/* at the first transaction not looked at yet */
@@ -81,9 +84,9 @@ extern void ivm_consumer_list_index(IvmApplyWorker *worker);
 
 /*
  * Reads ivm.view and takes over what belongs to this worker, as of a generation.
- * False if something is left to be taken over: to be called again.
+ * If something is left to be taken over (missing), to be called again.
  */
-extern bool ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation);
+extern void ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation);
 
 /* Recompiles what was invalidated. */
 extern void ivm_consumer_list_refresh(IvmApplyWorker *worker);

@@ -15,7 +15,10 @@
  * differs from what is stored the view is left to the builder.
  *
  * A row of ivm.view is read outside batches, in short transactions that give up
- * soon where they cannot have a lock: what could not be done is tried again.
+ * at once where they cannot have a lock.  A consumer that cannot be loaded for
+ * that (missing) is tried again, and holds up no other: its tables are
+ * registered as its fingerprint names them, and the worker's cursor stays where
+ * the log begins until all are there.
  *
  * Memory: consumers have contexts of their own; the list and the table of who
  * reads what are in TopMemoryContext.
@@ -26,16 +29,19 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compile/compile.h"
 #include "worker/apply_worker.h"
 #include "worker/failure.h"
 #include "worker/process.h"
 
 #define RELOAD_RETRY		50	/* ms */
+#define MAX_RELOAD_RETRY	1000
 
 IvmConsumer *
 ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid)
@@ -100,6 +106,20 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 	MemoryContextSwitchTo(old);
 }
 
+/* Locks what will be compiled, without waiting; false if that cannot be had. */
+static bool
+lock_for_compilation(Oid relid, List *relids)
+{
+	ListCell   *cell;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	foreach(cell, relids)
+		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
+			return false;
+	return true;
+}
+
 /*
  * What could not be carried on: left to the builder, or ended if it is an
  * arrangement without a reader.  False if that has to be tried again.
@@ -132,7 +152,7 @@ leave(Oid relid, const char *reason)
 /*
  * Loads one consumer in a transaction of its own.  One that cannot be carried
  * on is left to the builder, one that cannot be compiled is in error.  False
- * if it has to be tried again.
+ * if it has to be tried again; its tables are registered all the same.
  */
 static bool
 load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
@@ -141,7 +161,9 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	const char *volatile reason = NULL;
 	volatile bool failed = false;
 	volatile bool loaded = true;
+	List	   *relids = ivm_fingerprint_relids(row->fingerprint);
 	MemoryContext old = CurrentMemoryContext;
+	ListCell   *cell;
 
 	ivm_process_impatient(true);
 	PG_TRY();
@@ -150,7 +172,9 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		consumer = ivm_consumer_load(row, rows, &why);
+		loaded = lock_for_compilation(row->relid, relids);
+		if (loaded)
+			consumer = ivm_consumer_load(row, rows, &why);
 		if (consumer != NULL)
 		{
 			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
@@ -179,7 +203,14 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	ivm_process_impatient(false);
-	if (failed)
+	if (!loaded)
+	{
+		/* whichever columns it needs */
+		foreach(cell, relids)
+			(void) ivm_registry_add(worker->capture, lfirst_oid(cell), NULL);
+		ivm_stats_view_state(MyDatabaseId, row->relid, "waiting for lock");
+	}
+	if (failed || !loaded)
 		return loaded;
 
 	if (consumer == NULL)
@@ -242,11 +273,24 @@ stop_dependants(IvmApplyWorker *worker, List *rows)
 	}
 }
 
+/* Keeps in mind what could not be loaded, and when to try again. */
+static void
+set_missing(IvmApplyWorker *worker, List *missing)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	list_free(worker->missing);
+	worker->missing = list_copy(missing);
+	MemoryContextSwitchTo(old);
+	worker->reload_delay = missing == NIL ? 0 :
+		Min(Max(worker->reload_delay * 2, RELOAD_RETRY), MAX_RELOAD_RETRY);
+	worker->reload_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), worker->reload_delay);
+}
+
 /*
  * Reads ivm.view and takes over what belongs to this worker, as of a generation.
- * False if something is left to be taken over.
  */
-bool
+void
 ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm reload", ALLOCSET_DEFAULT_SIZES);
@@ -256,8 +300,9 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	IvmAssignment *assignments;
 	int			count;
 	bool		build = false;
-	bool		complete = true;
+	bool		begin = worker->cursor == NULL;
 	List	   *added = NIL;
+	List	   *missing = NIL;
 	ListCell   *cell;
 
 	StartTransactionCommand();
@@ -319,20 +364,28 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	{
 		IvmViewRow *row = lfirst(cell);
 
-		complete &= load_consumer(worker, row, rows);
+		if (load_consumer(worker, row, rows))
+			begin = true;
+		else
+		{
+			missing = lappend_oid(missing, row->relid);
+			begin |= !list_member_oid(worker->missing, row->relid);
+		}
 		MemoryContextSwitchTo(context);
 	}
 	stop_dependants(worker, rows);
-	if (added != NIL || worker->cursor == NULL)
+	if (begin)
+	{
 		ivm_progress_begin(worker);
-	if (added != NIL)
 		worker->incarnation = 0;	/* what is new is checked against the slot, too */
+	}
+	set_missing(worker, missing);
 
 	MemoryContextSwitchTo(old);
 	ivm_consumer_list_index(worker);
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	worker->shared->registered |= complete;
+	worker->shared->registered = true;
 	if (rows == NIL && views == NIL &&
 		pg_atomic_read_u64(&worker->control->generation) == generation)
 		worker->control->wanted = false;
@@ -341,7 +394,6 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	LWLockRelease(ivm_control->lock);
 	MemoryContextDelete(context);
 	ivm_control_wake_launcher();
-	return complete;
 }
 
 /*
@@ -360,7 +412,8 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 		volatile bool kept = false;
 		volatile bool failed = false;
 		volatile bool stopped = false;
-		bool		again = false;
+		volatile bool locked = true;
+		bool		again;
 		MemoryContext old = CurrentMemoryContext;
 
 		if (!consumer->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
@@ -384,8 +437,10 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 				consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
 				kept = true;
 			}
-			else
+			else if (lock_for_compilation(consumer->relid, consumer->plan->relids))
 				kept = ivm_consumer_refresh(consumer, row, rows, &why);
+			else
+				locked = false;
 			reason = why;
 			PopActiveSnapshot();
 			CommitTransactionCommand();
@@ -401,8 +456,10 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 		ivm_process_impatient(false);
 		if (failed)
 			again = !stopped;
-		else if (!kept)
+		else if (locked && !kept)
 			again = !leave(consumer->relid, reason);
+		else
+			again = !locked;
 		if (again)
 		{
 			consumer->stale = true;

@@ -209,7 +209,18 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			position = Min(position, consumer->pending_lsn);
 	}
 
-	if (worker->cursor != NULL)
+	/* of what could not be loaded nothing is known, so all is kept */
+	foreach(cell, worker->missing)
+	{
+		if (nbehind < IVM_MAX_BEHIND)
+		{
+			behind[nbehind] = lfirst_oid(cell);
+			behind_position[nbehind++] = InvalidXLogRecPtr;
+		}
+		else
+			position = InvalidXLogRecPtr;
+	}
+	if (worker->cursor != NULL && worker->missing == NIL)
 	{
 		ivm_cursor_advance(worker->cursor, first);
 		if (!unflushed && confirm != InvalidXLogRecPtr)
