@@ -98,15 +98,37 @@ history_of(Oid relid)
 	return history;
 }
 
+/*
+ * If somebody else changes the view's row at this moment (it is dropped,
+ * refreshed, altered), his change stands.  Whoever reads the row again finds
+ * what we have found, if that is still so.
+ */
 static void
 set_state(Oid relid, IvmViewState state, const char *reason)
 {
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (ivm_metadata_is_installed() && ivm_metadata_get(relid) != NULL)
-		ivm_metadata_set_state(relid, state, reason);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	MemoryContext old = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (ivm_metadata_is_installed() && ivm_metadata_get(relid) != NULL)
+			ivm_metadata_set_state(relid, state, reason);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(old);
+		HOLD_INTERRUPTS();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
 	ivm_control_changed(MyDatabaseId, state == IVM_STATE_REBUILD);
 }
 

@@ -469,11 +469,15 @@ ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 
 			(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
 			row = ivm_metadata_get(relid);
-			if (row == NULL || row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
+			if (row == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_UNDEFINED_TABLE),
+						 errmsg("incremental view with OID %u does not exist", relid)));
+			if (row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("incremental view \"%s\" is not maintained", get_rel_name(relid)),
-						 row != NULL && row->reason != NULL ? errdetail("%s", row->reason) : 0,
+						 row->reason != NULL ? errdetail("%s", row->reason) : 0,
 						 errhint("Use REFRESH MATERIALIZED VIEW to rebuild it.")));
 			ivm_control_wake_workers(database);
 		}
