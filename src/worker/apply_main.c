@@ -23,8 +23,6 @@
  */
 #include "postgres.h"
 
-#include <malloc.h>
-
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/procarray.h"
@@ -332,18 +330,12 @@ report_operators(IvmApplyWorker *worker)
 	}
 }
 
-/* Gives back what the last batches needed. */
+/* Gives back what a large batch needed: the arena is empty now, but has its pages. */
 static void
 trim(IvmApplyWorker *worker)
 {
-	IvmArenaStats stats;
-
-	ivm_arena_process_stats(&stats);
-	if (stats.resident > stats.allocated + TRIM_THRESHOLD)
-	{
-		ivm_arena_trim(worker->arena);
-		malloc_trim(0);
-	}
+	if (ivm_arena_resident(worker->arena) > TRIM_THRESHOLD)
+		ivm_arena_process_trim();
 }
 
 void
@@ -424,6 +416,7 @@ ivm_apply_main(Datum unused)
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
 				late = true;
 			count_batch(worker);
+			trim(worker);
 			drop_truncated(worker);
 			report_operators(worker);
 			(void) ivm_progress_publish(worker);
@@ -433,7 +426,6 @@ ivm_apply_main(Datum unused)
 		}
 		ivm_progress_store(worker);
 		unflushed = ivm_progress_publish(worker);
-		trim(worker);
 		report_operators(worker);
 		if (unflushed)
 			sleep_ms = Min(sleep_ms, UNFLUSHED_RETRY);
