@@ -94,9 +94,9 @@ insert into t values (1, 1, 'a', 1, 1);
 select ivm.sync();
 select * from g_grand;
 select * from oracle();
--- so far no view has been rebuilt; recomputed are grouping sets, and groups that the widest numeric leaves
-select relname, rebuilds, recomputes > 0 as recomputed, error_count from pg_stat_ivm
-	where schemaname = 'test_aggregate' and (rebuilds > 0 or recomputes > 0 or error_count > 0) order by 1;
+-- so far no view has failed or been rebuilt
+select relname, rebuilds, error_count from pg_stat_ivm
+	where schemaname = 'test_aggregate' and (rebuilds > 0 or error_count > 0) order by 1;
 truncate t;
 select ivm.sync();
 select * from g_grand;
