@@ -55,6 +55,9 @@ typedef struct IvmBatchReport
 
 /* State in words as pg_stat_ivm shows it: "unpopulated", "building", "rebuild", "active", "error", "waiting for lock". */
 extern void ivm_stats_view_state(Oid dboid, Oid relid, const char *state);
+
+/* The state that was said last, palloc'd; NULL if none was. */
+extern char *ivm_stats_view_said_state(Oid dboid, Oid relid);
 extern void ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *report);
 extern void ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason);
 extern void ivm_stats_view_error(Oid dboid, Oid relid, const char *message);

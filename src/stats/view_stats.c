@@ -234,6 +234,19 @@ ivm_stats_view_state(Oid dboid, Oid relid, const char *state)
 	release_view(view);
 }
 
+char *
+ivm_stats_view_said_state(Oid dboid, Oid relid)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+	char		state[sizeof(view->state)];
+
+	if (view == NULL)
+		return NULL;
+	strlcpy(state, view->state, sizeof(state));
+	release_view(view);
+	return state[0] != '\0' ? pstrdup(state) : NULL;
+}
+
 /*
  * Adds a batch that was applied to a view.
  */

@@ -32,6 +32,7 @@
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "metadata/metadata.h"
+#include "stats/stats.h"
 #include "worker/control.h"
 #include "worker/worker.h"
 
@@ -579,17 +580,25 @@ static void
 report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
 {
 	IvmViewRow *row = ivm_metadata_get(relid);
+	const char *state = "dropped";
 
 	ConditionVariableCancelSleep();
+	if (row != NULL)
+	{
+		/* while a view is maintained its worker knows better */
+		state = row->state == IVM_STATE_ACTIVE ? ivm_stats_view_said_state(MyDatabaseId, relid) : NULL;
+		if (state == NULL)
+			state = state_name(row->state);
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_QUERY_CANCELED),
 			 errmsg("incremental view \"%s\" did not reach the current position in time",
 					get_rel_name(relid)),
 			 position == InvalidXLogRecPtr ?
 			 errdetail("Its state is \"%s\", and no process maintains it yet.",
-					   row != NULL ? state_name(row->state) : "dropped") :
+					   state) :
 			 errdetail("Its state is \"%s\", and it is %llu bytes of WAL behind.",
-					   row != NULL ? state_name(row->state) : "dropped",
+					   state,
 					   (unsigned long long) (position < target ? target - position : 0)),
 			 errhint("See pg_stat_ivm, or use a longer timeout.")));
 }
