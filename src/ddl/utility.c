@@ -154,6 +154,9 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 		case T_CreateStmt:
 			create_table(&statement, (CreateStmt *) node);
 			return;
+		case T_CreateForeignTableStmt:
+			create_table(&statement, &((CreateForeignTableStmt *) node)->base);
+			return;
 		case T_CreatedbStmt:
 		case T_DropdbStmt:
 		case T_AlterDatabaseStmt:
