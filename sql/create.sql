@@ -21,6 +21,8 @@ create materialized view big_sale using incremental as
 select * from by_region order by name;
 select * from big_sale order by id;
 
+-- it is filled, and being maintained
+select relname, state from pg_stat_ivm where schemaname = 'test_create' order by 1;
 -- it is a materialized view with an access method of its own
 select c.relname, c.relkind, a.amname, c.relispopulated
 	from pg_class c join pg_am a on a.oid = c.relam
@@ -35,7 +37,7 @@ select relname, relreplident from pg_class
 insert into sale values (5, 3, 100), (6, 2, 3);
 update sale set amount = amount + 1 where region_id = 1;
 delete from sale where id = 3;
-update region set name = 'South' where id = 2;
+update region set name = 'centre' where id = 2;
 select ivm.sync();
 select * from by_region order by name;
 select * from big_sale order by id;
@@ -91,6 +93,26 @@ select count(*) from turned;
 refresh materialized view turned;
 select count(*) from turned;
 alter materialized view turned set access method incremental;
+-- rolled back it stays what it was; in a block it is filled anew at the end
+begin;
+alter materialized view turned set access method heap;
+rollback;
+insert into sale values (21, 1, 75);
+select * from oracle() where name = 'turned';
+alter materialized view turned set access method heap;
+begin;
+insert into sale values (22, 1, 76);
+alter materialized view turned set access method incremental;
+insert into sale values (23, 1, 77);
+commit;
+select * from oracle() where name = 'turned';
+-- an index and the rows that somebody sees are kept on the way
+create index turned_twice on turned (twice);
+alter materialized view turned set access method heap;
+delete from sale where id > 20;
+alter materialized view turned set access method incremental;
+select * from oracle() where name = 'turned';
+select indexname from pg_indexes where schemaname = 'test_create' and tablename = 'turned' order by 1;
 
 -- in a transaction block, after writes to the same tables: the block's own
 -- eyes see them, and afterwards it is maintained
@@ -156,7 +178,9 @@ alter materialized view renamed set schema test_create_other;
 insert into sale values (19, 2, 1);
 select ivm.sync('test_create_other.renamed');
 select * from test_create_other.renamed order by region_id;
+\set HIDE_TABLEAM off
 \d+ test_create_other.renamed
+\set HIDE_TABLEAM on
 alter materialized view test_create_other.renamed set schema test_create;
 
 -- other relations cannot be incremental
@@ -170,6 +194,8 @@ reset default_table_access_method;
 select * from oracle();
 
 -- dropping: views, and a table with what depends on it
+drop incremental view big_sale;
+drop incremental view if exists big_sale;
 drop incremental view big_sale;
 drop materialized view constant, none;
 drop table region;

@@ -11,6 +11,8 @@ insert into t select i, i % 3, i from generate_series(1, 9) i;
 create incremental view v as select g, count(*) as n, sum(x) as s from t group by g;
 create incremental view "Quoted" (a, "B b") with (fillfactor = 77) as select id, g from t where x > 2;
 create incremental view on_v as select count(*) as groups from v;
+create incremental view bag as select g from t;
+create incremental view recomputed as select g, max(x) from t group by g;
 create incremental view no_data as select id from t with no data;
 create materialized view plain as select id from t;
 create index v_n on v (n);
@@ -38,7 +40,10 @@ select * from oracle();
 select * from v order by g;
 select c.relname, a.amname, c.relispopulated, c.reloptions from pg_class c join pg_am a on a.oid = c.relam
 	where c.relnamespace = 'test_dump'::regnamespace and c.relkind in ('m', 'r') order by 1;
-select indexdef from pg_indexes where schemaname = 'test_dump' and tablename in ('v', 'Quoted') order by 1;
+select c.relname, c.relacl is not null as granted, obj_description(c.oid, 'pg_class') as comment from pg_class c
+	where c.oid = 'v'::regclass;
+select relname, relreplident from pg_class where oid = 't'::regclass;
+select indexdef from pg_indexes where schemaname = 'test_dump' and tablename in ('v', 'Quoted', 'bag') order by indexname;
 \c ivm_dump_2
 set search_path = test_dump, public;
 insert into t values (10, 5, 10);

@@ -102,6 +102,8 @@ commit;
 select * from oracle();
 insert into b select * from b_saved;
 select * from oracle();
+-- all this by deltas, and without an error
+select relname from pg_stat_ivm where schemaname = 'test_join' and rebuilds + recomputes + error_count > 0;
 truncate a, c;
 select * from oracle();
 insert into a select i, i % 6, 'a' || i from generate_series(1, 30) i;
@@ -121,6 +123,8 @@ select * from oracle() where name like '%many%';
 update many1 set v = v + 1 where v <= 3;
 delete from many2 where v > 5;
 select * from oracle() where name like '%many%';
+select relname from pg_stat_ivm where schemaname = 'test_join' and relname like '%many%'
+	and rebuilds + recomputes + error_count > 0;
 
 -- and it all goes away
 set client_min_messages = warning;
