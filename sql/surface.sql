@@ -77,6 +77,12 @@ select ivm.verify('v');
 commit;
 select * from oracle();
 
+-- nothing is refreshed in a read-only transaction
+set default_transaction_read_only = on;
+refresh incremental view v;
+select ivm.sync('v');
+reset default_transaction_read_only;
+
 \set QUIET on
 -- and it all goes away
 set client_min_messages = warning;

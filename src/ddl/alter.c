@@ -20,6 +20,7 @@
 #include "commands/defrem.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -60,9 +61,13 @@ convert(IvmStatement *statement, Oid relid)
 
 	if (!pg_class_ownercheck(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_MATVIEW, name);
+	/* the server takes a stronger one, but the query is read before */
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s\" does not exist", name)));
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	populated = ((Form_pg_class) GETSTRUCT(tuple))->relispopulated;
 	ReleaseSysCache(tuple);

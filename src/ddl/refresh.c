@@ -25,6 +25,7 @@
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -47,6 +48,23 @@ read_class(Oid relid, Oid *owner, bool *populated)
 	*populated = form->relispopulated;
 	ReleaseSysCache(tuple);
 	return true;
+}
+
+/* Claims the view and keeps it from being dropped, or having another name, meanwhile. */
+static Oid
+lock_view(RangeVar *name)
+{
+	for (;;)
+	{
+		Oid			relid = RangeVarGetRelidExtended(name, NoLock, 0, RangeVarCallbackOwnsTable, NULL);
+
+		(void) ivm_claim(relid, true);
+		LockRelationOid(relid, AccessShareLock);
+		if (RangeVarGetRelid(name, NoLock, true) == relid)
+			return relid;
+		UnlockRelationOid(relid, AccessShareLock);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* The server does not get to see the statement, but those who watch it shall. */
@@ -103,11 +121,12 @@ ivm_refresh_execute(IvmStatement *statement)
 		ivm_statement_execute(statement);
 		return;
 	}
-	relid = RangeVarGetRelidExtended(stmt->relation, NoLock, 0, RangeVarCallbackOwnsTable, NULL);
+	PreventCommandIfReadOnly("REFRESH MATERIALIZED VIEW");
+	PreventCommandDuringRecovery("REFRESH MATERIALIZED VIEW");
+	alone = ivm_statement_is_alone(statement);
+	relid = lock_view(stmt->relation);
 	if (!read_class(relid, &owner, &populated))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
-	alone = ivm_statement_is_alone(statement);
-	(void) ivm_claim(relid, true);
 
 	if (stmt->skipData)
 	{

@@ -139,7 +139,9 @@ ivm_metadata_get(Oid relid)
 
 	if (!OidIsValid(table))
 		return NULL;
-	rel = table_open(table, AccessShareLock);
+	rel = try_table_open(table, AccessShareLock);
+	if (rel == NULL)
+		return NULL;			/* the extension has just been dropped */
 
 	/* kept until long texts have been fetched from the TOAST table */
 	snapshot = RegisterSnapshot(GetCatalogSnapshot(table));

@@ -358,21 +358,20 @@ ivm_request_build_begin(Oid relid, bool undo, bool drop)
  * view since: then nobody will build it.
  */
 static void
-check_is_to_be_built(Oid relid)
+check_is_to_be_built(const char *name)
 {
-	IvmViewRow *row = ivm_metadata_get(relid);
+	IvmViewRow *row = ivm_metadata_get(my_request->relid);
+	IvmRequestStatus status = request_status();
 
 	InvalidateCatalogSnapshot();
-	if (request_status() != IVM_REQUEST_WAITING)
-		return;
-	if (row == NULL)
+	if (row == NULL && status != IVM_REQUEST_DONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("incremental view with OID %u was dropped while it was built", relid)));
-	if (row->state == IVM_STATE_UNPOPULATED)
+				 errmsg("incremental view \"%s\" was dropped while it was built", name != NULL ? name : "")));
+	if (row != NULL && row->state == IVM_STATE_UNPOPULATED && status == IVM_REQUEST_WAITING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("incremental view \"%s\" was emptied while it was built", get_rel_name(relid))));
+				 errmsg("incremental view \"%s\" was emptied while it was built", name != NULL ? name : "")));
 }
 
 static void
@@ -380,15 +379,18 @@ wait_for_build(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	bool		reported = false;
+	char	   *name = get_rel_name(my_request->relid);
 
 	(void) ivm_control_changed(MyDatabaseId, true);
 	ConditionVariablePrepareToSleep(&ivm_control->changed);
 	while (request_status() == IVM_REQUEST_WAITING)
 	{
-		IvmControlDatabase *database = ivm_control_my_database();
+		IvmControlDatabase *database;
 		IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
 		bool		failed;
 
+		check_is_to_be_built(name);
+		database = ivm_control_my_database();
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
 		failed = database->starting_failed || ivm_control->inspection_failed ||
 			(ivm_control->launcher_pid == 0 &&
@@ -406,10 +408,10 @@ wait_for_build(void)
 			reported = true;
 			report_old_transactions();
 		}
-		check_is_to_be_built(my_request->relid);
 		(void) ConditionVariableTimedSleep(&ivm_control->changed, 500, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
+	check_is_to_be_built(name);
 }
 
 ErrorData *

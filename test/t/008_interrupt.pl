@@ -109,6 +109,29 @@ $lock->query_safe('COMMIT');
 $lock->quit;
 is_value($node, "SELECT * FROM ivm.verify('new')", '0|0', 'a hundred verifications that were given up are no hindrance');
 
+# One that waits for its turn and is dropped, or emptied, meanwhile.
+set_points($node, 'build-locked=wait');
+my @sessions;
+foreach my $view ('first', 'second', 'third')
+{
+	my %session = (out => '', err => '');
+	$session{handle} = IPC::Run::start(
+		[ 'psql', '-XAt', '-d', $node->connstr('postgres'), '-c', "CREATE INCREMENTAL VIEW $view AS SELECT note FROM sale" ],
+		'>', \$session{out}, '2>', \$session{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	push @sessions, \%session;
+	wait_for_point($node, 'build-locked');
+	wait_until($node, "SELECT count(*) = 1 FROM ivm.view WHERE relid = to_regclass('$view') AND state = 'b'", "$view waits");
+}
+$node->safe_psql('postgres', 'DROP INCREMENTAL VIEW second');
+$node->safe_psql('postgres', 'REFRESH INCREMENTAL VIEW third WITH NO DATA');
+$_->{handle}->finish foreach @sessions[ 1, 2 ];
+set_points($node, '');
+$sessions[0]->{handle}->finish;
+like($sessions[0]->{out}, qr/^SELECT \d+$/, 'the first is filled');
+like($sessions[1]->{err}, qr/incremental view "second" was dropped/, 'the second has been dropped');
+like($sessions[2]->{err}, qr/incremental view "third" was emptied/, 'the third has been emptied');
+is_value($node, "SELECT concat_ws(' ', to_regclass('first'), to_regclass('second'), to_regclass('third'))", 'first', 'that is all');
+
 # ivm.sync() is about the views that there are: one that goes meanwhile is no error.
 $node->safe_psql('postgres', 'CREATE TABLE going (a int); CREATE MATERIALIZED VIEW goes USING incremental AS SELECT a FROM going');
 sync($node);
