@@ -30,8 +30,10 @@
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "arrange/arrange.h"
 #include "arrange/state_table.h"
@@ -172,7 +174,10 @@ ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 w
 		if (op->node->kind == IVM_SCAN && op->node->relid == relid)
 			receive(op, 0, row, weight);
 		else if (op->node->kind == IVM_RECOMPUTE && list_member_oid(op->node->relids, relid))
+		{
+			op->counters.rows_in++;
 			ivm_recompute_touch(op);
+		}
 	}
 }
 
@@ -305,12 +310,33 @@ ivm_dataflow_abort(IvmDataflow *dataflow)
 }
 
 bool
-ivm_dataflow_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters)
+ivm_dataflow_take_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters)
 {
+	IvmOperatorCounters *own;
+
 	if (i >= dataflow->noperators)
 		return false;
-	*counters = dataflow->operators[i].counters;
+	own = &dataflow->operators[i].counters;
+	*counters = *own;
+	own->rows_in = own->rows_out = 0;
+	own->total_time = 0;
 	return true;
+}
+
+void
+ivm_dataflow_inherit_counters(IvmDataflow *to, IvmDataflow *from)
+{
+	for (int i = 0; i < Min(to->noperators, from->noperators); i++)
+	{
+		IvmOperatorCounters *heir = &to->operators[i].counters;
+		IvmOperatorCounters *counters = &from->operators[i].counters;
+
+		if (to->operators[i].node->kind != from->operators[i].node->kind)
+			continue;
+		heir->rows_in = counters->rows_in;
+		heir->rows_out = counters->rows_out;
+		heir->total_time = counters->total_time;
+	}
 }
 
 uint64
@@ -323,12 +349,16 @@ ivm_dataflow_recomputes(IvmDataflow *dataflow)
 	return sum;
 }
 
+/* Zero for one that is just being dropped: this is not worth waiting for a lock. */
 static int64
 state_size(const char *name)
 {
 	Oid			relid = ivm_state_table_lookup(name);
 
-	return OidIsValid(relid) ? ivm_state_table_size(relid) : 0;
+	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return 0;
+	return ivm_state_table_size(relid);
 }
 
 void

@@ -29,7 +29,7 @@
 
 typedef struct IvmDataflow IvmDataflow;
 
-/* Counters of one operator since the dataflow was made. */
+/* Counters of one operator since they were last taken. */
 typedef struct IvmOperatorCounters
 {
 	int			node_id;
@@ -37,7 +37,7 @@ typedef struct IvmOperatorCounters
 	const char *name;
 	uint64		rows_in;
 	uint64		rows_out;
-	uint64		recomputes;
+	uint64		recomputes;		/* since the dataflow was made */
 	int64		state_bytes;	/* of its state tables, when they were last measured */
 	double		total_time;		/* ms */
 } IvmOperatorCounters;
@@ -81,8 +81,11 @@ extern void ivm_dataflow_set_receiver(IvmDataflow *dataflow, IvmRowReceiver rece
 extern void ivm_dataflow_end(IvmDataflow *dataflow);
 extern void ivm_dataflow_abort(IvmDataflow *dataflow);
 
-/* Counters of operator "i", or false past the last one. */
-extern bool ivm_dataflow_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters);
+/* Takes the counters of operator "i", which begin at zero again; false past the last one. */
+extern bool ivm_dataflow_take_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters);
+
+/* What "from" has counted is counted by "to", made of the same plan, from now on. */
+extern void ivm_dataflow_inherit_counters(IvmDataflow *to, IvmDataflow *from);
 
 /* How often something was recomputed since the dataflow was made, in all operators. */
 extern uint64 ivm_dataflow_recomputes(IvmDataflow *dataflow);

@@ -453,7 +453,7 @@ ivm_stat_builds(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Sets a view's counters to zero; its state and positions stay. */
+/* Sets the counters of a view and of its operators to zero; its state and positions stay. */
 static void
 reset_view(IvmStatsView *view, TimestampTz now)
 {
@@ -474,6 +474,15 @@ reset_view(IvmStatsView *view, TimestampTz now)
 	view->last_error_time = 0;
 	view->stats_reset = now;
 	SpinLockRelease(&view->mutex);
+
+	for (uint32 number = view->operators; number != 0; number = ivm_stats_operator_rows[number - 1].next)
+	{
+		IvmOperatorReport *report = &ivm_stats_operator_rows[number - 1].report;
+
+		report->rows_in = 0;
+		report->rows_out = 0;
+		report->total_time = 0;
+	}
 }
 
 /*
@@ -487,7 +496,7 @@ ivm_stat_reset(PG_FUNCTION_ARGS)
 
 	if (ivm_stats == NULL)
 		PG_RETURN_VOID();
-	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
 	{
 		for (uint32 number = ivm_stats->buckets[i]; number != 0;

@@ -90,7 +90,10 @@ typedef struct IvmOperatorReport
 	double		total_time;		/* ms */
 } IvmOperatorReport;
 
-/* Replaces the operator rows of a view (called at most every second or so). */
+/*
+ * Adds to the counters of a view's operators what was counted since the last
+ * report (called at most every second or so); the other fields are as they are now.
+ */
 extern void ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *reports);
 
 /* ---- a running population or rebuild, for pg_stat_progress_ivm_build ---- */

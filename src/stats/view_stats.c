@@ -367,9 +367,23 @@ ivm_stats_database_drop(Oid dboid)
 	LWLockRelease(&ivm_stats->lock);
 }
 
+static void
+add_report(IvmOperatorReport *sum, const IvmOperatorReport *report)
+{
+	IvmOperatorReport old = *sum;
+
+	*sum = *report;
+	if (old.node_id != report->node_id || old.parent_id != report->parent_id ||
+		strcmp(old.name, report->name) != 0)
+		return;
+	sum->rows_in += old.rows_in;
+	sum->rows_out += old.rows_out;
+	sum->total_time += old.total_time;
+}
+
 /*
- * Replaces a view's operator rows.  If they do not all fit the view has none:
- * half a tree would mislead.
+ * If the rows do not all fit the view has none: half a tree would mislead.
+ * Where another operator stands at a place than before, it begins at zero.
  */
 void
 ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *reports)
@@ -396,9 +410,10 @@ ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *re
 				if (number == 0)
 					break;
 				operator_row(number)->next = 0;
+				memset(&operator_row(number)->report, 0, sizeof(IvmOperatorReport));
 				*link = number;
 			}
-			operator_row(*link)->report = reports[i];
+			add_report(&operator_row(*link)->report, &reports[i]);
 			link = &operator_row(*link)->next;
 		}
 		if (i < count)

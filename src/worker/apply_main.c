@@ -295,8 +295,12 @@ take_verifications(IvmApplyWorker *worker)
 	LWLockRelease(ivm_control->lock);
 }
 
+/*
+ * Reports what the operators of each view have counted, at most every second.
+ * Lowers *sleep_ms to when the next report is due, if there is going to be one.
+ */
 static void
-report_operators(IvmApplyWorker *worker)
+report_operators(IvmApplyWorker *worker, long *sleep_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
@@ -307,14 +311,22 @@ report_operators(IvmApplyWorker *worker)
 		IvmOperatorReport *reports;
 		IvmOperatorCounters counters;
 		int			n = 0;
+		long		wait;
 
-		if (consumer->arrangement != NULL || consumer->leaving ||
-			!TimestampDifferenceExceeds(consumer->operators_reported, now, IVM_OPERATOR_REPORT_MS))
+		if (consumer->arrangement != NULL || consumer->leaving || !consumer->operators_changed)
 			continue;
+		wait = TimestampDifferenceMilliseconds(now,
+											   TimestampTzPlusMilliseconds(consumer->operators_reported, IVM_OPERATOR_REPORT_MS));
+		if (wait > 0)
+		{
+			*sleep_ms = Min(*sleep_ms, wait);
+			continue;
+		}
+		consumer->operators_changed = false;
 		consumer->operators_reported = now;
 		reports = palloc0(sizeof(IvmOperatorReport) * list_length(consumer->plan->nodes));
 		while (n < list_length(consumer->plan->nodes) &&
-			   ivm_dataflow_counters(consumer->dataflow, n, &counters))
+			   ivm_dataflow_take_counters(consumer->dataflow, n, &counters))
 		{
 			reports[n].node_id = counters.node_id;
 			reports[n].parent_id = counters.parent_id;
@@ -418,7 +430,7 @@ ivm_apply_main(Datum unused)
 			count_batch(worker);
 			trim(worker);
 			drop_truncated(worker);
-			report_operators(worker);
+			report_operators(worker, &sleep_ms);
 			(void) ivm_progress_publish(worker);
 			if (late)
 				(void) ivm_decoder_wait(worker->capture, ivm_wal_end(), 1000);
@@ -426,7 +438,7 @@ ivm_apply_main(Datum unused)
 		}
 		ivm_progress_store(worker);
 		unflushed = ivm_progress_publish(worker);
-		report_operators(worker);
+		report_operators(worker, &sleep_ms);
 		if (unflushed)
 			sleep_ms = Min(sleep_ms, UNFLUSHED_RETRY);
 		if (pg_atomic_read_u64(&worker->control->wanted_position) > pg_atomic_read_u64(&worker->shared->position) &&

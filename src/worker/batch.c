@@ -413,9 +413,13 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 		}
 		ivm_identity_leave(&saved);
 		CommandCounterIncrement();
-		if (TimestampDifferenceExceeds(consumer->operators_reported, GetCurrentTimestamp(),
+		consumer->operators_changed = true;
+		if (TimestampDifferenceExceeds(consumer->operators_measured, GetCurrentTimestamp(),
 									   IVM_OPERATOR_REPORT_MS))
+		{
 			ivm_dataflow_measure(consumer->dataflow);
+			consumer->operators_measured = GetCurrentTimestamp();
+		}
 	}
 
 	old = MemoryContextSwitchTo(consumer->context);

@@ -429,10 +429,15 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	ivm_identity_enter(&saved, consumer->owner, consumer->settings);
 	dataflow = ivm_dataflow_create(plan, context);
 	ivm_identity_leave(&saved);
+	if (arrangement == NULL)
+		ivm_dataflow_measure(dataflow);
 
 	/* nothing can fail from here on */
 	if (consumer->dataflow != NULL)
+	{
+		ivm_dataflow_inherit_counters(dataflow, consumer->dataflow);
 		ivm_dataflow_destroy(consumer->dataflow);
+	}
 	if (consumer->plan_context != NULL)
 		MemoryContextDelete(consumer->plan_context);
 	MemoryContextSetParent(context, consumer->context);
@@ -442,6 +447,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	consumer->arrangements = arrangements;
 	consumer->arrangement = arrangement;
 	consumer->dataflow = dataflow;
+	consumer->operators_changed = true;
 	return true;
 }
 

@@ -58,7 +58,9 @@ typedef struct IvmConsumer
 	bool		given_up;		/* left to the builder: it comes back as another one */
 	bool		behind_reported;	/* the statistics say that it is behind */
 	List	   *verify;			/* IvmVerification, in "context" */
+	bool		operators_changed;	/* since operators_reported */
 	TimestampTz operators_reported;
+	TimestampTz operators_measured;
 
 	/* within a batch */
 	bool		in_batch;
