@@ -8,6 +8,7 @@
  * first an inactive slot besides.  Our processes of that database are stopped
  * before and go on when the transaction ends, if the database is still there.
  * The slot stays: DROP DATABASE drops it, and after a failure nothing is lost.
+ * SET TABLESPACE alone makes it useless, and the views are rebuilt.
  *
  * A copy of a database has the template's views, but no slot.  The launcher
  * looks into it after the commit.
@@ -32,7 +33,7 @@
 
 /* True if the user may do with the database what stopping is for: the server checks it again. */
 static bool
-is_permitted(Oid dboid, bool *connectable)
+is_permitted(Oid dboid)
 {
 	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
 	bool		is_template;
@@ -40,7 +41,6 @@ is_permitted(Oid dboid, bool *connectable)
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-	*connectable = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
 	ReleaseSysCache(tuple);
 
 	if (pg_database_ownercheck(dboid, GetUserId()))
@@ -78,7 +78,6 @@ ivm_database_execute(IvmStatement *statement)
 {
 	Node	   *node = statement->pstmt->utilityStmt;
 	const char *name = NULL;
-	bool		connectable = true;
 	bool		look_into_copy = false;
 	Oid			dboid = InvalidOid;
 
@@ -106,16 +105,25 @@ ivm_database_execute(IvmStatement *statement)
 		(IsA(node, RenameStmt) ||
 		 !IsInTransactionBlock(statement->context == PROCESS_UTILITY_TOPLEVEL)))
 		dboid = get_database_oid(name, true);
-	if (OidIsValid(dboid) && dboid != Template0DbOid && is_permitted(dboid, &connectable))
+	if (OidIsValid(dboid) && dboid != Template0DbOid && is_permitted(dboid))
 	{
-		/* nobody works in a database that nobody can connect to, but it may have views */
-		look_into_copy = !connectable || ivm_database_get(dboid, false) != NULL;
+		look_into_copy = ivm_database_get(dboid, false) != NULL;
 		if (dboid != MyDatabaseId || IsA(node, CreatedbStmt))
 			ivm_request_stop_database(dboid);
 	}
 
 	ivm_statement_execute(statement);
 
+	if (IsA(node, AlterDatabaseStmt) && OidIsValid(dboid))
+	{
+		/*
+		 * The WAL so far names files where they were, and decoding cannot find
+		 * out any more which relations these are.  The processes are there
+		 * again, since the statement consists of several transactions.
+		 */
+		ivm_request_stop_database(dboid);
+		ivm_replication_slot_drop(dboid);
+	}
 	if (IsA(node, CreatedbStmt) && look_into_copy)
 	{
 		CommandCounterIncrement();

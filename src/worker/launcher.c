@@ -4,7 +4,7 @@
  *	  The one process that starts all others, and starts them again.
  *
  * It is connected to no database.  When it starts it lets a short-lived
- * process look into each database that can be connected to (ivm_inspect_main),
+ * process look into each database but template0 (ivm_inspect_main),
  * since neither slots nor anything else in shared state tells reliably where
  * incremental views are.  From then on it brings each database from the state
  * that it is in to the one that is wanted:
@@ -326,7 +326,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
  */
 
 static List *
-connectable_databases(MemoryContext context)
+all_databases(MemoryContext context)
 {
 	List	   *result = NIL;
 	Relation	relation;
@@ -343,7 +343,8 @@ connectable_databases(MemoryContext context)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
 
-		if (!form->datallowconn)
+		/* one that nobody may connect to has a slot all the same, and may be opened again */
+		if (form->oid == Template0DbOid)
 			continue;
 		old = MemoryContextSwitchTo(context);
 		result = lappend_oid(result, form->oid);
@@ -412,7 +413,7 @@ inspect_requested(void)
 	if (!OidIsValid(dboid))
 		return false;
 
-	databases = connectable_databases(CurrentMemoryContext);
+	databases = all_databases(CurrentMemoryContext);
 	if (list_member_oid(databases, dboid))
 		inspect(dboid);
 	else
@@ -511,7 +512,7 @@ ivm_launcher_main(Datum argument)
 	}
 
 	MemoryContextSwitchTo(TopMemoryContext);
-	databases = connectable_databases(TopMemoryContext);
+	databases = all_databases(TopMemoryContext);
 	foreach(cell, databases)
 		inspect(lfirst_oid(cell));
 	list_free(databases);

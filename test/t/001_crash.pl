@@ -3,7 +3,7 @@
 # in the views afterwards, once: by the deltas that are decoded again, not by a
 # rebuild that would hide a loss.
 #
-# kills: decoder, apply workers, postmaster
+# kills: decoder, apply workers, builder, launcher, postmaster
 
 use strict;
 use warnings;
@@ -72,6 +72,43 @@ foreach (1 .. 3)
 }
 set_points($node, '');
 are_exact($node, 'exact after three crashes in a row');
+
+# The builder, at each of its steps.  Who waited for it is gone, the view is made.
+foreach my $point ('build-locked', 'build-filled', 'build-committed')
+{
+	foreach my $victim ('the builder', 'the postmaster')
+	{
+		set_points($node, "$point=wait");
+		my $session = connection($node);
+		$session->query_until(qr/begun/, <<'EOS');
+\echo begun
+CREATE MATERIALIZED VIEW made USING incremental AS SELECT note, sum(amount) AS total FROM sale GROUP BY note;
+EOS
+		my $pid = wait_for_point($node, $point);
+		change_sales($node);
+		forget_points($node);
+		if ($victim eq 'the builder')
+		{
+			kill_process($node, $pid);
+			reload($node);
+		}
+		else
+		{
+			kill_server($node);
+			$node->start;
+		}
+		leave($session);
+		change_sales($node);
+		are_exact($node, "exact after $victim was killed at $point");
+		is_value($node, q{SELECT count(*) FROM pg_stat_ivm WHERE relname = 'made'}, 1, "and the view is there, $point");
+		$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW made');
+	}
+}
+
+# The launcher.
+kill_process($node, worker_pids($node, 'launcher'));
+change_sales($node);
+are_exact($node, 'exact after the launcher was killed');
 
 # One worker of two is done when the other one dies.
 set_points($node, 'apply-committed=wait');

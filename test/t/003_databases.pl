@@ -1,5 +1,5 @@
-# Databases: two with views at once, as a template, dropped; the extension
-# dropped; nothing to do, and much to do that concerns no view.
+# Databases: two with views at once, as a template, dropped, moved, closed; the
+# extension dropped; much to do that concerns no view.
 #
 # kills: nothing
 
@@ -70,6 +70,28 @@ $node->safe_psql('postgres', 'DROP DATABASE again WITH (FORCE)');
 wait_until($node, 'SELECT count(*) = 2 FROM pg_replication_slots', 'the slot is gone');
 pass('and with force');
 
+# while a batch is open, and while a view is being made
+foreach my $point ('apply-after', 'build-locked', 'build-filled')
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE short TEMPLATE one');
+	sync($node, 'short');
+	set_points($node, "$point=wait");
+	if ($point eq 'apply-after')
+	{
+		change_sales($node, 'short');
+	}
+	else
+	{
+		# in a block: there is no session that waits
+		$node->safe_psql('short', 'BEGIN; CREATE MATERIALIZED VIEW made USING incremental AS SELECT note, count(*) AS n FROM sale GROUP BY note; COMMIT');
+	}
+	wait_for_point($node, $point);
+	$node->safe_psql('postgres', 'DROP DATABASE short');
+	set_points($node, '');
+	wait_until($node, 'SELECT count(*) = 2 FROM pg_replication_slots', 'the slot is gone');
+	pass("DROP DATABASE ends a process at $point");
+}
+
 # refused, since somebody is connected: everything goes on
 my $session = connection($node, 'two');
 my ($ret, $stdout, $stderr) = $node->psql('postgres', 'DROP DATABASE two');
@@ -110,24 +132,25 @@ are_exact($node, 'and come back with the next one', 'deux');
 $node->safe_psql('postgres', 'DROP DATABASE deux');
 wait_until($node, 'SELECT count(*) = 1 FROM pg_replication_slots', 'the slot is gone');
 
-# ---- nothing to do ----
+# ---- moved, and closed ----
 
+my $place = $node->basedir . '/place';
+mkdir $place or die "$place: $!";
+$node->safe_psql('postgres', "CREATE TABLESPACE place LOCATION '$place'");
 change_sales($node, 'one');
-sync($node, 'one');
-$node->safe_psql('one', 'CHECKPOINT');
-my $last = '';
-my $same = 0;
-my $deadline = time + 60;
-# a silent server stands still over several sleeps of our processes
-while ($same < 20 && time < $deadline)
-{
-	my $now = $node->safe_psql('postgres',
-		q{SELECT pg_current_wal_insert_lsn() || ' ' || sum(n_tup_upd + n_tup_ins + n_tup_del) FROM pg_stat_sys_tables});
-	$same = $now eq $last ? $same + 1 : 0;
-	$last = $now;
-	select(undef, undef, undef, 0.25);
-}
-is($same, 20, 'an idle system writes no WAL');
+$node->safe_psql('postgres', 'ALTER DATABASE one SET TABLESPACE place');
+change_sales($node, 'one');
+are_exact($node, 'exact in a database that was moved', 'one');
+
+# nobody can connect, and the server is restarted: the slot must not stand still
+$node->safe_psql('postgres', 'ALTER DATABASE one ALLOW_CONNECTIONS false');
+$node->restart;
+wait_until($node, 'SELECT bool_and(active) FROM pg_replication_slots', 'the slot is in use');
+$node->safe_psql('postgres', 'ALTER DATABASE one ALLOW_CONNECTIONS true');
+change_sales($node, 'one');
+my $query = $node->safe_psql('one', q{SELECT rtrim(pg_get_viewdef('per_region'), ';')});
+wait_until($node, "SELECT count(*) = 0 FROM (TABLE per_region EXCEPT ($query)) d", 'the view follows', 'one');
+pass('a database that was closed at the start is maintained when it is opened');
 
 # ---- much to do, but not for us ----
 
@@ -153,6 +176,6 @@ foreach my $dbname ('one', 'postgres')
 	are_exact($node, 'and what concerns it is there', 'one');
 }
 
-is(rebuilds($node), 12, 'rebuilt was only what is a copy');
+is(rebuilds($node), 36, 'rebuilt was only what is a copy, or was moved');
 $node->stop;
 done_testing();
