@@ -30,8 +30,12 @@ typedef void (*IvmLookupReceiver) (void *context, TupleTableSlot *row, int64 wei
  */
 extern IvmLookup *ivm_lookup_create(IvmArrangement *arrangement, Oid relid);
 
-/* Opens relations and indexes for one batch; reads are under "snapshot", memory in "arena" and the current context. */
-extern void ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena);
+/*
+ * Opens relations and indexes for one batch; reads are under "snapshot", memory in "arena" and the current context.
+ * "populate": a shared state table, which others keep up to date, may be at another snapshot than this one;
+ * its rows are read from the tables instead.
+ */
+extern void ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena, bool populate);
 
 /*
  * Hint before a run of probes: about that many will come.  A base arrangement

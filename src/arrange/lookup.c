@@ -10,6 +10,10 @@
  *		scan	read the base tables once, into a hash table in the arena
  *		state	the rows of a state table with the key's hash
  *
+ * A shared state table is brought to a batch's snapshot before the batch reads
+ * it.  Nobody does that for a population, so there its rows are read from the
+ * base tables, like those of a scan.
+ *
  * An index that cannot be used under the snapshot after all (gone, not valid, or
  * good only for younger snapshots: the planner checks that for queries, and we
  * have to for probes) makes its table be scanned.  So does the announcement of so
@@ -85,6 +89,7 @@ struct IvmLookup
 	LookupPart *parts;
 
 	/* of the batch */
+	bool		from_tables;	/* not from the state table */
 	Snapshot	snapshot;
 	IvmArena   *arena;
 	MemoryContext context;
@@ -95,32 +100,16 @@ struct IvmLookup
 	IvmStateTable *state;
 };
 
-IvmLookup *
-ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
+/* Makes the parts in the current context. */
+static void
+make_parts(IvmLookup *lookup, List *probes)
 {
-	IvmLookup  *lookup = palloc0(sizeof(IvmLookup));
-	Oid		   *operators;
-	Oid		   *collations;
 	ListCell   *cell;
 	int			i = 0;
 
-	lookup->arrangement = arrangement;
-	lookup->relid = relid;
-	lookup->nkeys = list_length(arrangement->keys);
-	operators = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
-	collations = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
-	for (i = 0; i < lookup->nkeys; i++)
-	{
-		operators[i] = list_nth_oid(arrangement->operators, i);
-		collations[i] = list_nth_oid(arrangement->collations, i);
-	}
-	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, false);
-	lookup->key_states = ExecInitExprList(arrangement->keys, NULL);
-	lookup->econtext = CreateStandaloneExprContext();
-	lookup->nparts = list_length(arrangement->probes);
+	lookup->nparts = list_length(probes);
 	lookup->parts = palloc0(sizeof(LookupPart) * Max(lookup->nparts, 1));
-	i = 0;
-	foreach(cell, arrangement->probes)
+	foreach(cell, probes)
 	{
 		LookupPart *part = &lookup->parts[i++];
 
@@ -128,12 +117,58 @@ ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
 		part->projection = ivm_projection_create(part->probe->scan->tlist, part->probe->scan->quals,
 												 part->probe->scan->desc);
 	}
+}
+
+/* The tables of a shared state table, each to be read whole. */
+static List *
+table_probes(IvmArrangement *arrangement)
+{
+	List	   *scans = arrangement->input->kind == IVM_APPEND ? arrangement->input->inputs : list_make1(arrangement->input);
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, scans)
+	{
+		IvmIndexProbe *probe = palloc0(sizeof(IvmIndexProbe));
+
+		probe->scan = lfirst(cell);
+		result = lappend(result, probe);
+	}
+	return result;
+}
+
+IvmLookup *
+ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
+{
+	IvmLookup  *lookup = palloc0(sizeof(IvmLookup));
+	Oid		   *operators;
+	Oid		   *collations;
+
+	lookup->arrangement = arrangement;
+	lookup->relid = relid;
+	lookup->nkeys = list_length(arrangement->keys);
+	operators = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
+	collations = palloc(sizeof(Oid) * Max(lookup->nkeys, 1));
+	for (int i = 0; i < lookup->nkeys; i++)
+	{
+		operators[i] = list_nth_oid(arrangement->operators, i);
+		collations[i] = list_nth_oid(arrangement->collations, i);
+	}
+	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, false);
+	lookup->key_states = ExecInitExprList(arrangement->keys, NULL);
+	lookup->econtext = CreateStandaloneExprContext();
+	make_parts(lookup, arrangement->probes);
 	return lookup;
 }
 
 void
-ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena)
+ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena, bool populate)
 {
+	if (lookup->arrangement->kind == IVM_ARRANGE_STATE)
+	{
+		lookup->from_tables = populate && lookup->arrangement->shared;
+		make_parts(lookup, lookup->from_tables ? table_probes(lookup->arrangement) : NIL);
+	}
 	lookup->snapshot = snapshot;
 	lookup->arena = arena;
 	lookup->context = CurrentMemoryContext;
@@ -388,7 +423,7 @@ open_lookup(IvmLookup *lookup)
 	MemoryContext old = MemoryContextSwitchTo(lookup->context);
 
 	lookup->found = MakeSingleTupleTableSlot(lookup->arrangement->input->desc, &TTSOpsMinimalTuple);
-	if (lookup->arrangement->kind == IVM_ARRANGE_STATE)
+	if (lookup->arrangement->kind == IVM_ARRANGE_STATE && !lookup->from_tables)
 	{
 		char	   *name = ivm_arrangement_state_name(lookup->arrangement, lookup->relid);
 		Oid			relid = ivm_state_table_lookup(name);

@@ -25,7 +25,7 @@
  * up if that is found by hash, or by the value of a number, so that the index is
  * read from one end to the other.
  *
- * In population the old state of everything is empty.  The first path runs
+ * In population the old state of everything is empty.  One path runs
  * with the full contents of its start, and all lookups are of the new state.
  *
  * Work is proportional to the delta times its matches, never to a table.
@@ -53,6 +53,7 @@ typedef struct JoinInput
 	int			offset;			/* of its columns in the wide row */
 	IvmZset    *delta;			/* of the batch */
 	int64		count;			/* of the delta, when all inputs are complete */
+	bool		ignored;		/* in population: nobody needs its rows */
 } JoinInput;
 
 typedef struct JoinStage
@@ -239,19 +240,63 @@ join_init(IvmOperator *op)
 										   (List *) widen((Node *) node->quals, state), node->desc);
 }
 
+/* The path that population runs: the one that has to read the fewest tables whole. */
+static JoinWay *
+population_path(JoinRun *state)
+{
+	JoinWay   *best = NULL;
+	int			least = 0;
+
+	for (int i = 0; i < state->npaths; i++)
+	{
+		JoinWay   *path = &state->paths[i];
+		int			shared = 0;
+
+		for (int k = 0; k < path->nstages; k++)
+			shared += path->stages[k].plan->arrangement->shared;
+		if (best == NULL || shared < least)
+		{
+			best = path;
+			least = shared;
+		}
+	}
+	return best;
+}
+
+/* Does population need the rows of that input? */
+static bool
+population_reads(IvmOperator *op, int input)
+{
+	JoinRun  *state = op->state;
+	JoinWay   *path = population_path(state);
+	ListCell   *cell;
+
+	if (path != NULL && path->plan->start == input)
+		return true;
+	foreach(cell, state->arrangements)
+	{
+		if (((IvmArrangement *) lfirst(cell))->input == list_nth(op->node->inputs, input))
+			return true;
+	}
+	return false;
+}
+
 static void
 join_begin(IvmOperator *op)
 {
 	JoinRun  *state = op->state;
 
 	for (int i = 0; i < state->ninputs; i++)
+	{
 		state->inputs[i].delta = ivm_zset_create(op->dataflow->arena, state->inputs[i].desc);
+		state->inputs[i].ignored = op->dataflow->populating && !population_reads(op, i);
+	}
 	for (int i = 0; i < state->npaths; i++)
 		for (int k = 0; k < state->paths[i].nstages; k++)
 		{
 			JoinStage  *stage = &state->paths[i].stages[k];
 
-			ivm_lookup_begin(stage->lookup, op->dataflow->snapshot, op->dataflow->arena);
+			ivm_lookup_begin(stage->lookup, op->dataflow->snapshot, op->dataflow->arena, op->dataflow->populating);
 			stage->wants_old = false;
 			stage->buckets = NULL;
 			stage->delta_row = NULL;
@@ -263,7 +308,8 @@ join_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
 	JoinRun  *state = op->state;
 
-	ivm_zset_add(state->inputs[input].delta, row, weight);
+	if (!state->inputs[input].ignored)
+		ivm_zset_add(state->inputs[input].delta, row, weight);
 }
 
 /*
@@ -541,7 +587,7 @@ join_finish(IvmOperator *op)
 	if (op->dataflow->populating)
 	{
 		if (state->npaths > 0)
-			run_path(op, &state->paths[0]);
+			run_path(op, population_path(state));
 		return;
 	}
 	for (int i = 0; i < state->npaths; i++)
