@@ -41,6 +41,9 @@ DEPS = $(OBJS:.o=.d)
 # in their names.
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 REGRESS_OPTS = --load-extension=ivm_ext
+# whatever the running server's locale is
+NO_LOCALE = 1
+ENCODING = UTF8
 
 # PGXS gives the server's own warnings; the rest of -Wextra that the
 # server's headers and idioms cannot live with is switched off.
