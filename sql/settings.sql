@@ -11,6 +11,7 @@ set search_path = test_settings, public;
 set default_text_search_config = 'simple';
 set extra_float_digits = 1;
 set xmlbinary = base64;
+set xmloption = content;
 set array_nulls = on;
 set timezone = 'America/New_York';
 set datestyle = 'ISO, MDY';
