@@ -57,10 +57,10 @@ create incremental view expression as select n::text || ' pieces' as n, count(*)
 create incremental view joined as
 	select x.n, y.count from (select distinct n from looks) x join (select n, count(*) from looks group by n) y using (n);
 delete from looks where id = 1;
-select n, count from by_n;
-select n from expression;
 select * from oracle();
 select * from text_oracle();
+select n, count from by_n;
+select n from expression;
 update looks set n = 1.000, c = 'a', f = 0, b = 'a ', i = '1 month', j = '1', a = '{1.000}', r = '[1.000,2)';
 select * from oracle();
 select * from text_oracle();
@@ -87,8 +87,8 @@ select * from zero_sums order by g;
 select * from text_oracle();
 insert into zeros values (6, 1, '-0', '-0'), (7, 3, '-0', '-0');
 delete from zeros where id = 3;
-select * from zero_sums order by g;
 select * from text_oracle();
+select * from zero_sums order by g;
 insert into zeros values (8, 1, 0, 0);
 select * from text_oracle();
 drop table zeros cascade;
