@@ -44,6 +44,12 @@ extern IvmPlan *ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangeme
 /* Oids of the relations that a view with this (stored) fingerprint reads; palloc'd. */
 extern List *ivm_fingerprint_relids(const char *fingerprint);
 
+/*
+ * Do the row types that a view refers to as a whole differ between these two?
+ * Such values in the view are as they were stored, dropped columns included.
+ */
+extern bool ivm_fingerprint_rows_differ(const char *a, const char *b);
+
 /* Emits one NOTICE for each recomputed part, or an error if ivm.fallback = error. */
 extern void ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name);
 

@@ -166,3 +166,33 @@ ivm_fingerprint_relids(const char *fingerprint)
 	}
 	return result;
 }
+
+/* The next line about a whole-row reference at or after "line"; NULL if there is none. */
+static const char *
+next_row_line(const char *line)
+{
+	while (line != NULL && strncmp(line, "row ", 4) != 0)
+	{
+		line = strchr(line, '\n');
+		if (line != NULL)
+			line++;
+	}
+	return line;
+}
+
+bool
+ivm_fingerprint_rows_differ(const char *a, const char *b)
+{
+	a = next_row_line(a);
+	b = next_row_line(b);
+	while (a != NULL && b != NULL)
+	{
+		size_t		length = strcspn(a, "\n");
+
+		if (strcspn(b, "\n") != length || memcmp(a, b, length) != 0)
+			return true;
+		a = next_row_line(a + length);
+		b = next_row_line(b + length);
+	}
+	return a != NULL || b != NULL;
+}

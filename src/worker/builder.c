@@ -359,6 +359,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	Snapshot	snapshot;
 	IvmIdentity saved;
 	bool		populated;
+	bool		compare;
 	Oid			owner;
 	char	   *problem;
 	ListCell   *cell;
@@ -410,7 +411,10 @@ build_view(IvmViewRow *row, uint64 *rows)
 	MemoryContextSwitchTo(old);
 
 	ivm_stats_build_phase("waiting for locks");
-	begin_fill(row->relid, plan, populated ? RowExclusiveLock : AccessExclusiveLock);
+	/* what an index knows of stored rows does not hold for rows of another type */
+	compare = populated && !(row->fingerprint != NULL &&
+							 ivm_fingerprint_rows_differ(row->fingerprint, plan->fingerprint));
+	begin_fill(row->relid, plan, compare ? RowExclusiveLock : AccessExclusiveLock);
 	MemoryContextSwitchTo(old);
 	if (plan_is_stale() || ivm_relation_is_populated(row->relid) != populated)
 	{
@@ -418,11 +422,11 @@ build_view(IvmViewRow *row, uint64 *rows)
 		return false;
 	}
 	snapshot = push_snapshot();
-	ivm_stats_build_phase(populated ? "comparing" : "filling");
+	ivm_stats_build_phase(compare ? "comparing" : "filling");
 	ivm_view_create_state(row->relid, plan);
 	CommandCounterIncrement();
 	ivm_identity_enter(&saved, owner, row->settings);
-	if (populated)
+	if (compare)
 	{
 		IvmApplyCounts counts = {0};
 

@@ -79,9 +79,7 @@ plain_composite(Datum value)
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *isnull;
-
-	if ((header->t_infomask & HEAP_HASVARWIDTH) == 0)
-		return value;
+	bool		changed = false;
 
 	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(header),
 									   HeapTupleHeaderGetTypMod(header));
@@ -94,7 +92,11 @@ plain_composite(Datum value)
 	tuple.t_data = header;
 	heap_deform_tuple(&tuple, desc, values, isnull);
 
-	if (plain_values(desc, values, isnull))
+	for (int i = 0; i < desc->natts; i++)
+		if (TupleDescAttr(desc, i)->attisdropped && !isnull[i])
+			isnull[i] = changed = true;
+	changed |= plain_values(desc, values, isnull);
+	if (changed)
 		value = heap_copy_tuple_as_datum(heap_form_tuple(desc, values, isnull), desc);
 	return value;
 }

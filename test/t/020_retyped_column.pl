@@ -60,5 +60,21 @@ EOS
 is_exact($node, 'names', 'exact after dropped and added columns');
 is(rebuilds($node, $log), 0, 'without a rebuild');
 
+# rows as values: what the view's index knows of them does not outlive a column
+$node->safe_psql('postgres', <<'EOS');
+CREATE TABLE whole (id int PRIMARY KEY, n int);
+INSERT INTO whole SELECT i, i FROM generate_series(1, 2000) AS i;
+EOS
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW whole_rows AS SELECT whole, n FROM whole');
+$node->safe_psql('postgres', 'ALTER TABLE whole ADD c text');
+$node->safe_psql('postgres', q{INSERT INTO whole SELECT i, i, 'c' FROM generate_series(2001, 2010) AS i});
+is_exact($node, 'whole_rows', 'exact after a column was added to rows that are values');
+$node->safe_psql('postgres', 'ALTER TABLE whole DROP c');
+is_exact($node, 'whole_rows', 'exact after it was dropped');
+$log = -s $node->logfile;
+$node->safe_psql('postgres', 'DELETE FROM whole WHERE id = 2005');
+is_exact($node, 'whole_rows', 'exact after the delete of a row that had a value there');
+is(rebuilds($node, $log), 0, 'without a rebuild');
+
 $node->stop;
 done_testing();
