@@ -83,7 +83,17 @@ refresh incremental view v;
 select ivm.sync('v');
 reset default_transaction_read_only;
 
+-- a foreign table does not come into a tree that a view reads, from either side
+create foreign data wrapper nothing;
+create server nowhere foreign data wrapper nothing;
+create table parent (a integer);
+create incremental view p as select a from parent;
+create foreign table kid (a integer) server nowhere;
+alter foreign table kid inherit parent;
+alter table kid inherit parent;
+
 \set QUIET on
 -- and it all goes away
 set client_min_messages = warning;
+drop foreign data wrapper nothing cascade;
 drop schema test_surface cascade;

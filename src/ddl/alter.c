@@ -118,7 +118,9 @@ ivm_alter_execute(IvmStatement *statement)
 	ListCell   *lc;
 	bool		was_incremental;
 
-	if (!OidIsValid(relid) || (stmt->objtype != OBJECT_TABLE && stmt->objtype != OBJECT_MATVIEW))
+	if (!OidIsValid(relid) ||
+		(stmt->objtype != OBJECT_TABLE && stmt->objtype != OBJECT_FOREIGN_TABLE &&
+		 stmt->objtype != OBJECT_MATVIEW))
 	{
 		ivm_statement_execute(statement);
 		return;
