@@ -131,7 +131,7 @@ analyze t;
 update t set x = x + 1 where id = 1;
 select reported((102 + 102 + 179) + (102 + 102) + (102 + 100));
 select ivm.stat_reset('j');
-select relid::regclass, sum(rows_in) from pg_stat_ivm_operator where relid in ('d'::regclass, 'j'::regclass) group by 1 order by 1::text;
+select relid::regclass, sum(rows_in) from pg_stat_ivm_operator where relid in ('d'::regclass, 'j'::regclass) group by relid order by relid::regclass::text;
 reset statement_timeout;
 select delta_plan('j');
 select delta_plan('d');
