@@ -502,6 +502,11 @@ ivm_lookup_end(IvmLookup *lookup)
  * State tables of arrangements
  */
 
+/*
+ * The name tells what is in the table.  A number would not do: the order in
+ * which a plan's arrangements are made depends on the base tables' unique indexes,
+ * which come and go under a plan that stays the same.
+ */
 char *
 ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 {
@@ -509,7 +514,8 @@ ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 	int			length = strlen(arrangement->text);
 
 	if (!arrangement->shared)
-		return psprintf("v%u_a%d", relid, arrangement->number);
+		return psprintf("v%u_%d_%016llx", relid, arrangement->input->node_id,
+						(unsigned long long) hash_bytes_extended(text, length, 0));
 	return psprintf("a_%016llx%016llx",
 					(unsigned long long) hash_bytes_extended(text, length, 0),
 					(unsigned long long) hash_bytes_extended(text, length, 1));

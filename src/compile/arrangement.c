@@ -485,7 +485,6 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	arrangement->keys = keys;
 	arrangement->operators = operators;
 	arrangement->collations = collations;
-	arrangement->number = list_length(plan->arrangements);
 	arrangement->shared = scans != NIL && can_be_shared(scans, keys);
 	arrangement->text = make_text(arrangement);
 

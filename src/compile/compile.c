@@ -372,7 +372,6 @@ ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangement, Oid state_ta
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	IvmPlan		draft = {0};
-	IvmArrangement *copy;
 	IvmPlan    *result;
 
 	Assert(arrangement->kind == IVM_ARRANGE_STATE && arrangement->shared);
@@ -393,8 +392,6 @@ ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangement, Oid state_ta
 
 	result = ivm_plan_copy(&draft);
 	result->root->plan = result->statement->planTree;
-	copy = (IvmArrangement *) linitial(result->arrangements);
-	copy->number = 0;
 
 	MemoryContextSwitchTo(caller);
 	MemoryContextSetParent(context, parent);

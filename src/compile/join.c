@@ -327,7 +327,7 @@ add_key_clause(JoinGraph *graph, Expr *key, Expr *probe, Oid operator, Oid colla
 	graph->key_clauses = lappend(graph->key_clauses, clause);
 }
 
-/* Is it an equality that a lookup can use: symmetric, and a member of an operator family? */
+/* Is it an equality that a lookup can use: symmetric, a member of an operator family, and false for NULL? */
 static bool
 is_equality(Node *node, OpExpr **equality)
 {
@@ -340,6 +340,8 @@ is_equality(Node *node, OpExpr **equality)
 	if (!op_hashjoinable(op->opno, left_type) && !op_mergejoinable(op->opno, left_type))
 		return false;
 	if (!OidIsValid(get_commutator(op->opno)))
+		return false;
+	if (!op_strict(op->opno))
 		return false;
 	*equality = op;
 	return true;

@@ -76,7 +76,6 @@ typedef struct IvmArrangement
 	List	   *operators;		/* oid list: probe = key, hashable equality */
 	List	   *collations;		/* oid list */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
-	int			number;			/* in IvmPlan.arrangements */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
 	char	   *text;			/* canonical definition; identity of a shared one */
 	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would replace it, or NULL */
