@@ -260,7 +260,8 @@ adopt_unknown(void)
 			known |= ((IvmViewRow *) lfirst(inner))->relid == relid;
 		if (known || !ConditionalLockRelationOid(relid, AccessShareLock))
 			continue;
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) || ivm_metadata_get(relid) != NULL)
+		/* it may be an ordinary materialized view by now, or gone */
+		if (!ivm_relation_is_incremental(relid) || ivm_metadata_get(relid) != NULL)
 			continue;
 		row.relid = relid;
 		row.kind = 'v';
