@@ -114,6 +114,14 @@ alter materialized view turned set access method incremental;
 select * from oracle() where name = 'turned';
 select indexname from pg_indexes where schemaname = 'test_create' and tablename = 'turned' order by 1;
 
+-- there and back many times: an ordinary one is never taken for one of ours
+select 'alter materialized view turned set access method ' || a
+	from generate_series(1, 10) i, unnest(array['heap', 'incremental']) with ordinality m (a, n) order by i, n \gexec
+alter materialized view turned set access method heap;
+select state, reason from ivm.view where relid = 'turned'::regclass;
+alter materialized view turned set access method incremental;
+select * from oracle() where name = 'turned';
+
 -- in a transaction block, after writes to the same tables: the block's own
 -- eyes see them, and afterwards it is maintained
 begin;
