@@ -39,6 +39,21 @@ BEGIN
 END
 $$;
 
+-- Repeats a write to a table of a view until the slot is confirmed up to here.
+CREATE PROCEDURE confirmed(write text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	target pg_lsn := pg_current_wal_flush_lsn();
+BEGIN
+	WHILE EXISTS (SELECT FROM pg_replication_slots
+				  WHERE database = current_database() AND confirmed_flush_lsn < target) LOOP
+		EXECUTE write;
+		COMMIT;
+		PERFORM pg_sleep(0.05);
+	END LOOP;
+END
+$$;
+
 -- Repeats a statement that gives our processes something to do, and changes
 -- nothing that a test prints, until one is held at the (first) armed point.
 CREATE PROCEDURE hold(statement text)
@@ -111,6 +126,63 @@ BEGIN
 END
 $$;
 
+-- Waits until a view has the rows of its query, as of now.  For when ivm.sync()
+-- would wait: it counts what is committed and not visible yet.
+CREATE PROCEDURE exact(view regclass)
+LANGUAGE plpgsql AS $$
+DECLARE
+	same boolean;
+BEGIN
+	LOOP
+		EXECUTE format('WITH q AS MATERIALIZED (%s)'
+					   ' SELECT NOT EXISTS (TABLE q EXCEPT ALL TABLE %2$s)'
+					   ' AND NOT EXISTS (TABLE %2$s EXCEPT ALL TABLE q)',
+					   rtrim(pg_get_viewdef(view), ';'), view) INTO same;
+		EXIT WHEN same;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END
+$$;
+
+-- Cancels what a session of the test does, and waits until it has ended.
+CREATE PROCEDURE cancel(session text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%/' || session;
+	WHILE EXISTS (SELECT FROM pg_stat_activity
+				  WHERE application_name LIKE '%/' || session AND state = 'active') LOOP
+		PERFORM pg_stat_clear_snapshot();
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END
+$$;
+
+-- Lets transactions that wait for the standby become visible.
+CREATE PROCEDURE visible()
+LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep';
+	WHILE EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep') LOOP
+		PERFORM pg_stat_clear_snapshot();
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END
+$$;
+
+-- Ends a process, and waits until another one is there.
+CREATE PROCEDURE restart(type text)
+LANGUAGE plpgsql AS $$
+DECLARE
+	old int := (SELECT pid FROM pg_stat_ivm_worker WHERE worker_type = type);
+BEGIN
+	PERFORM pg_terminate_backend(old);
+	WHILE NOT EXISTS (SELECT FROM pg_stat_ivm_worker
+					  WHERE worker_type = type AND pid <> old AND state = 'running') LOOP
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+END
+$$;
+
 -- Waits until there is no builder: the next one is born with the setting.  One
 -- that sleeps ends when it is woken, here to read the configuration.
 CREATE PROCEDURE no_builder()
@@ -140,6 +212,9 @@ LANGUAGE sql VOLATILE STRICT AS $$
 		OR pg_blocking_pids(session) && ARRAY(SELECT pid FROM public.held())
 		OR EXISTS (SELECT FROM pg_stat_activity
 				   WHERE pid = session AND query !~ '^(CALL|SELECT \* FROM oracle)'
-					   AND (wait_event = 'SyncRep' OR wait_event = 'Extension' AND EXISTS (SELECT FROM public.held())))
+					   AND (wait_event = 'SyncRep' OR
+							wait_event = 'Extension' AND
+							(EXISTS (SELECT FROM public.held()) OR
+							 EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'))))
 $$;
 RESET allow_system_table_mods;
