@@ -77,6 +77,16 @@ fetch_row(Relation rel, Oid relid, Snapshot snapshot)
 	return tuple;
 }
 
+/* One piece of memory, so that one pfree ends it; with room for so many ids. */
+static IvmAppliedSnapshot *
+make_applied(int nxip)
+{
+	IvmAppliedSnapshot *result = palloc0(offsetof(IvmAppliedSnapshot, xip) + nxip * sizeof(uint64));
+
+	result->nxip = nxip;
+	return result;
+}
+
 IvmAppliedSnapshot *
 ivm_applied_get(Oid relid, Snapshot snapshot)
 {
@@ -93,21 +103,25 @@ ivm_applied_get(Oid relid, Snapshot snapshot)
 	{
 		Datum		values[Natts_applied];
 		bool		nulls[Natts_applied];
+		ArrayType  *xip;
 		Datum	   *elements;
 		int			count;
 
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		result = palloc0(sizeof(IvmAppliedSnapshot));
+		xip = DatumGetArrayTypeP(values[Anum_applied_xip - 1]);
+		deconstruct_array(xip, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+						  &elements, NULL, &count);
+		result = make_applied(count);
 		result->xmin = (uint64) DatumGetInt64(values[Anum_applied_xmin - 1]);
 		result->xmax = (uint64) DatumGetInt64(values[Anum_applied_xmax - 1]);
 		result->lsn = DatumGetLSN(values[Anum_applied_lsn - 1]);
-		deconstruct_array(DatumGetArrayTypeP(values[Anum_applied_xip - 1]),
-						  INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-						  &elements, NULL, &count);
-		result->nxip = count;
-		result->xip = palloc(sizeof(uint64) * (count + 1));
 		for (int i = 0; i < count; i++)
 			result->xip[i] = (uint64) DatumGetInt64(elements[i]);
+
+		/* the current context may be one that lives as long as a view */
+		pfree(elements);
+		if (PointerGetDatum(xip) != values[Anum_applied_xip - 1])
+			pfree(xip);
 		heap_freetuple(tuple);
 	}
 	table_close(rel, AccessShareLock);
@@ -220,14 +234,13 @@ IvmAppliedSnapshot *
 ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
-	IvmAppliedSnapshot *result = palloc0(sizeof(IvmAppliedSnapshot));
+	IvmAppliedSnapshot *result = make_applied(snapshot->xcnt);
 	int			n = 0;
 
 	Assert(snapshot->snapshot_type == SNAPSHOT_MVCC && !snapshot->takenDuringRecovery);
 	result->xmin = widen(snapshot->xmin, next);
 	result->xmax = widen(snapshot->xmax, next);
 	result->lsn = lsn;
-	result->xip = palloc(sizeof(uint64) * (snapshot->xcnt + 1));
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		result->xip[i] = widen(snapshot->xip[i], next);
 	qsort(result->xip, snapshot->xcnt, sizeof(uint64), compare_fxid);

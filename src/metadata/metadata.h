@@ -49,9 +49,9 @@ typedef struct IvmAppliedSnapshot
 {
 	uint64		xmin;
 	uint64		xmax;
-	int			nxip;
-	uint64	   *xip;			/* sorted */
 	XLogRecPtr	lsn;			/* everything that ends at or before it is contained */
+	int			nxip;
+	uint64		xip[FLEXIBLE_ARRAY_MEMBER]; /* sorted */
 } IvmAppliedSnapshot;
 
 /* True if the extension is installed in the current database. */

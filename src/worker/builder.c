@@ -494,7 +494,9 @@ build(IvmViewRow *row, int failures)
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		HOLD_INTERRUPTS();
-		EmitErrorReport();
+		/* somebody holds a lock: no news for the log at each attempt */
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		RESUME_INTERRUPTS();
