@@ -15,6 +15,7 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "memory/arena.h"
 
 typedef enum IvmWorkerType
@@ -62,6 +63,9 @@ extern void ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *rep
 extern void ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason);
 extern void ivm_stats_view_error(Oid dboid, Oid relid, const char *message);
 extern void ivm_stats_view_drop(Oid dboid, Oid relid);
+
+/* Forgets the views of a database that are not in the list of oids. */
+extern void ivm_stats_view_retain(Oid dboid, List *relids);
 extern void ivm_stats_database_drop(Oid dboid);
 
 /*

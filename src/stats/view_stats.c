@@ -349,6 +349,12 @@ ivm_stats_view_drop(Oid dboid, Oid relid)
 void
 ivm_stats_database_drop(Oid dboid)
 {
+	ivm_stats_view_retain(dboid, NIL);
+}
+
+void
+ivm_stats_view_retain(Oid dboid, List *relids)
+{
 	if (ivm_stats == NULL)
 		return;
 	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
@@ -358,7 +364,7 @@ ivm_stats_database_drop(Oid dboid)
 
 		while (*link != 0)
 		{
-			if (view_entry(*link)->dboid == dboid)
+			if (view_entry(*link)->dboid == dboid && !list_member_oid(relids, view_entry(*link)->relid))
 				remove_view(link);
 			else
 				link = &view_entry(*link)->next;

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "compile/compile.h"
+#include "stats/stats.h"
 #include "worker/build_queue.h"
 #include "worker/consumer.h"
 #include "worker/control.h"
@@ -223,6 +224,18 @@ ivm_build_drop_unused(void)
 	CommitTransactionCommand();
 }
 
+void
+ivm_stats_retain_rows(List *rows)
+{
+	List	   *relids = NIL;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+		relids = lappend_oid(relids, ((IvmViewRow *) lfirst(cell))->relid);
+	ivm_stats_view_retain(MyDatabaseId, relids);
+	list_free(relids);
+}
+
 bool
 ivm_relation_is_populated(Oid relid)
 {
@@ -295,6 +308,7 @@ ivm_build_next_row(long *sleep_ms)
 		CommandCounterIncrement();
 		UpdateActiveSnapshotCommandId();
 		rows = ivm_metadata_list();
+		ivm_stats_retain_rows(rows);
 		foreach(cell, rows)
 		{
 			IvmViewRow *row = lfirst(cell);

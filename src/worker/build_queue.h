@@ -40,6 +40,12 @@ extern void ivm_build_forget_failures(Oid relid);
 /* How often in a row it was postponed. */
 extern int	ivm_build_failures(Oid relid);
 
+/*
+ * The rows of ivm.view as they are now.  A process may have written counters of
+ * a view after its drop: those go.
+ */
+extern void ivm_stats_retain_rows(List *rows);
+
 /* Whether a relation is populated; false if it is gone.  In a transaction. */
 extern bool ivm_relation_is_populated(Oid relid);
 

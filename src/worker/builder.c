@@ -450,6 +450,19 @@ build_view(IvmViewRow *row, uint64 *rows)
 	return true;
 }
 
+static bool
+is_still_there(Oid relid)
+{
+	MemoryContext old = CurrentMemoryContext;
+	bool		result;
+
+	StartTransactionCommand();
+	result = ivm_metadata_get(relid) != NULL;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 /*
  * One view, with its error if there is one.  True if it still waits after
  * an error that may be gone the next time; "failures" counts those before.
@@ -473,10 +486,10 @@ build(IvmViewRow *row, int failures)
 
 	PG_TRY();
 	{
-		/* whoever asked may have given up meanwhile */
+		/* whoever asked may have given up meanwhile, or the view is gone, as he sees for himself */
 		request = ivm_build_request_find(row->relid);
 		number = request != NULL ? request->number : 0;
-		if (request == NULL || !request->abandoned)
+		if ((request == NULL || !request->abandoned) && is_still_there(row->relid))
 		{
 			while (!build_view(row, &rows))
 			{

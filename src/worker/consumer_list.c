@@ -37,6 +37,7 @@
 
 #include "compile/compile.h"
 #include "worker/apply_worker.h"
+#include "worker/build_queue.h"
 #include "worker/failure.h"
 #include "worker/process.h"
 
@@ -325,6 +326,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 
+	ivm_stats_retain_rows(rows);
 	foreach(cell, views)
 		if (find_row(rows, lfirst_oid(cell)) == NULL)
 			build = true;

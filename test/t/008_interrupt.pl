@@ -151,4 +151,9 @@ set_points($node, '');
 $waiting->finish;
 is($err, '', 'ivm.sync() while a view is dropped');
 
+# No counters are left of what was dropped while a process had it in hand.
+wait_until($node, 'SELECT count(*) = 0 FROM ivm.stat_views() s WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = s.relid)',
+	'counters of views that are gone are gone');
+pass('counters of views that are gone are gone');
+
 done_testing();
