@@ -190,6 +190,7 @@ select * from test_create_other.renamed order by region_id;
 \d+ test_create_other.renamed
 \set HIDE_TABLEAM on
 alter materialized view test_create_other.renamed set schema test_create;
+drop schema test_create_other;
 
 -- other relations cannot be incremental
 create table not_a_view (a integer) using incremental;

@@ -26,11 +26,9 @@ grant select on v to public;
 -- nothing of ours is in it
 \! pg_dump --no-owner "$IVM_DUMP_DB" | grep -c pg_ivm
 
--- restored in another database: as text, in one transaction, in parallel
-\! createdb ivm_dump_1 && pg_dump "$IVM_DUMP_DB" | psql -X -q -d ivm_dump_1 -v ON_ERROR_STOP=1 2>&1 | grep -v -E '^( *|\(1 row\)| set_config .*|-+)$'
-\! createdb ivm_dump_2 && pg_dump -Fc "$IVM_DUMP_DB" | pg_restore --single-transaction --exit-on-error -d ivm_dump_2
-\! createdb ivm_dump_3 && pg_dump -Fc -f "${TMPDIR:-/tmp}/ivm_dump.$PPID" "$IVM_DUMP_DB" && pg_restore --jobs=2 --exit-on-error -d ivm_dump_3 "${TMPDIR:-/tmp}/ivm_dump.$PPID"; rm -f "${TMPDIR:-/tmp}/ivm_dump.$PPID"
+-- restored in another database: as text
 \set home :DBNAME
+\! createdb ivm_dump_1 && pg_dump "$IVM_DUMP_DB" | psql -X -q -d ivm_dump_1 -v ON_ERROR_STOP=1 2>&1 | grep -v -E '^( *|\(1 row\)| set_config .*|-+)$'
 \c ivm_dump_1
 set search_path = test_dump, public;
 select * from oracle();
@@ -44,21 +42,38 @@ select c.relname, c.relacl is not null as granted, obj_description(c.oid, 'pg_cl
 	where c.oid = 'v'::regclass;
 select relname, relreplident from pg_class where oid = 't'::regclass;
 select indexdef from pg_indexes where schemaname = 'test_dump' and tablename in ('v', 'Quoted', 'bag') order by indexname;
+\c :home
+-- in one transaction
+\! createdb ivm_dump_2 && pg_dump -Fc "$IVM_DUMP_DB" | pg_restore --single-transaction --exit-on-error -d ivm_dump_2
 \c ivm_dump_2
 set search_path = test_dump, public;
 insert into t values (10, 5, 10);
 delete from t where g = 1;
 select * from oracle();
+\c :home
+drop database ivm_dump_2;
+-- in parallel
+\! createdb ivm_dump_3 && pg_dump -Fc -f "${TMPDIR:-/tmp}/ivm_dump.$PPID" "$IVM_DUMP_DB" && pg_restore --jobs=2 --exit-on-error -d ivm_dump_3 "${TMPDIR:-/tmp}/ivm_dump.$PPID"; rm -f "${TMPDIR:-/tmp}/ivm_dump.$PPID"
 \c ivm_dump_3
 set search_path = test_dump, public;
 insert into t values (10, 5, 10);
 delete from t where g = 1;
 select * from oracle();
+\c :home
+drop database ivm_dump_3;
+-- as text in one transaction
+\! createdb ivm_dump_4 && pg_dump "$IVM_DUMP_DB" | psql -X -q -1 -d ivm_dump_4 -v ON_ERROR_STOP=1 -o /dev/null
+\c ivm_dump_4
+set search_path = test_dump, public;
+insert into t values (10, 5, 10);
+delete from t where g = 1;
+select * from oracle();
+\c :home
+drop database ivm_dump_4;
 
 -- a database with views is copied and dropped
-\c :home
-create database ivm_dump_4 template ivm_dump_1;
-\c ivm_dump_4
+create database ivm_dump_copy template ivm_dump_1;
+\c ivm_dump_copy
 set search_path = test_dump, public;
 select * from oracle();
 insert into t values (11, 5, 11);
@@ -70,9 +85,7 @@ insert into t values (12, 5, 12);
 select * from oracle();
 \c :home
 drop database ivm_dump_1;
-drop database ivm_dump_2;
-drop database ivm_dump_3;
-drop database ivm_dump_4;
+drop database ivm_dump_copy;
 select count(*) from pg_replication_slots where slot_name ~ '^ivm_' and database ~ '^ivm_dump';
 set search_path = test_dump, public;
 select * from oracle();
