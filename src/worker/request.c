@@ -378,6 +378,7 @@ static void
 wait_for_build(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz launcher_seen = started;
 	bool		reported = false;
 	char	   *name = get_rel_name(my_request->relid);
 
@@ -392,9 +393,10 @@ wait_for_build(void)
 		check_is_to_be_built(name);
 		database = ivm_control_my_database();
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		if (ivm_control->launcher_pid != 0)
+			launcher_seen = GetCurrentTimestamp();
 		failed = database->starting_failed || ivm_control->inspection_failed ||
-			(ivm_control->launcher_pid == 0 &&
-			 TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LAUNCHER_PATIENCE));
+			TimestampDifferenceExceeds(launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
 		LWLockRelease(ivm_control->lock);
 		if (failed)
 			ereport(ERROR,

@@ -89,6 +89,24 @@ $_->quit foreach @refreshers;
 are_exact($node, 'and the other one is done');
 $node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW on_b AS SELECT n, sum(id) FROM b GROUP BY n');
 
+# ---- a long build while the launcher is started again ----
+
+set_points($node, 'build-filled=wait');
+$session = connection($node);
+$session->{stdin} .= "CREATE INCREMENTAL VIEW long AS SELECT n, count(*) FROM b GROUP BY n;\n";
+$session->{run}->pump_nb;
+wait_for_point($node, 'build-filled');
+# longer than a session waits for a launcher that is not there
+wait_until($node, q{SELECT clock_timestamp() - query_start > '11s' FROM pg_stat_activity WHERE query ~ '^CREATE INCREMENTAL VIEW long'}, 'the build takes long');
+my ($launcher) = worker_pids($node, 'launcher');
+terminate_process($node, $launcher);
+wait_for_restart($node, 'launcher', $launcher);
+set_points($node, '');
+$session->query('SELECT 1');
+$session->quit;
+is_value($node, q{SELECT count(*) FROM pg_class WHERE relname = 'long'}, '1', 'a session that has waited for long does not give up');
+are_exact($node, 'and its view is exact');
+
 # ---- two databases stopped in one transaction ----
 
 foreach my $name ('one', 'two')
