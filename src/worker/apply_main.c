@@ -369,6 +369,7 @@ ivm_apply_main(Datum unused)
 	worker->shared->pid = MyProcPid;
 	worker->shared->latch = MyLatch;
 	pg_atomic_write_u64(&worker->shared->adopted, 0);
+	pg_atomic_write_u64(&worker->shared->looked, 0);
 	LWLockRelease(ivm_control->lock);
 	before_shmem_exit(worker_exit, (Datum) 0);
 
@@ -399,6 +400,9 @@ ivm_apply_main(Datum unused)
 			ivm_control_wake_workers(worker->control);
 		}
 		ivm_consumer_list_release(worker);
+		/* a look that begins later sees what was committed before the sync */
+		worker->looking = pg_atomic_read_u64(&worker->control->syncs);
+		pg_memory_barrier();
 		ivm_consumer_list_refresh(worker);
 		ivm_progress_scout(worker);
 		take_verifications(worker);

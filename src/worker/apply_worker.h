@@ -34,6 +34,7 @@ typedef struct IvmApplyWorker
 	IvmCursor  *scout;			/* at the first transaction not looked at yet */
 	uint64		scouted;		/* transactions with smaller numbers were looked at */
 	XLogRecPtr	scouted_lsn;	/* and so was all that ends at or before it */
+	uint64		looking;		/* the last sync that the last look at invalidations came after */
 	uint64		incarnation;	/* of the log */
 
 	IvmArena   *arena;			/* of the batch */

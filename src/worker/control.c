@@ -47,9 +47,11 @@ ivm_control_shmem_init(void)
 
 		pg_atomic_init_u64(&database->generation, 0);
 		pg_atomic_init_u64(&database->wanted_position, 0);
+		pg_atomic_init_u64(&database->syncs, 0);
 		for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
 		{
 			pg_atomic_init_u64(&database->apply[j].adopted, 0);
+			pg_atomic_init_u64(&database->apply[j].looked, 0);
 			pg_atomic_init_u64(&database->apply[j].position, 0);
 		}
 	}
@@ -87,6 +89,7 @@ ivm_control_find(Oid dboid, bool create)
 	free_entry->apply_workers = 0;
 	pg_atomic_write_u64(&free_entry->generation, 1);
 	pg_atomic_write_u64(&free_entry->wanted_position, 0);
+	pg_atomic_write_u64(&free_entry->syncs, 0);
 	for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
 	{
 		IvmApplyShared *apply = &free_entry->apply[j];
@@ -96,6 +99,7 @@ ivm_control_find(Oid dboid, bool create)
 		apply->registered = false;
 		apply->nbehind = 0;
 		pg_atomic_write_u64(&apply->adopted, 0);
+		pg_atomic_write_u64(&apply->looked, 0);
 		pg_atomic_write_u64(&apply->position, 0);
 	}
 	return free_entry;

@@ -34,6 +34,7 @@ typedef struct IvmApplyShared
 	Latch	   *latch;
 	bool		registered;		/* its tables are in the registry */
 	pg_atomic_uint64 adopted;	/* generation of ivm.view that it has taken over */
+	pg_atomic_uint64 looked;	/* the last sync that its look at invalidations came after */
 	pg_atomic_uint64 position;	/* its views contain all that committed before, but those behind */
 	int			nbehind;		/* > IVM_MAX_BEHIND: position is held back instead */
 	Oid			behind[IVM_MAX_BEHIND];
@@ -57,6 +58,7 @@ typedef struct IvmControlDatabase
 	int			decoder_pid;
 	int			apply_workers;	/* how many there are to be */
 	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits for */
+	pg_atomic_uint64 syncs;		/* how many have been begun */
 	IvmApplyShared apply[IVM_MAX_APPLY_WORKERS];
 } IvmControlDatabase;
 

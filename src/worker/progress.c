@@ -17,6 +17,12 @@
  * contain, and apart from it those few that stay behind for a lock or after a
  * failure, so that a view that cannot be applied holds up only who waits for it.
  *
+ * What changes a view without a row in the WAL (a REFRESH of a materialized view
+ * below it, say) is no transaction of the log: the position passes it.  It comes as an
+ * invalidation, after the commit record.  So a session also waits until the worker
+ * has looked at its invalidations after the sync began, and a consumer that was
+ * invalidated is behind until it has been compiled anew or left to the builder.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -194,19 +200,27 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	foreach(cell, worker->consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
+		XLogRecPtr	contained;
 
 		confirm = Min(confirm, consumer->applied->lsn);
 		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0));
-		if (consumer->pending == 0)
+		contained = worker->scouted_lsn;
+		if (consumer->pending != 0)
+		{
+			first = Min(first, consumer->pending);
+			contained = consumer->pending_lsn;
+		}
+		if (consumer->stale && !consumer->leaving)
+			contained = Min(contained, consumer->applied->lsn);
+		else if (consumer->pending == 0)
 			continue;
-		first = Min(first, consumer->pending);
-		if ((consumer->behind || consumer->failures > 0) && nbehind < IVM_MAX_BEHIND)
+		if ((consumer->behind || consumer->failures > 0 || consumer->stale) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
-			behind_position[nbehind++] = consumer->pending_lsn;
+			behind_position[nbehind++] = contained;
 		}
 		else
-			position = Min(position, consumer->pending_lsn);
+			position = Min(position, contained);
 	}
 
 	/* of what could not be loaded nothing is known, so all is kept */
@@ -227,13 +241,15 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			ivm_cursor_confirm(worker->cursor, confirm);
 	}
 
-	if (position != pg_atomic_read_u64(&worker->shared->position) || nbehind != worker->shared->nbehind || nbehind > 0)
+	if (position != pg_atomic_read_u64(&worker->shared->position) || nbehind != worker->shared->nbehind || nbehind > 0 ||
+		worker->looking != pg_atomic_read_u64(&worker->shared->looked))
 	{
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		worker->shared->nbehind = nbehind;
 		memcpy(worker->shared->behind, behind, sizeof(Oid) * nbehind);
 		memcpy(worker->shared->behind_position, behind_position, sizeof(XLogRecPtr) * nbehind);
 		pg_atomic_write_u64(&worker->shared->position, position);
+		pg_atomic_write_u64(&worker->shared->looked, worker->looking);
 		LWLockRelease(ivm_control->lock);
 		ConditionVariableBroadcast(&ivm_control->changed);
 	}

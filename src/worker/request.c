@@ -560,12 +560,13 @@ state_name(IvmViewState state)
  * have taken something over.
  */
 static bool
-view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, XLogRecPtr *position)
+view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, uint64 sync, XLogRecPtr *position)
 {
 	IvmViewRow *row = ivm_metadata_get(relid);
 	uint64		generation;
 	bool		building;
 	bool		adopted = true;
+	bool		looked = true;
 	bool		behind;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
@@ -573,9 +574,13 @@ view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, XLo
 	generation = pg_atomic_read_u64(&database->generation);
 	LWLockRelease(ivm_control->lock);
 	for (int i = 0; i < database->apply_workers; i++)
+	{
 		adopted &= pg_atomic_read_u64(&database->apply[i].adopted) >= generation;
+		looked &= pg_atomic_read_u64(&database->apply[i].looked) >= sync;
+	}
+	pg_read_barrier();
 	*position = ivm_control_view_position(database, relid, &behind);
-	return row != NULL && row->state == IVM_STATE_ACTIVE && !building && adopted &&
+	return row != NULL && row->state == IVM_STATE_ACTIVE && !building && adopted && looked &&
 		*position >= target;
 }
 
@@ -614,6 +619,7 @@ ivm_request_sync(List *relids, bool all, int64 timeout_ms)
 	XLogRecPtr	target = ivm_wal_end();
 	TimestampTz started = GetCurrentTimestamp();
 	uint64		wanted;
+	uint64		sync;
 	ListCell   *cell;
 
 	if (relids == NIL)
@@ -628,6 +634,7 @@ ivm_request_sync(List *relids, bool all, int64 timeout_ms)
 	while (wanted < target &&
 		   !pg_atomic_compare_exchange_u64(&database->wanted_position, &wanted, target))
 		;
+	sync = pg_atomic_add_fetch_u64(&database->syncs, 1);
 	ivm_control_wake_workers(database);
 
 	ConditionVariablePrepareToSleep(&ivm_control->changed);
@@ -636,7 +643,7 @@ ivm_request_sync(List *relids, bool all, int64 timeout_ms)
 		Oid			relid = lfirst_oid(cell);
 		XLogRecPtr	position;
 
-		while (check_view_state(relid, all) && !view_has_reached(database, relid, target, &position))
+		while (check_view_state(relid, all) && !view_has_reached(database, relid, target, sync, &position))
 		{
 			int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
 
