@@ -103,6 +103,43 @@ select pg_reload_conf();
 select ivm.sync('a');
 delete from t where id > 100;
 
+-- what comes without a row in the WAL, just after a worker looked for such
+-- things, and before it looked at the log
+create materialized view m as select count(*) as n from t;
+create incremental view d as select n from m;
+create function held(point text) returns void language plpgsql as $$
+begin
+	while (select count(*) from pg_stat_ivm_worker where datname = current_database() and state = point) <
+		current_setting('ivm.apply_workers')::integer loop
+		perform pg_sleep(0.01);
+	end loop;
+end
+$$;
+set statement_timeout = '1 min';
+alter system set ivm.debug_points = 'apply-looked=wait';
+select pg_reload_conf();
+select held('apply-looked');
+insert into t values (202, 1, 1);
+refresh materialized view m;
+do $$
+begin
+	while (select position_lsn from pg_stat_ivm_worker where worker_type = 'decoder' and datname = current_database()) < pg_current_wal_flush_lsn() loop
+		perform pg_sleep(0.01);
+	end loop;
+end
+$$;
+alter system set ivm.debug_points = 'apply-look=wait';
+select pg_reload_conf();
+select held('apply-look');
+select late('d') <> 'reached' as late;
+alter system reset ivm.debug_points;
+select pg_reload_conf();
+select ivm.sync('d');
+select d.n = m.n as same from d, m;
+reset statement_timeout;
+drop materialized view d, m;
+delete from t where id > 100;
+
 -- a large transaction
 insert into t select i, i % 100, i from generate_series(1000, 60000) i;
 select ivm.sync();

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/debug_point.h"
 #include "base/settings.h"
 #include "worker/apply_worker.h"
 #include "worker/failure.h"
@@ -403,7 +404,9 @@ ivm_apply_main(Datum unused)
 		/* a look that begins later sees what was committed before the sync */
 		worker->looking = pg_atomic_read_u64(&worker->control->syncs);
 		pg_memory_barrier();
+		ivm_debug_point("apply-look");
 		ivm_consumer_list_refresh(worker);
+		ivm_debug_point("apply-looked");
 		ivm_progress_scout(worker);
 		take_verifications(worker);
 
