@@ -116,10 +116,11 @@ begin
 end
 $$;
 set statement_timeout = '1 min';
+insert into t values (202, 1, 1);
+select ivm.sync();
 alter system set ivm.debug_points = 'apply-looked=wait';
 select pg_reload_conf();
 select held('apply-looked');
-insert into t values (202, 1, 1);
 refresh materialized view m;
 do $$
 begin
