@@ -488,6 +488,7 @@ advance_group(IvmOperator *op, AggregateGroup *group)
 	for (int sign = 1; sign >= -1 && !refused; sign -= 2)
 		for (IvmRow *row = group->rows; row != NULL && !refused; row = row->next)
 		{
+			CHECK_FOR_INTERRUPTS();
 			if ((row->weight > 0) != (sign > 0))
 				continue;
 			ExecStoreMinimalTuple(ivm_row_tuple(row), state->other_row, false);
@@ -666,6 +667,7 @@ retract_populated(IvmOperator *op)
 	{
 		AggregateGroup	   *group;
 
+		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
 		group = find_group(op, state->input_row, false);
 		if (group == NULL)
