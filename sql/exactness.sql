@@ -154,6 +154,20 @@ select * from text_oracle();
 select * from oracle();
 drop table rows cascade;
 
+-- names of a composite type's attributes are part of what is shown
+create type inner_pair as (a integer, b text);
+create type outer_pair as (p inner_pair, n integer);
+create table pairs (id integer primary key, p inner_pair, o outer_pair[]);
+insert into pairs select i, row(i, 'x')::inner_pair, array[row(row(i, 'y')::inner_pair, i)::outer_pair] from generate_series(1, 4) i;
+create incremental view p_json as select id, row_to_json(p)::text as j from pairs;
+create incremental view p_nested as select id, to_jsonb(o) as j from pairs;
+create incremental view p_other as select id, (p).b from pairs;
+alter type inner_pair rename attribute b to c;
+update pairs set p.a = 7 where id = 2;
+select * from oracle();
+select relname, rebuilds, last_rebuild_reason from pg_stat_ivm where schemaname = 'test_exactness' order by relname;
+drop table pairs cascade;
+
 -- more aggregates than a stored group had columns for, and more join keys than an index has
 \set ECHO none
 select format('create table wide (id integer primary key, g integer, %s)',

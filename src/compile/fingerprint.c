@@ -9,7 +9,8 @@
  *	- a table that is not logged for a while (SET UNLOGGED), or whose replica
  *	  identity changes, loses changes;
  *	- a plain materialized view gets a new file by REFRESH;
- *	- a whole-row reference sees columns that are added;
+ *	- a whole-row reference sees columns that are added, and a composite value
+ *	  shows the names of its attributes (row_to_json);
  *	- a function of the user is replaced.
  *
  * These are collected here, sorted, as text; equal texts mean that nothing of
@@ -30,12 +31,15 @@
 #include "catalog/pg_proc.h"
 #include "compile/compiler.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
 #include "plan/plan_walk.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 typedef struct FingerprintContext
 {
@@ -54,11 +58,57 @@ note_function(Oid function, void *context)
 	return false;
 }
 
+/* Notes the composite types that values of the type are made of. */
+static void
+note_type(Oid type, FingerprintContext *context)
+{
+	Oid			element;
+	Oid			relid;
+	TupleDesc	desc;
+
+	check_stack_depth();
+	if (type < FirstNormalObjectId)
+		return;
+	type = getBaseType(type);
+	element = get_element_type(type);
+	if (OidIsValid(element))
+	{
+		note_type(element, context);
+		return;
+	}
+	relid = get_typ_typrelid(type);
+	if (!OidIsValid(relid) || list_member_oid(context->whole_rows, relid))
+		return;
+	context->whole_rows = lappend_oid(context->whole_rows, relid);
+
+	desc = lookup_rowtype_tupdesc(type, -1);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			note_type(TupleDescAttr(desc, i)->atttypid, context);
+	}
+	ReleaseTupleDesc(desc);
+}
+
 static bool
 note_expression(Node *node, FingerprintContext *context)
 {
 	if (node == NULL)
 		return false;
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Const:
+		case T_FuncExpr:
+		case T_RowExpr:
+		case T_ConvertRowtypeExpr:
+		case T_CoerceViaIO:
+		case T_FieldSelect:
+			note_type(exprType(node), context);
+			break;
+		default:
+			break;
+	}
 	if (IsA(node, Var))
 	{
 		Var		   *var = (Var *) node;
@@ -92,6 +142,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 {
 	FingerprintContext context;
 	StringInfoData buffer;
+	MemoryContext caller;
 	ListCell   *lc;
 
 	context.statement = plan->statement;
@@ -99,6 +150,11 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	context.functions = NIL;
 	ivm_plan_walk(plan->statement, plan->statement->planTree, note_plan, &context);
 	list_sort(context.whole_rows, list_oid_cmp);
+
+	/* a change of a composite type is told as one of its relation */
+	caller = MemoryContextSwitchTo(GetMemoryChunkContext(plan->statement));
+	plan->statement->relationOids = list_concat_unique_oid(plan->statement->relationOids, context.whole_rows);
+	MemoryContextSwitchTo(caller);
 	list_sort(context.functions, list_oid_cmp);
 
 	initStringInfo(&buffer);
@@ -117,7 +173,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 
 	foreach(lc, context.whole_rows)
 	{
-		Relation	relation = relation_open(lfirst_oid(lc), NoLock);
+		Relation	relation = relation_open(lfirst_oid(lc), AccessShareLock);
 		TupleDesc	desc = RelationGetDescr(relation);
 
 		appendStringInfo(&buffer, "row %u", RelationGetRelid(relation));
@@ -132,7 +188,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 								 NameStr(attribute->attname));
 		}
 		appendStringInfoChar(&buffer, '\n');
-		relation_close(relation, NoLock);
+		relation_close(relation, AccessShareLock);
 	}
 
 	foreach(lc, context.functions)
