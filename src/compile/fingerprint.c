@@ -11,6 +11,7 @@
  *	- a plain materialized view gets a new file by REFRESH;
  *	- a whole-row reference sees columns that are added, and a composite value
  *	  shows the names of its attributes (row_to_json);
+ *	- an enum that is made a text shows its labels;
  *	- a function of the user is replaced.
  *
  * These are collected here, sorted, as text; equal texts mean that nothing of
@@ -28,6 +29,7 @@
 #include "access/relation.h"
 #include "access/transam.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_proc.h"
 #include "compile/compiler.h"
 #include "lib/stringinfo.h"
@@ -35,6 +37,7 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
 #include "plan/plan_walk.h"
+#include "utils/catcache.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -46,6 +49,7 @@ typedef struct FingerprintContext
 	PlannedStmt *statement;
 	List	   *whole_rows;		/* oids of relations */
 	List	   *functions;		/* oids */
+	List	   *enums;			/* oids of types whose labels are seen */
 } FingerprintContext;
 
 static bool
@@ -56,6 +60,12 @@ note_function(Oid function, void *context)
 	if (function >= FirstNormalObjectId)
 		fingerprint->functions = list_append_unique_oid(fingerprint->functions, function);
 	return false;
+}
+
+static int
+compare_labels(const ListCell *a, const ListCell *b)
+{
+	return strcmp(strVal(lfirst(a)), strVal(lfirst(b)));
 }
 
 /* Notes the composite types that values of the type are made of. */
@@ -90,11 +100,59 @@ note_type(Oid type, FingerprintContext *context)
 	ReleaseTupleDesc(desc);
 }
 
+/* A function or conversion may see the labels of an enum. */
+static void
+note_argument(Node *argument, FingerprintContext *context)
+{
+	Oid			type = getBaseType(exprType(argument));
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		type = getBaseType(element);
+	if (type_is_enum(type))
+		context->enums = list_append_unique_oid(context->enums, type);
+}
+
+static void
+append_enum(StringInfo buffer, Oid type)
+{
+	CatCList   *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(type));
+	List	   *labels = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < list->n_members; i++)
+	{
+		Form_pg_enum form = (Form_pg_enum) GETSTRUCT(&list->members[i]->tuple);
+
+		labels = lappend(labels, makeString(psprintf("%u:%s", form->oid, NameStr(form->enumlabel))));
+	}
+	ReleaseSysCacheList(list);
+	list_sort(labels, compare_labels);
+	appendStringInfo(buffer, "enum %u", type);
+	foreach(lc, labels)
+		appendStringInfo(buffer, " %s", strVal(lfirst(lc)));
+	appendStringInfoChar(buffer, '\n');
+}
+
 static bool
 note_expression(Node *node, FingerprintContext *context)
 {
+	ListCell   *lc;
+
 	if (node == NULL)
 		return false;
+	if (IsA(node, CoerceViaIO))
+		note_argument((Node *) ((CoerceViaIO *) node)->arg, context);
+	else if (IsA(node, FuncExpr))
+	{
+		foreach(lc, ((FuncExpr *) node)->args)
+			note_argument((Node *) lfirst(lc), context);
+	}
+	else if (IsA(node, Aggref))
+	{
+		foreach(lc, ((Aggref *) node)->args)
+			note_argument((Node *) lfirst_node(TargetEntry, lc)->expr, context);
+	}
 	switch (nodeTag(node))
 	{
 		case T_Var:
@@ -148,6 +206,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	context.statement = plan->statement;
 	context.whole_rows = NIL;
 	context.functions = NIL;
+	context.enums = NIL;
 	ivm_plan_walk(plan->statement, plan->statement->planTree, note_plan, &context);
 	list_sort(context.whole_rows, list_oid_cmp);
 
@@ -156,6 +215,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	plan->statement->relationOids = list_concat_unique_oid(plan->statement->relationOids, context.whole_rows);
 	MemoryContextSwitchTo(caller);
 	list_sort(context.functions, list_oid_cmp);
+	list_sort(context.enums, list_oid_cmp);
 
 	initStringInfo(&buffer);
 	foreach(lc, plan->relids)
@@ -203,6 +263,9 @@ ivm_plan_fingerprint(IvmPlan *plan)
 						 ItemPointerGetOffsetNumber(&tuple->t_self));
 		ReleaseSysCache(tuple);
 	}
+
+	foreach(lc, context.enums)
+		append_enum(&buffer, lfirst_oid(lc));
 	return buffer.data;
 }
 

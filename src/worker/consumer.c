@@ -95,6 +95,7 @@ ivm_consumer_init(List **list)
 	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(ENUMOID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AMOPOPID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_invalidated, (Datum) 0);
