@@ -149,7 +149,8 @@ set role regress_ivm_other;
 create function regress_ivm_evil.upper(text) returns text immutable language plpgsql as 'begin return ''evil''; end';
 reset role;
 create function shout(text) returns text immutable language plpgsql as 'begin return upper($1) || ''!''; end';
-create function lost(text) returns text immutable language plpgsql as 'begin return shout($1); end';
+create function public.regress_ivm_helper(text) returns text immutable language sql as 'select $1';
+create function lost(text) returns text immutable language plpgsql as 'begin return regress_ivm_helper($1); end';
 alter role regress_ivm_owner set search_path = regress_ivm_evil, pg_catalog;
 set role regress_ivm_owner;
 set search_path = regress_ivm_evil, pg_catalog, test_security, public;
@@ -164,6 +165,7 @@ select ivm.sync('named');
 select s, u from named where id < 3 order by id;
 drop schema regress_ivm_evil cascade;
 alter role regress_ivm_owner reset search_path;
+drop function public.regress_ivm_helper(text);
 drop materialized view named;
 
 -- row security is that of the owner
