@@ -200,8 +200,9 @@ ivm_base_table_view(Oid relid)
 		CHECK_FOR_INTERRUPTS();
 		if (current != relid && ivm_relation_is_incremental(current))
 		{
-			result = current;
-			break;
+			/* of several the oldest, so that messages do not depend on chance */
+			result = OidIsValid(result) ? Min(result, current) : current;
+			continue;
 		}
 		switch (get_rel_relkind(current))
 		{
