@@ -180,7 +180,9 @@ ivm_metadata_list(void)
 
 	if (!OidIsValid(table))
 		return NIL;
-	rel = table_open(table, AccessShareLock);
+	rel = try_table_open(table, AccessShareLock);
+	if (rel == NULL)
+		return NIL;				/* the extension has just been dropped */
 	index = index_open(view_index(), AccessShareLock);
 	scan = systable_beginscan_ordered(rel, index, NULL, 0, NULL);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)

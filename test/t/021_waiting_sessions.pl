@@ -162,5 +162,26 @@ $session->query('SELECT 1');
 $session->quit;
 are_exact($node, 'a view that was filled while the slot was lost is exact');
 
+# ---- the extension is dropped while a view is filled ----
+
+set_points($node, 'build-filled=wait');
+$session = connection($node);
+$session->{stdin} .= "CREATE INCREMENTAL VIEW last AS SELECT n, count(*) FROM b GROUP BY n;\n";
+$session->{run}->pump_nb;
+wait_for_point($node, 'build-filled');
+my $log = -s $node->logfile;
+my $dropper = connection($node);
+my $dropper_pid = $dropper->query_safe('SELECT pg_backend_pid()');
+$dropper->{stdin} .= "DROP EXTENSION ivm_ext CASCADE;\n";
+$dropper->{run}->pump_nb;
+wait_until($node, "SELECT count(*) > 0 FROM pg_locks WHERE pid = $dropper_pid AND NOT granted", 'the drop waits for the fill');
+set_points($node, '');
+$_->query('SELECT 1') foreach ($session, $dropper);
+$_->quit foreach ($session, $dropper);
+$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_replication_slots WHERE slot_name = 'ivm_$dboid'")
+  or die 'the slot stays';
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname = 'last'}), '0', 'the extension and its views go');
+unlike(slurp_file($node->logfile, $log), qr/could not open relation/, 'no process stumbles over it');
+
 $node->stop;
 done_testing();
