@@ -366,6 +366,14 @@ build_view(IvmViewRow *row, uint64 *rows)
 
 	ivm_process_impatient(true);
 	StartTransactionCommand();
+	LockRelationOid(row->relid, AccessShareLock);
+	if (ivm_metadata_get(row->relid) == NULL)
+	{
+		/* dropped since the row was read */
+		abandon_fill(old);
+		ivm_process_impatient(false);
+		return false;
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(old);
 	foreach(cell, row->arrangements)
@@ -405,6 +413,12 @@ build_view(IvmViewRow *row, uint64 *rows)
 	lsn = register_plan(plan);
 
 	StartTransactionCommand();
+	if (ivm_metadata_get(row->relid) == NULL)
+	{
+		/* dropped while nothing was held */
+		abandon_fill(old);
+		return false;
+	}
 	owner = ivm_relation_owner(row->relid);
 	populated = ivm_relation_is_populated(row->relid);
 	CommitTransactionCommand();
@@ -416,7 +430,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 							 ivm_fingerprint_rows_differ(row->fingerprint, plan->fingerprint));
 	begin_fill(row->relid, plan, compare ? RowExclusiveLock : AccessExclusiveLock);
 	MemoryContextSwitchTo(old);
-	if (plan_is_stale() || ivm_relation_is_populated(row->relid) != populated)
+	if (plan_is_stale() || ivm_metadata_get(row->relid) == NULL ||
+		ivm_relation_is_populated(row->relid) != populated)
 	{
 		abandon_fill(old);
 		return false;
@@ -476,6 +491,7 @@ build(IvmViewRow *row, int failures)
 	bool		rebuild = row->state != IVM_STATE_BUILDING;
 	IvmRequest *request;
 	volatile uint64 number = 0;
+	bool		done = false;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = row->relid;
@@ -489,13 +505,15 @@ build(IvmViewRow *row, int failures)
 		/* whoever asked may have given up meanwhile, or the view is gone, as he sees for himself */
 		request = ivm_build_request_find(row->relid);
 		number = request != NULL ? request->number : 0;
-		if ((request == NULL || !request->abandoned) && is_still_there(row->relid))
+		while (!done && (request == NULL || !request->abandoned) && is_still_there(row->relid))
 		{
-			while (!build_view(row, &rows))
-			{
+			done = build_view(row, &rows);
+			if (!done)
 				CHECK_FOR_INTERRUPTS();
-				MemoryContextSwitchTo(old);
-			}
+			MemoryContextSwitchTo(old);
+		}
+		if (done)
+		{
 			ivm_stats_view_state(MyDatabaseId, row->relid, "active");
 			ivm_build_request_finish(row->relid, rows);
 		}
