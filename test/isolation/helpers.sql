@@ -40,6 +40,7 @@ END
 $$;
 
 -- Repeats a write to a table of a view until the slot is confirmed up to here.
+-- The worker needs a moment without changes to find its commit flushed.
 CREATE PROCEDURE confirmed(write text)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -49,7 +50,7 @@ BEGIN
 				  WHERE database = current_database() AND confirmed_flush_lsn < target) LOOP
 		EXECUTE write;
 		COMMIT;
-		PERFORM pg_sleep(0.05);
+		PERFORM pg_sleep(0.5);
 	END LOOP;
 END
 $$;
@@ -139,19 +140,6 @@ BEGIN
 					   ' AND NOT EXISTS (TABLE %2$s EXCEPT ALL TABLE q)',
 					   rtrim(pg_get_viewdef(view), ';'), view) INTO same;
 		EXIT WHEN same;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-END
-$$;
-
--- Cancels what a session of the test does, and waits until it has ended.
-CREATE PROCEDURE cancel(session text)
-LANGUAGE plpgsql AS $$
-BEGIN
-	PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%/' || session;
-	WHILE EXISTS (SELECT FROM pg_stat_activity
-				  WHERE application_name LIKE '%/' || session AND state = 'active') LOOP
-		PERFORM pg_stat_clear_snapshot();
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END
