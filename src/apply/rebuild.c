@@ -67,6 +67,16 @@ typedef struct Collection
 	uint64		received;
 } Collection;
 
+/* What a rebuild writes. */
+typedef struct Difference
+{
+	Relation	view;
+	IvmPlan    *plan;
+	IvmZset    *delta;
+	Snapshot	snapshot;
+	IvmApplyCounts *counts;
+} Difference;
+
 /* How rows are compared when their images differ. */
 typedef struct RowComparison
 {
@@ -91,6 +101,7 @@ typedef struct LeftRow
 	bool	   *keys_isnull;
 } LeftRow;
 
+static void write_difference(void *difference);
 static void collect_row(void *context, TupleTableSlot *row, int64 weight);
 static void collect_view(Collection *collection, Relation view, Snapshot snapshot);
 static void cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *extra);
@@ -110,6 +121,7 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	Collection	collection;
 	IvmDataflow *dataflow;
 	IvmZset    *result;
+	Difference	difference;
 	Relation	view;
 
 	view = table_open(relid, RowExclusiveLock);
@@ -148,7 +160,17 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 
 	ivm_stats_build_phase("writing differences");
 	ivm_view_drop_obsolete_indexes(view, plan);
-	ivm_view_apply(view, plan, collection.zset, snapshot, counts);
+	difference.view = view;
+	difference.plan = plan;
+	difference.delta = collection.zset;
+	difference.snapshot = snapshot;
+	difference.counts = counts;
+	if (!ivm_view_within_limits(write_difference, &difference))
+	{
+		/* a key has grown too long for its index; any other limit is raised again */
+		(void) ivm_view_replace_key_index(view, plan);
+		write_difference(&difference);
+	}
 	CommandCounterIncrement();
 	ivm_view_create_index(relid, plan);
 	PopActiveSnapshot();
@@ -158,6 +180,14 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	table_close(view, NoLock);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+}
+
+static void
+write_difference(void *difference)
+{
+	Difference *what = difference;
+
+	ivm_view_apply(what->view, what->plan, what->delta, what->snapshot, what->counts);
 }
 
 void

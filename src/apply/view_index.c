@@ -10,10 +10,12 @@
  *	 each row, and as the key of a changed row stays the same, the update can
  *	 be HOT.  One that the user made does as well as ours.
  * - on a hash of the key columns, ivm.row_hash(ROW(a, b)).  The same, for
- *	 keys that a B-tree cannot take: values without a limit to their length
- *	 (an entry of a B-tree has at most a third of a page, and a view must not
- *	 fail because somebody groups by a longer text), more than 32 columns,
- *	 types without a B-tree operator class.
+ *	 keys that a B-tree cannot take: more than 32 columns, types without a
+ *	 B-tree operator class, and values that are too long.  An entry of a
+ *	 B-tree has at most a third of a page, and a view must not fail because
+ *	 somebody groups by a longer text: it has the unique index until such a
+ *	 value comes.  Then the batch fails, and the rebuild that follows puts the
+ *	 hash in its place.
  * - on a hash of the whole row, ivm.row_hash(v.*), for views without a key.
  *	 Every change of a row changes its entry, so no update is HOT.
  *
@@ -70,14 +72,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
-
-/*
- * The longest key that gets a B-tree entry of its own: BTMaxItemSize of an
- * 8 kB page, less headers and alignment.
- */
-#define MAX_KEY_WIDTH	2400
 
 /* What ivm.row_hash remembers between calls. */
 typedef struct RowHashCache
@@ -90,12 +87,22 @@ typedef struct RowHashCache
 	MemoryContext row_context;
 } RowHashCache;
 
+/* For create_key_index. */
+typedef struct ViewAndPlan
+{
+	Relation	view;
+	IvmPlan    *plan;
+} ViewAndPlan;
+
 static Oid	row_hash_function(void);
 static bool same_columns(List *a, List *b);
 static bool name_is_ours(const char *name);
 static bool classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result);
-static bool key_fits_btree(Relation view, IvmPlan *plan);
+static bool key_has_btree(Relation view, IvmPlan *plan);
+static void create_key_index(void *view_and_plan);
+static void create_hash_index(Relation view, IvmPlan *plan);
 static Node *hash_expression(Relation view, List *columns);
+static void drop_index(Oid index);
 static void define_index(Relation view, const char *label, List *elements, bool unique);
 
 PG_FUNCTION_INFO_V1(ivm_row_hash);
@@ -303,7 +310,6 @@ ivm_view_create_index(Oid relid, IvmPlan *plan)
 	Relation	view;
 	List	   *indexes;
 	ListCell   *lc;
-	List	   *elements = NIL;
 	bool		found = false;
 
 	if (plan->single_row)
@@ -324,30 +330,105 @@ ivm_view_create_index(Oid relid, IvmPlan *plan)
 	}
 	list_free(indexes);
 
-	if (!found && plan->key != NIL && key_fits_btree(view, plan))
+	if (!found)
 	{
-		foreach(lc, plan->key)
-		{
-			IndexElem  *element = makeNode(IndexElem);
+		ViewAndPlan arg = {view, plan};
 
-			element->name = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(view), lfirst_int(lc) - 1)->attname));
-			element->ordering = SORTBY_DEFAULT;
-			element->nulls_ordering = SORTBY_NULLS_DEFAULT;
-			elements = lappend(elements, element);
-		}
-		define_index(view, "ivm_key", elements, true);
+		if (plan->key == NIL || !key_has_btree(view, plan) ||
+			!ivm_view_within_limits(create_key_index, &arg))
+			create_hash_index(view, plan);
 	}
-	else if (!found)
+	table_close(view, NoLock);
+}
+
+static void
+create_key_index(void *view_and_plan)
+{
+	ViewAndPlan *arg = view_and_plan;
+	List	   *elements = NIL;
+	ListCell   *lc;
+
+	foreach(lc, arg->plan->key)
 	{
 		IndexElem  *element = makeNode(IndexElem);
 
-		element->expr = hash_expression(view, plan->key);
-		element->indexcolname = pstrdup("hash");
+		element->name = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(arg->view), lfirst_int(lc) - 1)->attname));
 		element->ordering = SORTBY_DEFAULT;
 		element->nulls_ordering = SORTBY_NULLS_DEFAULT;
-		define_index(view, plan->key != NIL ? "ivm_key_hash" : "ivm_row_hash", list_make1(element), false);
+		elements = lappend(elements, element);
 	}
-	table_close(view, NoLock);
+	define_index(arg->view, "ivm_key", elements, true);
+}
+
+static void
+create_hash_index(Relation view, IvmPlan *plan)
+{
+	IndexElem  *element = makeNode(IndexElem);
+
+	element->expr = hash_expression(view, plan->key);
+	element->indexcolname = pstrdup("hash");
+	element->ordering = SORTBY_DEFAULT;
+	element->nulls_ordering = SORTBY_NULLS_DEFAULT;
+	define_index(view, plan->key != NIL ? "ivm_key_hash" : "ivm_row_hash", list_make1(element), false);
+}
+
+bool
+ivm_view_within_limits(void (*action) (void *), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		action(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		ReThrowError(error);
+	return error == NULL;
+}
+
+bool
+ivm_view_replace_key_index(Relation view, IvmPlan *plan)
+{
+	List	   *indexes = RelationGetIndexList(view);
+	Oid			own = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		IvmViewIndex fit;
+
+		ivm_view_index_classify(index, plan, NULL, &fit);
+		if (fit.kind == IVM_VIEW_INDEX_KEY && name_is_ours(RelationGetRelationName(index)))
+			own = lfirst_oid(lc);
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+	if (!OidIsValid(own))
+		return false;
+
+	if (!ConditionalLockRelationOid(RelationGetRelid(view), AccessExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on relation \"%s\"", RelationGetRelationName(view))));
+	drop_index(own);
+	create_hash_index(view, plan);
+	return true;
 }
 
 /* Is it the name of an index that define_index made? */
@@ -395,25 +476,27 @@ ivm_view_drop_obsolete_indexes(Relation view, IvmPlan *plan)
 		!ConditionalLockRelationOid(RelationGetRelid(view), AccessExclusiveLock))
 		return;
 	foreach(lc, obsolete)
-	{
-		ObjectAddress address;
+		drop_index(lfirst_oid(lc));
+}
 
-		ObjectAddressSet(address, RelationRelationId, lfirst_oid(lc));
-		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
-	}
+static void
+drop_index(Oid index)
+{
+	ObjectAddress address;
+
+	ObjectAddressSet(address, RelationRelationId, index);
+	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	CommandCounterIncrement();
 }
 
 /*
- * Can every possible value of the key be a B-tree entry, with the equality
- * that makes it a key?
+ * Can the key be that of a B-tree, with the equality that makes it a key?
  */
 static bool
-key_fits_btree(Relation view, IvmPlan *plan)
+key_has_btree(Relation view, IvmPlan *plan)
 {
 	ListCell   *lc;
 	ListCell   *lc_operator;
-	int64		width = 0;
 
 	if (list_length(plan->key) > INDEX_MAX_KEYS)
 		return false;
@@ -422,29 +505,12 @@ key_fits_btree(Relation view, IvmPlan *plan)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(view), lfirst_int(lc) - 1);
 		Oid			opclass = GetDefaultOpClass(attribute->atttypid, BTREE_AM_OID);
-		int32		typmod = attribute->atttypmod;
-		Oid			base;
 
 		if (!OidIsValid(opclass) ||
 			get_op_opfamily_strategy(lfirst_oid(lc_operator), get_opclass_family(opclass)) != BTEqualStrategyNumber)
 			return false;
-
-		base = getBaseTypeAndTypmod(attribute->atttypid, &typmod);
-		if (attribute->attlen > 0)
-			width += attribute->attlen;
-		else if (base == INETOID || base == CIDROID)
-			width += 24;
-		else
-		{
-			int32		maximum = type_maximum_size(base, typmod);
-
-			if (maximum <= 0)
-				return false;
-			width += maximum;
-		}
-		width += MAXIMUM_ALIGNOF;
 	}
-	return width <= MAX_KEY_WIDTH;
+	return true;
 }
 
 /* ivm.row_hash(v.*), or ivm.row_hash(ROW(columns)). */

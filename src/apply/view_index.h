@@ -44,6 +44,20 @@ extern void ivm_view_index_classify(Relation index, IvmPlan *plan, Snapshot snap
  */
 extern void ivm_view_drop_obsolete_indexes(Relation view, IvmPlan *plan);
 
+/*
+ * Runs the action in a subtransaction.  False, with the subtransaction rolled back,
+ * if it raises ERRCODE_PROGRAM_LIMIT_EXCEEDED, as an index does of a key that is
+ * too long; other errors are raised.
+ */
+extern bool ivm_view_within_limits(void (*action) (void *), void *arg);
+
+/*
+ * Puts an index on the hash of the key in the place of our unique one on the key;
+ * false if the view has none.  Needs AccessExclusiveLock on the view, and raises
+ * ERRCODE_LOCK_NOT_AVAILABLE if it cannot be had at once.
+ */
+extern bool ivm_view_replace_key_index(Relation view, IvmPlan *plan);
+
 /* Copy of a row shape for hashing: it depends on the columns' types alone, not on how a relation stores them. */
 extern TupleDesc ivm_row_hash_desc(TupleDesc desc);
 

@@ -438,6 +438,7 @@ ivm_apply_main(Datum unused)
 			trim(worker);
 			drop_truncated(worker);
 			report_operators(worker, &sleep_ms);
+			ivm_progress_store(worker);
 			(void) ivm_progress_publish(worker);
 			if (late)
 				(void) ivm_decoder_wait(worker->capture, ivm_wal_end(), 1000);

@@ -40,6 +40,8 @@ typedef struct IvmApplyWorker
 	IvmArena   *arena;			/* of the batch */
 	MemoryContext batch_context;
 	XLogRecPtr	commit_end;		/* end of the last batch's commit record */
+	XLogRecPtr	unconfirmed;	/* what may be confirmed when the WAL is flushed up to ... */
+	XLogRecPtr	unconfirmed_end;	/* ... here; invalid: nothing waits */
 	TimestampTz last_batch;		/* end of the last batch */
 	TimestampTz paced;			/* end of the intervals of all batches so far */
 } IvmApplyWorker;

@@ -48,6 +48,7 @@ ivm_progress_begin(IvmApplyWorker *worker)
 
 	snprintf(name, sizeof(name), "apply %d", worker->number);
 	worker->cursor = ivm_cursor_create(worker->capture, name, true);
+	worker->unconfirmed = InvalidXLogRecPtr;
 	if (worker->scout != NULL)
 		ivm_cursor_release(worker->scout);
 	snprintf(name, sizeof(name), "scout %d", worker->number);
@@ -182,6 +183,37 @@ ivm_progress_oldest(IvmApplyWorker *worker)
 }
 
 /*
+ * Lets the slot be confirmed up to what is stored with all consumers, as soon as
+ * the commit that stored it is flushed.  Under load there is always a later one
+ * that is not, so what waits for its flush is not replaced until it had it.
+ * Returns true if something is left to be confirmed.
+ */
+static bool
+confirm_stored(IvmApplyWorker *worker, XLogRecPtr stored)
+{
+	XLogRecPtr	flushed = GetFlushRecPtr(NULL);
+
+	if (worker->unconfirmed != InvalidXLogRecPtr && worker->unconfirmed_end <= flushed)
+	{
+		ivm_cursor_confirm(worker->cursor, worker->unconfirmed);
+		worker->unconfirmed = InvalidXLogRecPtr;
+	}
+	if (worker->commit_end <= flushed)
+	{
+		if (stored != InvalidXLogRecPtr)
+			ivm_cursor_confirm(worker->cursor, stored);
+		worker->unconfirmed = InvalidXLogRecPtr;
+		return false;
+	}
+	if (worker->unconfirmed == InvalidXLogRecPtr)
+	{
+		worker->unconfirmed = stored;
+		worker->unconfirmed_end = worker->commit_end;
+	}
+	return true;
+}
+
+/*
  * Tells how far this worker is: to the log, to the slot, to sessions that wait.
  * Returns true if something is left to be told when the last commit is flushed.
  */
@@ -195,7 +227,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	Oid			behind[IVM_MAX_BEHIND];
 	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
 	ListCell   *cell;
-	bool		unflushed = worker->commit_end > GetFlushRecPtr(NULL);
+	bool		unflushed = false;
 
 	foreach(cell, worker->consumers)
 	{
@@ -237,8 +269,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	if (worker->cursor != NULL && worker->missing == NIL)
 	{
 		ivm_cursor_advance(worker->cursor, first);
-		if (!unflushed && confirm != InvalidXLogRecPtr)
-			ivm_cursor_confirm(worker->cursor, confirm);
+		unflushed = confirm_stored(worker, confirm);
 	}
 
 	if (position != pg_atomic_read_u64(&worker->shared->position) || nbehind != worker->shared->nbehind || nbehind > 0 ||
