@@ -145,12 +145,6 @@ extern void ivm_wake_init(void);
 /* Registers MyProc as the process to wake when the log grows or a wanted position is reached. */
 extern void ivm_wake_register_consumer(IvmDatabase *database, int number);
 
-/*
- * From now on the consumer is woken only by transactions with rows of these
- * relations (or of descendants of theirs); before the first call, by all.
- */
-extern void ivm_wake_set_relids(IvmDatabase *database, int number, List *relids);
-
 /* Tell that this consumer waits for decoded transactions to become visible (commits then wake it): before it looks whether they are. */
 extern void ivm_wake_set_pending(IvmDatabase *database, int number, bool pending);
 

@@ -7,7 +7,7 @@
  * memory; what grows is in a dynamic shared area of its own.
  *
  * Locks.  "lock" of an IvmDatabase guards the cursors, the registry, the
- * filters of the consumers, the list of logs and which segments exist.  A log's
+ * list of consumers, the list of logs and which segments exist.  A log's
  * contents are written by the decoder alone and without a lock: a reader looks
  * only at what was published before, and at segments that it has pinned.  The
  * atomics are written by whoever is named, and read by any.  No lock is taken
@@ -53,9 +53,6 @@ typedef struct IvmConsumerShared
 {
 	int			procno;			/* -1: none */
 	pid_t		pid;
-	bool		filtered;		/* wants transactions of "relids" only */
-	int			nrelids;
-	dsa_pointer relids;			/* Oid[] */
 } IvmConsumerShared;
 
 /* A table to decode. */
@@ -107,7 +104,6 @@ struct IvmDatabase
 	ConditionVariable decoded_changed;
 	pg_atomic_uint64 pending;	/* consumers that wait for commits to be visible */
 	pg_atomic_uint64 consumers; /* those that are there */
-	pg_atomic_uint64 filters;	/* counts the changes of consumers and filters */
 	IvmConsumerShared consumer[IVM_MAX_CONSUMERS];
 };
 
@@ -213,8 +209,6 @@ extern IvmRegistration *ivm_registry_find(Oid relid);
 
 extern void ivm_wake_decoder(IvmDatabase *database);
 extern void ivm_wake_consumers(IvmDatabase *database, uint64 which);
-extern uint64 ivm_wake_load_filters(IvmDatabase *database);
-extern uint64 ivm_wake_interested(Oid relid);
 extern void ivm_wake_position_reached(IvmDatabase *database, XLogRecPtr decoded);
 
 /* ---- page_reader.c ---- */
@@ -237,6 +231,6 @@ extern LogicalDecodingContext *ivm_replication_slot_decode(void);
 
 extern void ivm_decoder_sleep(XLogRecPtr upto, long timeout_ms);
 extern void ivm_decoder_committed(TransactionId xid);
-extern void ivm_decoder_has_rows(uint64 consumers);
+extern void ivm_decoder_has_rows(void);
 
 #endif							/* IVM_CAPTURE_INTERNAL_H */

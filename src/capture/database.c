@@ -6,9 +6,9 @@
  * Every database with incremental views takes at least one background process,
  * so max_worker_processes entries are enough.  An entry is a few kilobytes of
  * main shared memory: it is there before and after any process of the
- * database, which lets cursors outlive their owners.  Logs, registered tables
- * and filters are in a dynamic shared area, made when the first process needs
- * it and pinned, so that it too stays until the entry is released.
+ * database, which lets cursors outlive their owners.  Logs and registered
+ * tables are in a dynamic shared area, made when the first process needs it and
+ * pinned, so that it too stays until the entry is released.
  *
  * A process that is killed makes the server initialize all of this again.  One
  * that ends, however it does, is cleaned up after by callbacks at its exit.
@@ -87,9 +87,6 @@ reset_entry(IvmDatabase *database)
 	{
 		database->consumer[i].procno = -1;
 		database->consumer[i].pid = 0;
-		database->consumer[i].filtered = false;
-		database->consumer[i].nrelids = 0;
-		database->consumer[i].relids = InvalidDsaPointer;
 	}
 }
 
@@ -127,7 +124,6 @@ ivm_capture_shmem_init(void)
 			pg_atomic_init_u64(&database->wanted, PG_UINT64_MAX);
 			pg_atomic_init_u64(&database->pending, 0);
 			pg_atomic_init_u64(&database->consumers, 0);
-			pg_atomic_init_u64(&database->filters, 0);
 			for (int j = 0; j < IVM_MAX_CURSORS; j++)
 				pg_atomic_init_u64(&database->cursors[j].confirm, 0);
 			reset_entry(database);

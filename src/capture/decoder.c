@@ -84,8 +84,7 @@ static uint64 taken;			/* generation in force */
 static bool acknowledging;		/* and not acknowledged yet, for the sake of ... */
 static int	nbefore;			/* ... the first so many of "committed" */
 
-static uint64 filters;			/* of which the copy is */
-static uint64 to_wake;			/* consumers for whom something was published */
+static bool wake_wanted;		/* something was published for the consumers */
 static TimestampTz last_busy_wake;
 static TimestampTz last_flush;
 static TimestampTz last_report;
@@ -130,9 +129,9 @@ ivm_decoder_committed(TransactionId xid)
 
 /* Called by the plugin when it has published a transaction. */
 void
-ivm_decoder_has_rows(uint64 consumers)
+ivm_decoder_has_rows(void)
 {
-	to_wake |= consumers;
+	wake_wanted = true;
 }
 
 /*
@@ -216,8 +215,7 @@ has_work(void)
 	pg_atomic_write_u32(&database->sleeping, 1);
 	pg_memory_barrier();
 	return pg_atomic_read_u64(&database->commit_hint) > GetFlushRecPtr(NULL) ||
-		(!acknowledging && pg_atomic_read_u64(&database->generation) != taken) ||
-		pg_atomic_read_u64(&database->filters) != filters;
+		(!acknowledging && pg_atomic_read_u64(&database->generation) != taken);
 }
 
 /* Waits without asking to be woken by commits. */
@@ -235,10 +233,10 @@ pause_for(long timeout_ms)
 static void
 wake_readers(void)
 {
-	if (to_wake == 0)
+	if (!wake_wanted)
 		return;
-	ivm_wake_consumers(database, to_wake);
-	to_wake = 0;
+	ivm_wake_consumers(database, PG_UINT64_MAX);
+	wake_wanted = false;
 }
 
 /*
@@ -295,17 +293,16 @@ decode(void)
 				committed = repalloc(committed, committed_size * sizeof(TransactionId));
 			}
 		}
-		if (to_wake != 0 && end + NEAR_END >= flushed)
+		if (wake_wanted && end + NEAR_END >= flushed)
 			wake_readers();
 		CHECK_FOR_INTERRUPTS();
-		if ((!acknowledging && pg_atomic_read_u64(&database->generation) != taken) ||
-			pg_atomic_read_u64(&database->filters) != filters)
+		if (!acknowledging && pg_atomic_read_u64(&database->generation) != taken)
 			break;
 	}
 	position_changed |= did;
 
 	/* far behind: let the readers begin nevertheless */
-	if (to_wake != 0)
+	if (wake_wanted)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
@@ -435,7 +432,6 @@ begin(void)
 	CurrentResourceOwner = owner;
 
 	taken = ivm_registry_load(database);
-	filters = ivm_wake_load_filters(database);
 	nbefore = ncommitted;
 	acknowledging = true;
 	ivm_log_start(database, MyReplicationSlot->data.confirmed_flush);
@@ -474,11 +470,6 @@ ivm_decoder_run(IvmDatabase *db)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (pg_atomic_read_u64(&database->filters) != filters)
-		{
-			filters = ivm_wake_load_filters(database);
-			ivm_plugin_registry_changed();
 		}
 		acknowledge();
 		confirm();

@@ -68,7 +68,6 @@ typedef struct TrackedRelation
 	bool		every_change;	/* also those that change no needed column */
 	Bitmapset  *attributes;		/* else these, by its own attribute numbers */
 	List	   *ancestors;		/* oids, all levels */
-	uint64		consumers;		/* whom its changes wake */
 	uint64		unknown_in;		/* transaction for which an unknown change was logged */
 } TrackedRelation;
 
@@ -80,7 +79,6 @@ static MemoryContext change_context;
 /* The transaction being decoded. */
 static uint64 transactions;		/* counts them */
 static bool txn_is_begun;		/* in the log */
-static uint64 txn_consumers;
 
 static void
 relation_invalidated(Datum argument, Oid relid)
@@ -117,7 +115,7 @@ ivm_plugin_start(IvmDatabase *db)
 	database = db;
 }
 
-/* The registry, or the consumers' filters, are others now. */
+/* The registry is another one now. */
 void
 ivm_plugin_registry_changed(void)
 {
@@ -231,13 +229,11 @@ get_tracked(Relation relation)
 	entry->tracked = false;
 	entry->all = false;
 	entry->every_change = false;
-	entry->consumers = 0;
 	ancestors = add_ancestors(NIL, relid);
 	registration = ivm_registry_find(relid);
 	if (registration != NULL)
 	{
 		entry->tracked = true;
-		entry->consumers = ivm_wake_interested(relid);
 		if (registration->attributes == NULL)
 			entry->all = true;
 		else
@@ -251,7 +247,6 @@ get_tracked(Relation relation)
 		if (registration == NULL)
 			continue;
 		entry->tracked = true;
-		entry->consumers |= ivm_wake_interested(ancestor);
 		if (registration->attributes == NULL)
 			entry->all = true;
 		else
@@ -289,9 +284,8 @@ full_xid(TransactionId xid)
 
 /* Something of the transaction will be written: begins it in the log if that was not done. */
 static void
-need_txn(ReorderBufferTXN *txn, TrackedRelation *entry)
+need_txn(ReorderBufferTXN *txn)
 {
-	txn_consumers |= entry->consumers;
 	if (!txn_is_begun)
 	{
 		IvmLogTxn	begin = {
@@ -313,7 +307,7 @@ log_unknown_change(ReorderBufferTXN *txn, TrackedRelation *entry)
 	if (entry->unknown_in == transactions)
 		return;
 	entry->unknown_in = transactions;
-	need_txn(txn, entry);
+	need_txn(txn);
 	ivm_log_append_truncate(entry->relid);
 }
 
@@ -396,7 +390,7 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	if (old_row == NULL || new_row == NULL || entry->every_change ||
 		!ivm_row_image_equal(old_row, new_row))
 	{
-		need_txn(txn, entry);
+		need_txn(txn);
 		if (old_row != NULL)
 			ivm_log_append_row(entry->relid, false, entry->layout, old_row);
 		if (new_row != NULL)
@@ -423,7 +417,7 @@ table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 
 		if (!entry->tracked)
 			continue;
-		need_txn(txn, entry);
+		need_txn(txn);
 		ivm_log_append_truncate(entry->relid);
 	}
 	MemoryContextSwitchTo(old_context);
@@ -435,7 +429,6 @@ begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
 	transactions++;
 	txn_is_begun = false;
-	txn_consumers = 0;
 }
 
 static void
@@ -446,7 +439,7 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 		return;
 	ivm_log_publish();
 	txn_is_begun = false;
-	ivm_decoder_has_rows(txn_consumers);
+	ivm_decoder_has_rows();
 	ivm_debug_point("decoder-after-decode");
 }
 

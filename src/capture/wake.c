@@ -5,8 +5,8 @@
  *
  * A commit wakes the decoder, if it sleeps, and the consumers that wait for
  * decoded transactions to become visible; the callback runs when the transaction
- * has left the list of the running.  The decoder wakes the consumers of the
- * tables for which it has published rows, and whoever waits for a position.
+ * has left the list of the running.  The decoder wakes the consumers when it has
+ * published rows, and whoever waits for a position.
  *
  * Each flag that says "wake me" is set by the sleeper before it looks a last
  * time, and read by the other after the event, with a barrier between: either
@@ -30,24 +30,12 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "capture/capture_internal.h"
 
 /* So many bytes of WAL are "a few records". */
 #define NEAR_END	((XLogRecPtr) 16 * 1024)
-
-/* The decoder's copy of the consumers' filters: Oid -> consumers. */
-typedef struct Interest
-{
-	Oid			relid;
-	uint64		consumers;
-} Interest;
-
-static HTAB *interests;
-static uint64 unfiltered;		/* consumers that want everything */
 
 static IvmDatabase *consumer_database;	/* where this process is a consumer */
 static int	consumer_number;
@@ -142,8 +130,6 @@ consumer_exit(int code, Datum argument)
 		pg_atomic_fetch_and_u64(&consumer_database->pending, mask);
 		consumer->procno = -1;
 		consumer->pid = 0;
-		consumer->filtered = false;
-		pg_atomic_fetch_add_u64(&consumer_database->filters, 1);
 	}
 	LWLockRelease(&consumer_database->lock);
 }
@@ -164,40 +150,8 @@ ivm_wake_register_consumer(IvmDatabase *database, int number)
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
 	consumer->procno = MyProc->pgprocno;
 	consumer->pid = MyProcPid;
-	consumer->filtered = false;
 	pg_atomic_fetch_and_u64(&database->pending, ~(UINT64CONST(1) << number));
 	pg_atomic_fetch_or_u64(&database->consumers, UINT64CONST(1) << number);
-	pg_atomic_fetch_add_u64(&database->filters, 1);
-	LWLockRelease(&database->lock);
-}
-
-void
-ivm_wake_set_relids(IvmDatabase *database, int number, List *relids)
-{
-	IvmConsumerShared *consumer = &database->consumer[number];
-	dsa_pointer made = InvalidDsaPointer;
-	dsa_area   *area;
-
-	ivm_database_attach(database);
-	area = ivm_database_area(database);
-	if (relids != NIL)
-	{
-		Oid		   *to;
-		ListCell   *cell;
-
-		made = dsa_allocate(area, list_length(relids) * sizeof(Oid));
-		to = dsa_get_address(area, made);
-		foreach(cell, relids)
-			*to++ = lfirst_oid(cell);
-	}
-
-	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
-	if (DsaPointerIsValid(consumer->relids))
-		dsa_free(area, consumer->relids);
-	consumer->relids = made;
-	consumer->nrelids = list_length(relids);
-	consumer->filtered = true;
-	pg_atomic_fetch_add_u64(&database->filters, 1);
 	LWLockRelease(&database->lock);
 }
 
@@ -222,63 +176,6 @@ ivm_wake_mute(IvmDatabase *database, int number, bool mute)
 		pg_atomic_fetch_and_u64(&database->consumers, ~bit);
 	else
 		pg_atomic_fetch_or_u64(&database->consumers, bit);
-}
-
-/* The decoder's copy of the filters, made anew; returns the count of changes that it is of. */
-uint64
-ivm_wake_load_filters(IvmDatabase *database)
-{
-	dsa_area   *area = ivm_database_area(database);
-	HASHCTL		control = {0};
-	uint64		result;
-
-	if (interests != NULL)
-		hash_destroy(interests);
-	control.keysize = sizeof(Oid);
-	control.entrysize = sizeof(Interest);
-	control.hcxt = TopMemoryContext;
-	interests = hash_create("ivm consumers", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	unfiltered = 0;
-
-	LWLockAcquire(&database->lock, LW_SHARED);
-	result = pg_atomic_read_u64(&database->filters);
-	for (int i = 0; i < IVM_MAX_CONSUMERS; i++)
-	{
-		IvmConsumerShared *consumer = &database->consumer[i];
-		uint64		bit = UINT64CONST(1) << i;
-		Oid		   *relids;
-
-		if (consumer->pid == 0)
-			continue;
-		if (!consumer->filtered)
-		{
-			unfiltered |= bit;
-			continue;
-		}
-		if (consumer->nrelids == 0)
-			continue;
-		relids = dsa_get_address(area, consumer->relids);
-		for (int j = 0; j < consumer->nrelids; j++)
-		{
-			bool		found;
-			Interest   *interest = hash_search(interests, &relids[j], HASH_ENTER, &found);
-
-			if (!found)
-				interest->consumers = 0;
-			interest->consumers |= bit;
-		}
-	}
-	LWLockRelease(&database->lock);
-	return result;
-}
-
-/* Consumers that want transactions with rows of that relation. */
-uint64
-ivm_wake_interested(Oid relid)
-{
-	Interest   *interest = hash_search(interests, &relid, HASH_FIND, NULL);
-
-	return unfiltered | (interest == NULL ? 0 : interest->consumers);
 }
 
 /*
