@@ -167,7 +167,10 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	difference.counts = counts;
 	if (!ivm_view_within_limits(write_difference, &difference))
 	{
-		/* a key has grown too long for its index; any other limit is raised again */
+		/*
+		 * a key has grown too long for its index; any other limit is raised
+		 * again
+		 */
 		(void) ivm_view_replace_key_index(view, plan);
 		write_difference(&difference);
 	}

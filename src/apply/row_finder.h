@@ -23,7 +23,8 @@
 /* What is to be done with one row. */
 typedef enum IvmViewAction
 {
-	IVM_VIEW_DELETE,			/* the row leaves; before it is found, every old row */
+	IVM_VIEW_DELETE,			/* the row leaves; before it is found, every
+								 * old row */
 	IVM_VIEW_INSERT,			/* the row comes */
 	IVM_VIEW_UPDATE,			/* the row at "tid" becomes this one */
 	IVM_VIEW_REPLACED			/* an old row that an update takes care of */
@@ -36,7 +37,8 @@ typedef struct IvmViewChange
 	Datum	   *keys;			/* columns of a key index, else NULL */
 	bool	   *isnull;
 	uint64		hash;			/* what a hash index has for it */
-	ItemPointerData tid;		/* place of an old row; set by ivm_row_finder_find */
+	ItemPointerData tid;		/* place of an old row; set by
+								 * ivm_row_finder_find */
 	IvmViewAction action;
 } IvmViewChange;
 
@@ -49,7 +51,8 @@ typedef struct IvmRowFinder
 	IvmViewIndex fit;			/* the index to use */
 	int			nkeys;			/* of a key index */
 	SortSupport order;			/* of a key index, one for each column */
-	TupleDesc	hash_desc;		/* of a hash index: what is hashed, NULL: the image as it is */
+	TupleDesc	hash_desc;		/* of a hash index: what is hashed, NULL: the
+								 * image as it is */
 	TupleTableSlot *slot;		/* a row of the view */
 	MemoryContext context;		/* of the whole call; scans keep memory here */
 	MemoryContext row_context;	/* reset for each row */

@@ -27,8 +27,8 @@ typedef struct IvmViewIndex
 {
 	IvmViewIndexKind kind;
 	Relation	index;			/* NULL for NONE */
-	List	   *columns;		/* integer: view columns of the index's key, or
-								 * below the hash; NIL for ROW_HASH */
+	List	   *columns;		/* integer: view columns of the index's key,
+								 * or below the hash; NIL for ROW_HASH */
 } IvmViewIndex;
 
 /*

@@ -66,7 +66,8 @@ typedef struct ViewWriter
 	RangeTblEntry *rte;			/* collects the columns that updates change */
 	ResultRelInfo *target;		/* the view with its indexes */
 	IvmRowFinder finder;
-	Bitmapset  *guarded;		/* columns (offset) that make an update a delete and an insert */
+	Bitmapset  *guarded;		/* columns (offset) that make an update a
+								 * delete and an insert */
 	bool		guards_row;		/* a unique index depends on the whole row */
 	bool		compares;		/* must know which columns an update changes */
 	MemoryContext row_context;	/* reset for each row */
@@ -242,7 +243,10 @@ pair_changes(ViewWriter *writer)
 	int64		first;
 	int64		end;
 
-	/* Without a key nothing that stands together has more in common than a hash. */
+	/*
+	 * Without a key nothing that stands together has more in common than a
+	 * hash.
+	 */
 	if (!finder->plan->single_row &&
 		finder->fit.kind != IVM_VIEW_INDEX_KEY && finder->fit.kind != IVM_VIEW_INDEX_KEY_HASH)
 		return;
@@ -440,7 +444,10 @@ keep_stored_values(ViewWriter *writer, IvmViewChange *change, TupleTableSlot *sl
 	}
 	MemoryContextSwitchTo(caller);
 
-	/* The pointers are in the old row's page: take a copy before letting it go. */
+	/*
+	 * The pointers are in the old row's page: take a copy before letting it
+	 * go.
+	 */
 	ExecMaterializeSlot(slot);
 	ExecClearTuple(stored);
 }

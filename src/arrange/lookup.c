@@ -257,7 +257,7 @@ prepare_index_scan(IvmLookup *lookup, LookupPart *part)
 {
 	int			nkeys = list_length(part->probe->key_numbers);
 	StrategyNumber strategy = part->index->rd_rel->relam == HASH_AM_OID ?
-	HTEqualStrategyNumber : BTEqualStrategyNumber;
+		HTEqualStrategyNumber : BTEqualStrategyNumber;
 
 	part->keys = palloc0(sizeof(ScanKeyData) * nkeys);
 	for (int i = 0; i < nkeys; i++)

@@ -26,7 +26,8 @@ typedef struct IvmStateRow
 	ItemPointerData tid;
 	uint64		hash;
 	int64		weight;
-	MinimalTuple tuple;			/* canonical (zset/row.h), palloc'd in the scan's row context */
+	MinimalTuple tuple;			/* canonical (zset/row.h), palloc'd in the
+								 * scan's row context */
 } IvmStateRow;
 
 /*

@@ -44,8 +44,7 @@ static const struct
 {
 	const char *name;
 	DebugAction action;
-}			actions[] =
-{
+}			actions[] = {
 	{"wait", DEBUG_WAIT},
 	{"error", DEBUG_ERROR},
 	{"fatal", DEBUG_FATAL},

@@ -20,7 +20,8 @@ extern int	ivm_apply_workers;	/* processes per database */
 extern int	ivm_batch_interval; /* ms between batches under load */
 extern int	ivm_flush_interval; /* ms between flushes of asynchronous commits */
 extern int	ivm_naptime;		/* ms, the longest sleep of an idle process */
-extern int	ivm_delta_log_memory;	/* kB of the log held in memory, a database */
+extern int	ivm_delta_log_memory;	/* kB of the log held in memory, a
+									 * database */
 extern int	ivm_fallback;		/* an IvmFallback */
 extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;

@@ -60,7 +60,8 @@ extern void ivm_registry_wait(IvmDatabase *database, uint64 generation);
 
 /* ---- cursors and reading (delta_log.c) ---- */
 
-typedef struct IvmCursor IvmCursor;	/* backend-local handle of a shared cursor slot */
+typedef struct IvmCursor IvmCursor; /* backend-local handle of a shared cursor
+									 * slot */
 
 /*
  * A cursor at the oldest transaction still in the log.  The decoder keeps
@@ -101,16 +102,21 @@ typedef struct IvmLogRecord
 	IvmLogRecordKind kind;
 	Oid			relid;
 	int64		weight;			/* +1, -1 */
-	uint32		layout;			/* of the tuple: ivm_row_layout, of the table as it was then */
-	MinimalTuple tuple;			/* in the log or the reader's buffer: good until the next call */
+	uint32		layout;			/* of the tuple: ivm_row_layout, of the table
+								 * as it was then */
+	MinimalTuple tuple;			/* in the log or the reader's buffer: good
+								 * until the next call */
 } IvmLogRecord;
 
 /* Snapshot of the log's end, for a batch: reads stop there. */
 typedef struct IvmLogEnd
 {
-	uint64		sequence;		/* transactions with smaller numbers are complete in the log */
-	XLogRecPtr	decoded_lsn;	/* everything that ends at or before it has been decoded */
-	uint64		incarnation;	/* of the log; changes with each decoder process */
+	uint64		sequence;		/* transactions with smaller numbers are
+								 * complete in the log */
+	XLogRecPtr	decoded_lsn;	/* everything that ends at or before it has
+								 * been decoded */
+	uint64		incarnation;	/* of the log; changes with each decoder
+								 * process */
 } IvmLogEnd;
 
 extern IvmLogEnd ivm_log_end(IvmDatabase *database);
@@ -186,7 +192,8 @@ typedef struct IvmDecoderStatus
 	XLogRecPtr	decoded_lsn;
 	XLogRecPtr	confirmed_lsn;
 	XLogRecPtr	restart_lsn;
-	bool		slot_is_new;	/* this decoder made the slot: no consumer can have a place in it */
+	bool		slot_is_new;	/* this decoder made the slot: no consumer can
+								 * have a place in it */
 	Size		log_memory;		/* bytes of the delta log in memory */
 	Size		log_disk;		/* bytes of the delta log in files */
 	uint64		transactions;	/* decoded, with rows for some consumer */

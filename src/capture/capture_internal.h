@@ -41,11 +41,16 @@ typedef struct IvmCursorShared
 	pid_t		pid;			/* who reads with it; 0: nobody now */
 	uint64		epoch;			/* counts the owners of this place */
 	char		name[NAMEDATALEN];
-	uint64		incarnation;	/* of the log that was the newest when it was made or rewound */
-	bool		reading;		/* its owner has come to that log, and keeps it */
-	dsa_pointer segment;		/* IvmLogSegment that its owner is looking at: pinned */
-	uint64		position;		/* transactions with smaller numbers are not needed */
-	pg_atomic_uint64 confirm;	/* 0: nothing may be confirmed; written by the owner */
+	uint64		incarnation;	/* of the log that was the newest when it was
+								 * made or rewound */
+	bool		reading;		/* its owner has come to that log, and keeps
+								 * it */
+	dsa_pointer segment;		/* IvmLogSegment that its owner is looking at:
+								 * pinned */
+	uint64		position;		/* transactions with smaller numbers are not
+								 * needed */
+	pg_atomic_uint64 confirm;	/* 0: nothing may be confirmed; written by the
+								 * owner */
 } IvmCursorShared;
 
 /* A process to wake. */
@@ -77,21 +82,25 @@ struct IvmDatabase
 	int			nregistered;
 	int			registry_size;	/* allocated */
 	pg_atomic_uint64 generation;	/* asked for; raised under "lock" */
-	pg_atomic_uint64 acknowledged;	/* in force, and all before is visible; by the decoder */
+	pg_atomic_uint64 acknowledged;	/* in force, and all before is visible; by
+									 * the decoder */
 	ConditionVariable acknowledged_changed;
 
 	/* logs and their readers */
 	uint64		next_sequence;	/* by the decoder */
 	uint64		incarnations;	/* logs begun, so the newest one's */
-	dsa_pointer log;			/* the newest, if any is left; "older" leads to those still read */
+	dsa_pointer log;			/* the newest, if any is left; "older" leads
+								 * to those still read */
 	IvmCursorShared cursors[IVM_MAX_CURSORS];
 
 	/* the decoder; its own, but where said otherwise */
 	int			decoder_procno; /* -1: none */
 	pid_t		decoder_pid;
 	pg_atomic_uint32 state;		/* IvmDecoderState */
-	pg_atomic_uint32 sleeping;	/* it wants its latch set by a commit, who resets this */
-	pg_atomic_uint64 decoded;	/* everything that ends at or before was decoded */
+	pg_atomic_uint32 sleeping;	/* it wants its latch set by a commit, who
+								 * resets this */
+	pg_atomic_uint64 decoded;	/* everything that ends at or before was
+								 * decoded */
 	pg_atomic_uint64 confirmed;
 	pg_atomic_uint64 restart;
 	bool		slot_is_new;
@@ -99,10 +108,12 @@ struct IvmDatabase
 	pg_atomic_uint64 rows;
 
 	/* waking */
-	pg_atomic_uint64 commit_hint;	/* farthest asynchronous commit; by sessions */
+	pg_atomic_uint64 commit_hint;	/* farthest asynchronous commit; by
+									 * sessions */
 	pg_atomic_uint64 wanted;	/* nearest position waited for; by waiters */
 	ConditionVariable decoded_changed;
-	pg_atomic_uint64 pending;	/* consumers that wait for commits to be visible */
+	pg_atomic_uint64 pending;	/* consumers that wait for commits to be
+								 * visible */
 	pg_atomic_uint64 consumers; /* those that are there */
 	IvmConsumerShared consumer[IVM_MAX_CONSUMERS];
 };
@@ -123,9 +134,11 @@ typedef struct IvmLogSegment
 	Size		used;			/* when sealed */
 	bool		sealed;
 	bool		on_file;
-	Size		first_begin;	/* where the first transaction that begins here does */
+	Size		first_begin;	/* where the first transaction that begins
+								 * here does */
 	uint64		first_sequence; /* its number; 0: none begins here */
-	uint64		last_end;		/* number of the last transaction that ends here; 0: none */
+	uint64		last_end;		/* number of the last transaction that ends
+								 * here; 0: none */
 	uint64		last_sequence;	/* of the last transaction with anything here */
 } IvmLogSegment;
 
@@ -139,7 +152,8 @@ typedef struct IvmLog
 	FileSet		files;			/* one for each segment that is not in memory */
 	dsa_pointer head;			/* oldest segment that is kept */
 	dsa_pointer tail;			/* the one being written */
-	pg_atomic_uint64 published; /* transactions with smaller numbers are complete */
+	pg_atomic_uint64 published; /* transactions with smaller numbers are
+								 * complete */
 	pg_atomic_uint64 memory;	/* bytes */
 	pg_atomic_uint64 disk;
 } IvmLog;

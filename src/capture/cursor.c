@@ -39,7 +39,8 @@ struct IvmCursor
 	IvmDatabase *database;
 	uint64		use;			/* of the database's entry */
 	IvmCursorShared *shared;
-	uint64		epoch;			/* it is still ours while the shared one is the same */
+	uint64		epoch;			/* it is still ours while the shared one is
+								 * the same */
 
 	uint64		incarnation;
 	IvmLog	   *log;			/* NULL: not come to it yet, or it is gone */
@@ -47,7 +48,8 @@ struct IvmCursor
 	/* where we read; no segment: the place is not known yet */
 	dsa_pointer segment_pointer;
 	IvmLogSegment *segment;
-	char	   *data;			/* its contents, in memory or in "buffer"; NULL: not loaded */
+	char	   *data;			/* its contents, in memory or in "buffer";
+								 * NULL: not loaded */
 	Size		offset;			/* of the next record */
 	uint64		next_sequence;	/* of the next transaction from here */
 	bool		in_txn;			/* reading next_sequence - 1 */

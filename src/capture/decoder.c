@@ -64,7 +64,8 @@
 #define RECORDS_AT_ONCE		1000	/* between two looks at everything else */
 #define VISIBILITY_DELAY	10	/* ms, between looks for lack of a wake-up */
 #define REPORT_DELAY		200 /* ms, between reports to the statistics */
-#define BUSY_WAKE_DELAY		100 /* ms, between wake-ups of consumers while behind */
+#define BUSY_WAKE_DELAY		100 /* ms, between wake-ups of consumers while
+								 * behind */
 #define NEAR_END			((XLogRecPtr) 16 * 1024)
 #define FIRST_COMMITTED		256
 
@@ -81,14 +82,16 @@ static bool prune_wanted;
 
 /* The acknowledgement under way. */
 static uint64 taken;			/* generation in force */
-static bool acknowledging;		/* and not acknowledged yet, for the sake of ... */
+static bool acknowledging;		/* and not acknowledged yet, for the sake of
+								 * ... */
 static int	nbefore;			/* ... the first so many of "committed" */
 
 static bool wake_wanted;		/* something was published for the consumers */
 static TimestampTz last_busy_wake;
 static TimestampTz last_flush;
 static TimestampTz last_report;
-static TimestampTz behind_since;	/* since when there is something to decode; 0: there is not */
+static TimestampTz behind_since;	/* since when there is something to
+									 * decode; 0: there is not */
 static bool position_changed;
 
 /* ---- what happens to decoded transactions ---- */

@@ -49,7 +49,8 @@ static IvmLogSegment *segment;	/* the tail; NULL: none yet */
 static char *data;				/* of the tail */
 static Size offset;				/* where the next record goes */
 static uint64 next_number;		/* of the next segment */
-static uint64 sequence;			/* of the transaction being written, or the next */
+static uint64 sequence;			/* of the transaction being written, or the
+								 * next */
 static uint64 rows;				/* in that transaction */
 
 IvmLog *

@@ -68,7 +68,8 @@ typedef struct TrackedRelation
 	bool		every_change;	/* also those that change no needed column */
 	Bitmapset  *attributes;		/* else these, by its own attribute numbers */
 	List	   *ancestors;		/* oids, all levels */
-	uint64		unknown_in;		/* transaction for which an unknown change was logged */
+	uint64		unknown_in;		/* transaction for which an unknown change was
+								 * logged */
 } TrackedRelation;
 
 static IvmDatabase *database;	/* NULL: this process is not a decoder */

@@ -259,7 +259,11 @@ ivm_decoder_is_near_end(IvmDatabase *database)
 {
 	if (pg_atomic_read_u64(&database->decoded) + NEAR_END >= GetFlushRecPtr(NULL))
 		return true;
-	/* it may be sleeping over what others than sessions of this database wrote */
+
+	/*
+	 * it may be sleeping over what others than sessions of this database
+	 * wrote
+	 */
 	ivm_wake_decoder(database);
 	return false;
 }

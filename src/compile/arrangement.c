@@ -491,8 +491,8 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	if (scans != NIL && !use_indexes(arrangement, scans))
 	{
 		/*
-		 * Without a key a lookup reads everything, and a state table is better
-		 * than the table only if it holds less.
+		 * Without a key a lookup reads everything, and a state table is
+		 * better than the table only if it holds less.
 		 */
 		if ((is_small(scans) && !is_owned(compiler, arrangement->text)) ||
 			(keys == NIL && !has_filter(scans)))

@@ -602,7 +602,10 @@ ivm_statement_check(PlannedStmt *statement)
 
 	if (!ivm_plan_walk(statement, statement->planTree, check_plan, &context))
 	{
-		/* subplans that nothing refers to any more do no harm, but cost nothing to check */
+		/*
+		 * subplans that nothing refers to any more do no harm, but cost
+		 * nothing to check
+		 */
 		foreach(lc, statement->subplans)
 		{
 			if (lfirst(lc) != NULL && ivm_plan_walk(statement, (Plan *) lfirst(lc), check_plan, &context))
@@ -626,7 +629,10 @@ find_not_universal(Node *node, void *context)
 	if (node == NULL)
 		return false;
 
-	/* a domain's constraints may call anything; the user's name depends on the user */
+	/*
+	 * a domain's constraints may call anything; the user's name depends on
+	 * the user
+	 */
 	if (IsA(node, CoerceToDomain) || IsA(node, SQLValueFunction) || IsA(node, NextValueExpr))
 		return true;
 	if (check_functions_in_node(node, is_not_universal, context))

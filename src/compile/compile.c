@@ -163,6 +163,7 @@ number_node(IvmPlan *plan, List **texts, IvmPlanNode *node)
 		lfirst(lc) = number_node(plan, texts, (IvmPlanNode *) lfirst(lc));
 
 	text = ivm_plan_operator_text(plan->statement, node);
+
 	forboth(lc, *texts, lc2, plan->nodes)
 	{
 		if (strcmp((char *) lfirst(lc), text) == 0)
@@ -316,7 +317,10 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 	compiler.view_name = view_name;
 	compiler.owned_state = owned_state;
 
-	/* nodes point into the planner's tree, so that has to be in its place first */
+	/*
+	 * nodes point into the planner's tree, so that has to be in its place
+	 * first
+	 */
 	plan->statement = plan_query(query, view_name, OidIsValid(relid));
 	narrow_statement(plan->statement);
 	MemoryContextSwitchTo(context);

@@ -31,9 +31,12 @@ typedef struct IvmCompiler
 	IvmPlan    *plan;
 	PlannedStmt *statement;
 	const char *view_name;
-	List	   *owned_state;	/* texts of arrangements that have a state table */
-	SubPlan   **init_plans;		/* by parameter number: the init plan that sets it */
-	IvmPlanNode **shared;		/* by subplan number - 1: its translation, made once */
+	List	   *owned_state;	/* texts of arrangements that have a state
+								 * table */
+	SubPlan   **init_plans;		/* by parameter number: the init plan that
+								 * sets it */
+	IvmPlanNode **shared;		/* by subplan number - 1: its translation,
+								 * made once */
 	bool	   *shared_failed;
 	const char **shared_reason;
 	bool		has_barrier;	/* a security barrier somewhere in the query */

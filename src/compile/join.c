@@ -67,7 +67,8 @@ typedef struct JoinGraph
 {
 	IvmPlanNode *join;
 	int			ninputs;
-	Bitmapset **clause_inputs;	/* by clause: what must be bound before it is tested */
+	Bitmapset **clause_inputs;	/* by clause: what must be bound before it is
+								 * tested */
 	List	   *key_clauses;	/* KeyClause */
 	List	  **unique_keys;	/* by input: lists of integer lists */
 } JoinGraph;
@@ -374,7 +375,10 @@ collect_key_clauses(JoinGraph *graph)
 			todo = lappend(todo, op);
 	}
 
-	/* each new one against all before it; the list ends when nothing new follows */
+	/*
+	 * each new one against all before it; the list ends when nothing new
+	 * follows
+	 */
 	foreach(lc, todo)
 	{
 		OpExpr	   *new = (OpExpr *) lfirst(lc);

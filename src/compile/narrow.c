@@ -544,7 +544,10 @@ ivm_plan_narrow(Plan *plan, Bitmapset *needed)
 			{
 				Bitmapset  *all = all_columns(plan);
 
-				/* every column decides which rows are equal, or which is the first */
+				/*
+				 * every column decides which rows are equal, or which is the
+				 * first
+				 */
 				plan->lefttree = ivm_plan_narrow(plan->lefttree, all);
 				return project(plan, all, needed);
 			}

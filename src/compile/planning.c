@@ -311,7 +311,10 @@ expand(Query *query, ExpandContext *context)
 		rte->securityQuals = (List *) fix_user_mutator((Node *) rte->securityQuals, NULL);
 	}
 
-	/* first what is there now, then what is put in: each level is visited once */
+	/*
+	 * first what is there now, then what is put in: each level is visited
+	 * once
+	 */
 	(void) query_tree_walker(query, expand_walker, context, 0);
 
 	foreach(lc, query->rtable)
@@ -337,7 +340,10 @@ expand(Query *query, ExpandContext *context)
 
 		query->hasRowSecurity |= subquery->hasRowSecurity;
 
-		/* as the rewriter does with views; the right to read it is checked at its OLD entry */
+		/*
+		 * as the rewriter does with views; the right to read it is checked at
+		 * its OLD entry
+		 */
 		rte->rtekind = RTE_SUBQUERY;
 		rte->subquery = subquery;
 		rte->security_barrier = false;

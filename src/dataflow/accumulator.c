@@ -74,7 +74,8 @@ struct IvmAccumulators
 	int			ncalls;
 	Call	   *calls;
 	ExprContext *econtext;
-	WindowAggState *agg_context;	/* what the functions take for their aggregate */
+	WindowAggState *agg_context;	/* what the functions take for their
+									 * aggregate */
 };
 
 static void
@@ -487,7 +488,7 @@ ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 				{
 					Oid			fn = call->aggref->aggfnoid;
 					double		value = fn == F_SUM_FLOAT4 || fn == F_AVG_FLOAT4 ?
-					(double) DatumGetFloat4(args[1].value) : DatumGetFloat8(args[1].value);
+						(double) DatumGetFloat4(args[1].value) : DatumGetFloat8(args[1].value);
 
 					state->count += weight;
 					ivm_exact_sum_add(state->sum, value, weight);

@@ -21,7 +21,8 @@ typedef struct IvmAccumulatorState
 {
 	Datum		value;			/* transition value */
 	bool		isnull;
-	int64		count;			/* rows in the transition value; or as the kind says */
+	int64		count;			/* rows in the transition value; or as the
+								 * kind says */
 	struct IvmExactSum *sum;	/* IVM_ACC_FLOAT_SUM */
 } IvmAccumulatorState;
 

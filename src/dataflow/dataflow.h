@@ -38,7 +38,8 @@ typedef struct IvmOperatorCounters
 	uint64		rows_in;
 	uint64		rows_out;
 	uint64		recomputes;		/* since the dataflow was made */
-	int64		state_bytes;	/* of its state tables, when they were last measured */
+	int64		state_bytes;	/* of its state tables, when they were last
+								 * measured */
 	double		total_time;		/* ms */
 } IvmOperatorCounters;
 

@@ -59,12 +59,14 @@
 /* A group that a batch touches. */
 typedef struct AggregateGroup
 {
-	struct AggregateGroup *next;			/* in its bucket */
+	struct AggregateGroup *next;	/* in its bucket */
 	uint64		hash;
 	IvmRow	   *rows;			/* its part of the delta, by next */
-	IvmRow	   *representative;	/* a row of it */
-	int64		count;			/* input rows; in population and of those that refused */
-	int64		alike;			/* at least so many of them look like the representative; the same */
+	IvmRow	   *representative; /* a row of it */
+	int64		count;			/* input rows; in population and of those that
+								 * refused */
+	int64		alike;			/* at least so many of them look like the
+								 * representative; the same */
 	IvmAccumulatorState *states;	/* the same */
 	ItemPointerData tid;		/* of the stored row; of those that refused */
 	bool		stored;
@@ -76,11 +78,13 @@ typedef struct AggregateRun
 	int			ncolumns;		/* of the group */
 	AttrNumber *columns;		/* in the input row */
 	IvmKey	   *key;
-	bool		varies;			/* may the columns of a group's rows look different? */
+	bool		varies;			/* may the columns of a group's rows look
+								 * different? */
 	IvmAccumulators *accumulators;
 	int			ncalls;
 	TupleDesc	input_desc;
-	TupleDesc	state_desc;		/* group columns, numbers of rows and of those that look like them, states */
+	TupleDesc	state_desc;		/* group columns, numbers of rows and of those
+								 * that look like them, states */
 	TupleDesc	raw_desc;		/* group columns, results */
 	TupleTableSlot *input_row;
 	TupleTableSlot *other_row;	/* to compare with */
@@ -93,7 +97,7 @@ typedef struct AggregateRun
 	MemoryContext group_context;	/* of one group */
 	uint64		nbuckets;
 	uint64		ngroups;
-	AggregateGroup	  **buckets;
+	AggregateGroup **buckets;
 	IvmStateTable *table;
 } AggregateRun;
 
@@ -210,15 +214,15 @@ static void
 grow_buckets(AggregateRun *state, IvmArena *arena)
 {
 	uint64		n = state->nbuckets * 2;
-	AggregateGroup	  **buckets = ivm_arena_alloc0(arena, sizeof(AggregateGroup *) * n);
+	AggregateGroup **buckets = ivm_arena_alloc0(arena, sizeof(AggregateGroup *) * n);
 
 	for (uint64 i = 0; i < state->nbuckets; i++)
 	{
-		AggregateGroup	   *group = state->buckets[i];
+		AggregateGroup *group = state->buckets[i];
 
 		while (group != NULL)
 		{
-			AggregateGroup	   *next = group->next;
+			AggregateGroup *next = group->next;
 
 			group->next = buckets[group->hash & (n - 1)];
 			buckets[group->hash & (n - 1)] = group;
@@ -244,7 +248,7 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 	Datum		other_values[MaxTupleAttributeNumber];
 	bool		other_isnull[MaxTupleAttributeNumber];
 	uint64		hash;
-	AggregateGroup	   *group;
+	AggregateGroup *group;
 
 	group_key(state, row, values, isnull);
 	hash = state->ncolumns == 0 ? 0 : ivm_key_hash_right(state->key, values, isnull);
@@ -294,7 +298,7 @@ static void
 aggregate_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
 	AggregateRun *state = op->state;
-	AggregateGroup	   *group;
+	AggregateGroup *group;
 	MemoryContext old;
 
 	if (!op->dataflow->populating || weight < 0)
@@ -386,7 +390,10 @@ load_stored(AggregateRun *state, AggregateGroup *group, ItemPointer tid)
 	ivm_state_table_find(state->table, group->hash);
 	while ((stored = ivm_state_table_next(state->table)) != NULL)
 	{
-		/* a copy, left to its context: the table's own is gone when something is written */
+		/*
+		 * a copy, left to its context: the table's own is gone when something
+		 * is written
+		 */
 		ExecStoreMinimalTuple(heap_copy_minimal_tuple(stored->tuple), state->state_row, false);
 		for (int i = 0; i < state->ncolumns; i++)
 			stored_values[i] = slot_getattr(state->state_row, i + 1, &stored_isnull[i]);
@@ -534,7 +541,7 @@ add_to_refused(void *context, TupleTableSlot *row, int64 weight)
 	IvmOperator *op = context;
 	AggregateRun *state = op->state;
 	MemoryContext old = MemoryContextSwitchTo(state->group_context);
-	AggregateGroup	   *group = find_group(op, row, false);
+	AggregateGroup *group = find_group(op, row, false);
 
 	CHECK_FOR_INTERRUPTS();
 	if (group != NULL && group->states != NULL)
@@ -584,7 +591,7 @@ static AggregateGroup **
 sorted_groups(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	AggregateGroup	  **groups = ivm_arena_alloc(op->dataflow->arena, sizeof(AggregateGroup *) * Max(state->ngroups, 1));
+	AggregateGroup **groups = ivm_arena_alloc(op->dataflow->arena, sizeof(AggregateGroup *) * Max(state->ngroups, 1));
 	uint64		n = 0;
 
 	for (uint64 i = 0; i < state->nbuckets; i++)
@@ -606,7 +613,7 @@ distribute_delta(IvmOperator *op)
 	ivm_zset_iterate(state->delta, &iterator);
 	while ((row = ivm_zset_next(&iterator)) != NULL)
 	{
-		AggregateGroup	   *group;
+		AggregateGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
@@ -623,7 +630,7 @@ static void
 finish_batch(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	AggregateGroup	  **groups;
+	AggregateGroup **groups;
 	uint64		refused = 0;
 
 	distribute_delta(op);
@@ -665,7 +672,7 @@ retract_populated(IvmOperator *op)
 	ivm_zset_iterate(state->delta, &iterator);
 	while ((row = ivm_zset_next(&iterator)) != NULL)
 	{
-		AggregateGroup	   *group;
+		AggregateGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
@@ -687,13 +694,16 @@ static void
 finish_population(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	AggregateGroup	  **groups;
+	AggregateGroup **groups;
 
 	retract_populated(op);
 	if (op->node->grand && state->ngroups == 0)
 	{
-		/* the row over no rows: there is nothing to read of the representative */
-		AggregateGroup	   *group = ivm_arena_alloc0(op->dataflow->arena, sizeof(AggregateGroup));
+		/*
+		 * the row over no rows: there is nothing to read of the
+		 * representative
+		 */
+		AggregateGroup *group = ivm_arena_alloc0(op->dataflow->arena, sizeof(AggregateGroup));
 		Datum	   *values = palloc0(sizeof(Datum) * Max(state->input_desc->natts, 1));
 		bool	   *isnull = palloc(sizeof(bool) * Max(state->input_desc->natts, 1));
 		MinimalTuple tuple;

@@ -88,16 +88,17 @@ typedef struct JoinRun
 	int			ninputs;
 	JoinInput  *inputs;
 	int			npaths;
-	JoinWay   *paths;
+	JoinWay    *paths;
 	TupleTableSlot *wide;
-	List	   *arrangements;	/* IvmArrangement: private ones that this join keeps */
+	List	   *arrangements;	/* IvmArrangement: private ones that this join
+								 * keeps */
 } JoinRun;
 
 /* Where a walk is: one for each stage of the path that runs. */
 typedef struct JoinWalk
 {
 	IvmOperator *op;
-	JoinWay   *path;
+	JoinWay    *path;
 	int			stage;
 	int64		weight;			/* of what is bound */
 } JoinWalk;
@@ -138,7 +139,7 @@ ivm_join_is_stateful(IvmPlanNode *node)
 static Node *
 widen(Node *node, void *context)
 {
-	JoinRun  *state = context;
+	JoinRun    *state = context;
 
 	if (node == NULL)
 		return NULL;
@@ -184,7 +185,7 @@ static void
 join_init(IvmOperator *op)
 {
 	IvmPlanNode *node = op->node;
-	JoinRun  *state = palloc0(sizeof(JoinRun));
+	JoinRun    *state = palloc0(sizeof(JoinRun));
 	TupleDesc	desc;
 	int			natts = 0;
 	ListCell   *cell;
@@ -214,7 +215,7 @@ join_init(IvmOperator *op)
 	i = 0;
 	foreach(cell, node->paths)
 	{
-		JoinWay   *path = &state->paths[i++];
+		JoinWay    *path = &state->paths[i++];
 		ListCell   *inner;
 
 		path->plan = lfirst(cell);
@@ -228,7 +229,10 @@ join_init(IvmOperator *op)
 	state->arrangements = ivm_join_private_arrangements(node);
 	foreach(cell, op->dataflow->plan->nodes)
 	{
-		/* one that two joins read is kept by the first, which is finished first */
+		/*
+		 * one that two joins read is kept by the first, which is finished
+		 * first
+		 */
 		IvmPlanNode *other = lfirst(cell);
 
 		if (other == node)
@@ -244,12 +248,12 @@ join_init(IvmOperator *op)
 static JoinWay *
 population_path(JoinRun *state)
 {
-	JoinWay   *best = NULL;
+	JoinWay    *best = NULL;
 	int			least = 0;
 
 	for (int i = 0; i < state->npaths; i++)
 	{
-		JoinWay   *path = &state->paths[i];
+		JoinWay    *path = &state->paths[i];
 		int			shared = 0;
 
 		for (int k = 0; k < path->nstages; k++)
@@ -267,8 +271,8 @@ population_path(JoinRun *state)
 static bool
 population_reads(IvmOperator *op, int input)
 {
-	JoinRun  *state = op->state;
-	JoinWay   *path = population_path(state);
+	JoinRun    *state = op->state;
+	JoinWay    *path = population_path(state);
 	ListCell   *cell;
 
 	if (path != NULL && path->plan->start == input)
@@ -284,7 +288,7 @@ population_reads(IvmOperator *op, int input)
 static void
 join_begin(IvmOperator *op)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 
 	for (int i = 0; i < state->ninputs; i++)
 	{
@@ -306,7 +310,7 @@ join_begin(IvmOperator *op)
 static void
 join_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 
 	if (!state->inputs[input].ignored)
 		ivm_zset_add(state->inputs[input].delta, row, weight);
@@ -402,7 +406,7 @@ found_row(void *context, TupleTableSlot *row, int64 weight)
 static void
 walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 	JoinStage  *stage;
 	JoinWalk	position = {op, path, stage_number, weight};
 	int			nkeys;
@@ -496,7 +500,7 @@ start_order(JoinStage *stage)
 static void
 run_path(IvmOperator *op, JoinWay *path)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 	JoinInput  *start = &state->inputs[path->plan->start];
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(start->desc, &TTSOpsMinimalTuple);
 	int64		count;
@@ -548,7 +552,7 @@ run_path(IvmOperator *op, JoinWay *path)
 static void
 apply_arrangements(IvmOperator *op)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 	ListCell   *cell;
 	bool		any = false;
 
@@ -568,7 +572,8 @@ apply_arrangements(IvmOperator *op)
 									  state->inputs[i].delta, op->dataflow->snapshot);
 				any = true;
 			}
-			break;				/* an input that stands twice has its delta twice */
+			break;				/* an input that stands twice has its delta
+								 * twice */
 		}
 	}
 	if (any)
@@ -578,7 +583,7 @@ apply_arrangements(IvmOperator *op)
 static void
 join_finish(IvmOperator *op)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 
 	for (int i = 0; i < state->ninputs; i++)
 		state->inputs[i].count = ivm_zset_count(state->inputs[i].delta);
@@ -599,8 +604,8 @@ static void
 replay_start(void *context, TupleTableSlot *row, int64 weight)
 {
 	IvmOperator *op = context;
-	JoinRun  *state = op->state;
-	JoinWay   *path = &state->paths[0];
+	JoinRun    *state = op->state;
+	JoinWay    *path = &state->paths[0];
 
 	CHECK_FOR_INTERRUPTS();
 	bind(state, path->plan->start, row);
@@ -613,8 +618,8 @@ replay_start(void *context, TupleTableSlot *row, int64 weight)
 static void
 join_replay(IvmOperator *op)
 {
-	JoinRun  *state = op->state;
-	JoinWay   *path = &state->paths[0];
+	JoinRun    *state = op->state;
+	JoinWay    *path = &state->paths[0];
 
 	for (int k = 0; k < path->nstages; k++)
 		path->stages[k].wants_old = false;
@@ -624,7 +629,7 @@ join_replay(IvmOperator *op)
 static void
 join_end(IvmOperator *op)
 {
-	JoinRun  *state = op->state;
+	JoinRun    *state = op->state;
 
 	for (int i = 0; i < state->npaths; i++)
 		for (int k = 0; k < state->paths[i].nstages; k++)

@@ -26,19 +26,26 @@ typedef struct IvmOperatorRoutine
 	/* A batch begins; the current context is the batch's. */
 	void		(*begin) (IvmOperator *op);
 
-	/* A row of input number "input" changed.  NULL: the operator has no inputs. */
+	/*
+	 * A row of input number "input" changed.  NULL: the operator has no
+	 * inputs.
+	 */
 	void		(*receive) (IvmOperator *op, int input, TupleTableSlot *row, int64 weight);
 
 	/* All inputs are complete: emit what was kept back.  NULL: nothing is. */
 	void		(*finish) (IvmOperator *op);
 
 	/*
-	 * Emits all rows that the output consists of now, when all operators below
-	 * are finished.  NULL: the operator has no state (the executor gives them).
+	 * Emits all rows that the output consists of now, when all operators
+	 * below are finished.  NULL: the operator has no state (the executor
+	 * gives them).
 	 */
 	void		(*replay) (IvmOperator *op);
 
-	/* The batch ends: close what is open.  Not called after an error.  NULL: nothing is. */
+	/*
+	 * The batch ends: close what is open.  Not called after an error.  NULL:
+	 * nothing is.
+	 */
 	void		(*end) (IvmOperator *op);
 } IvmOperatorRoutine;
 
@@ -65,7 +72,8 @@ struct IvmOperator
 	bool		has_state;
 	bool		is_stateful;	/* keeps state itself */
 
-	IvmRowReceiver replay;		/* while it is replayed: who gets the rows, instead of readers */
+	IvmRowReceiver replay;		/* while it is replayed: who gets the rows,
+								 * instead of readers */
 	void	   *replay_context;
 
 	IvmProjection *projection;	/* of the node's quals and tlist */

@@ -216,7 +216,11 @@ ivm_base_table_view(Oid relid)
 				relations = add_readers(relations, depend, rewrite, current);
 				break;
 			case RELKIND_MATVIEW:
-				/* what reads a plain materialized view does not read its tables */
+
+				/*
+				 * what reads a plain materialized view does not read its
+				 * tables
+				 */
 				if (current == relid)
 					relations = add_readers(relations, depend, rewrite, current);
 				break;

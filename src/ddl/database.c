@@ -117,9 +117,9 @@ ivm_database_execute(IvmStatement *statement)
 	if (IsA(node, AlterDatabaseStmt) && OidIsValid(dboid))
 	{
 		/*
-		 * The WAL so far names files where they were, and decoding cannot find
-		 * out any more which relations these are.  The processes are there
-		 * again, since the statement consists of several transactions.
+		 * The WAL so far names files where they were, and decoding cannot
+		 * find out any more which relations these are.  The processes are
+		 * there again, since the statement consists of several transactions.
 		 */
 		ivm_request_stop_database(dboid);
 		ivm_replication_slot_drop(dboid);

@@ -162,7 +162,7 @@ before_commit(void)
 	context = MemoryContextSwitchTo(TopTransactionContext);
 	foreach(lc, ended_views)
 		if (!ivm_relation_is_incremental(lfirst_oid(lc)))
-			forgotten_views = lappend_oid(forgotten_views, lfirst_oid(lc));
+		forgotten_views = lappend_oid(forgotten_views, lfirst_oid(lc));
 	MemoryContextSwitchTo(context);
 }
 

@@ -212,7 +212,10 @@ ivm_syntax_match(const char *string, size_t offset, bool standard_strings, char 
 			}
 		}
 
-		/* to its end; a semicolon in parentheses separates the actions of a rule */
+		/*
+		 * to its end; a semicolon in parentheses separates the actions of a
+		 * rule
+		 */
 		depth = first.start[0] == '(' ? 1 : 0;
 		for (;;)
 		{

@@ -74,7 +74,11 @@ ivm_statement_next_transaction(void)
 	ForgetPortalSnapshots();
 	CommitTransactionCommand();
 	StartTransactionCommand();
-	/* a pipelined message that follows must not become part of what is not a block */
+
+	/*
+	 * a pipelined message that follows must not become part of what is not a
+	 * block
+	 */
 	MyXactFlags |= XACT_FLAGS_NEEDIMMEDIATECOMMIT;
 	MemoryContextSwitchTo(PortalContext);
 }

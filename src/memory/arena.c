@@ -60,7 +60,7 @@
  * bookkeeping.
  */
 const char *ivm_je_malloc_conf = "retain:false,narenas:1,background_thread:false,"
-	"slab_sizes:64-64:4|128-128:4|256-256:4|512-512:4|1024-1024:4|2048-2048:4";
+"slab_sizes:64-64:4|128-128:4|256-256:4|512-512:4|1024-1024:4|2048-2048:4";
 
 /* Only bookkeeping blocks are asked for with that alignment. */
 #define BOOKKEEPING_ALIGNMENT	((Size) 2 * 1024 * 1024)
@@ -143,7 +143,7 @@ map_aligned(Size size, Size alignment, bool populate)
 }
 
 static void *
-extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, size_t alignment,
+extent_alloc(extent_hooks_t * hooks, void *new_addr, size_t size, size_t alignment,
 			 bool *zero, bool *commit, unsigned arena_ind)
 {
 	IvmArena   *arena = (IvmArena *) hooks;
@@ -166,7 +166,7 @@ extent_alloc(extent_hooks_t *hooks, void *new_addr, size_t size, size_t alignmen
 
 /* Unmaps; tells jemalloc to keep what should not or cannot be unmapped. */
 static bool
-extent_dalloc(extent_hooks_t *hooks, void *addr, size_t size, bool committed, unsigned arena_ind)
+extent_dalloc(extent_hooks_t * hooks, void *addr, size_t size, bool committed, unsigned arena_ind)
 {
 	IvmArena   *arena = (IvmArena *) hooks;
 
@@ -188,7 +188,7 @@ extent_dalloc(extent_hooks_t *hooks, void *addr, size_t size, bool committed, un
  * space is lost, but no page is.
  */
 static void
-extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool committed, unsigned arena_ind)
+extent_destroy(extent_hooks_t * hooks, void *addr, size_t size, bool committed, unsigned arena_ind)
 {
 	IvmArena   *arena = (IvmArena *) hooks;
 
@@ -201,7 +201,7 @@ extent_destroy(extent_hooks_t *hooks, void *addr, size_t size, bool committed, u
 }
 
 static bool
-extent_commit(extent_hooks_t *hooks, void *addr, size_t size, size_t offset, size_t length,
+extent_commit(extent_hooks_t * hooks, void *addr, size_t size, size_t offset, size_t length,
 			  unsigned arena_ind)
 {
 	IvmArena   *arena = (IvmArena *) hooks;
@@ -216,7 +216,7 @@ extent_commit(extent_hooks_t *hooks, void *addr, size_t size, size_t offset, siz
 }
 
 static bool
-extent_decommit(extent_hooks_t *hooks, void *addr, size_t size, size_t offset, size_t length,
+extent_decommit(extent_hooks_t * hooks, void *addr, size_t size, size_t offset, size_t length,
 				unsigned arena_ind)
 {
 	IvmArena   *arena = (IvmArena *) hooks;
@@ -232,14 +232,14 @@ extent_decommit(extent_hooks_t *hooks, void *addr, size_t size, size_t offset, s
 
 /* Mappings can be cut and joined anywhere; nothing is kept for each. */
 static bool
-extent_split(extent_hooks_t *hooks, void *addr, size_t size, size_t size_a, size_t size_b,
+extent_split(extent_hooks_t * hooks, void *addr, size_t size, size_t size_a, size_t size_b,
 			 bool committed, unsigned arena_ind)
 {
 	return false;
 }
 
 static bool
-extent_merge(extent_hooks_t *hooks, void *addr_a, size_t size_a, void *addr_b, size_t size_b,
+extent_merge(extent_hooks_t * hooks, void *addr_a, size_t size_a, void *addr_b, size_t size_b,
 			 bool committed, unsigned arena_ind)
 {
 	return false;

@@ -21,7 +21,8 @@ typedef struct IvmArenaStats
 {
 	Size		allocated;		/* bytes in live allocations */
 	Size		active;			/* bytes in pages that hold live allocations */
-	Size		resident;		/* bytes that the kernel has given and not got back */
+	Size		resident;		/* bytes that the kernel has given and not got
+								 * back */
 	Size		retained;		/* address space kept without memory behind it */
 	Size		peak;			/* highest resident */
 	uint64		trims;

@@ -168,7 +168,8 @@ ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
 			ivm_metadata_index_insert(rel, applied_index(), new);
 	}
 	else
-		CatalogTupleInsert(rel, new);	/* the primary key refuses a second one */
+		CatalogTupleInsert(rel, new);	/* the primary key refuses a second
+										 * one */
 
 	heap_freetuple(new);
 	table_close(rel, RowExclusiveLock);
@@ -244,7 +245,11 @@ ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn)
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		result->xip[i] = widen(snapshot->xip[i], next);
 	qsort(result->xip, snapshot->xcnt, sizeof(uint64), compare_fxid);
-	/* a prepared transaction may stand in the process array twice for a moment */
+
+	/*
+	 * a prepared transaction may stand in the process array twice for a
+	 * moment
+	 */
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		if (n == 0 || result->xip[n - 1] != result->xip[i])
 			result->xip[n++] = result->xip[i];

@@ -26,7 +26,8 @@ typedef enum IvmViewState
 {
 	IVM_STATE_UNPOPULATED = 'u',	/* WITH NO DATA */
 	IVM_STATE_BUILDING = 'b',	/* waits for, or is in, its population */
-	IVM_STATE_REBUILD = 'r',	/* has contents, waits for, or is in, a rebuild */
+	IVM_STATE_REBUILD = 'r',	/* has contents, waits for, or is in, a
+								 * rebuild */
 	IVM_STATE_ACTIVE = 'a',		/* maintained */
 	IVM_STATE_ERROR = 'e'		/* not maintained: see "error" */
 } IvmViewState;
@@ -39,7 +40,8 @@ typedef struct IvmViewRow
 	char	   *text;			/* plan text; NULL before the first population */
 	char	   *fingerprint;
 	List	   *settings;		/* lists of two Strings: name, value */
-	char	   *definition;		/* kind 'a': canonical text of the arrangement, else NULL */
+	char	   *definition;		/* kind 'a': canonical text of the
+								 * arrangement, else NULL */
 	char	   *reason;			/* why rebuild or error; NULL */
 	List	   *arrangements;	/* oid list: shared arrangements it reads */
 } IvmViewRow;
@@ -49,7 +51,8 @@ typedef struct IvmAppliedSnapshot
 {
 	uint64		xmin;
 	uint64		xmax;
-	XLogRecPtr	lsn;			/* everything that ends at or before it is contained */
+	XLogRecPtr	lsn;			/* everything that ends at or before it is
+								 * contained */
 	int			nxip;
 	uint64		xip[FLEXIBLE_ARRAY_MEMBER]; /* sorted */
 } IvmAppliedSnapshot;
@@ -66,13 +69,14 @@ extern Oid	ivm_metadata_applied_relid(void);
 extern bool ivm_relation_is_incremental(Oid relid);
 
 /* Rows of ivm.view.  All palloc'd in the current context, read with the latest catalog-like snapshot. */
-extern IvmViewRow *ivm_metadata_get(Oid relid);	/* NULL if none */
+extern IvmViewRow *ivm_metadata_get(Oid relid); /* NULL if none */
+
 /* IvmViewRow, by relid; without rows whose relation went while the library was not loaded */
 extern List *ivm_metadata_list(void);
 extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
-extern void ivm_metadata_delete(Oid relid);	/* both tables; missing is fine */
-extern void ivm_metadata_delete_gone(void);	/* all rows whose relation is gone */
+extern void ivm_metadata_delete(Oid relid); /* both tables; missing is fine */
+extern void ivm_metadata_delete_gone(void); /* all rows whose relation is gone */
 
 /*
  * Shared arrangements that no view seems to read; and drops those of a list that

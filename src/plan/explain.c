@@ -44,7 +44,7 @@ typedef struct RawContext
 } RawContext;
 
 static void
-add_line(ExplainState *state, int indent, const char *format,...) pg_attribute_printf(3, 4);
+			add_line(ExplainState *state, int indent, const char *format,...) pg_attribute_printf(3, 4);
 
 static void
 add_line(ExplainState *state, int indent, const char *format,...)
@@ -229,7 +229,7 @@ raw_mutator(Node *node, RawContext *context)
 
 		if (var->varattno > ngroups)
 			return (Node *) copyObject(((IvmAggregateCall *) list_nth(context->node->calls,
-																	   var->varattno - ngroups - 1))->aggref);
+																	  var->varattno - ngroups - 1))->aggref);
 		result = copyObject(var);
 		result->varattno = list_nth_int(context->node->group_columns, var->varattno - 1);
 		return (Node *) result;
@@ -310,7 +310,7 @@ explain_paths(ExplainState *state, IvmPlanNode *join, int indent)
 			else
 				keys = psprintf("by %s",
 								expression_list(arrangement->keys,
-												deparse_context(state, list_make1(arrangement->input), NULL),
+												deparse_context (state, list_make1(arrangement->input), NULL),
 												false, ", "));
 			add_line(state, indent + 2, "%s %s  (%s)", quote_identifier((char *) list_nth(names, stage->input)),
 					 keys, arrangement_place(arrangement));
@@ -325,7 +325,7 @@ explain_paths(ExplainState *state, IvmPlanNode *join, int indent)
 static void
 explain_aggregate(ExplainState *state, IvmPlanNode *node, int indent)
 {
-	List	   *context = deparse_context(state, node->inputs, NULL);
+	List	   *context = deparse_context (state, node->inputs, NULL);
 	IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
 	List	   *groups = NIL;
 	List	   *calls = NIL;
@@ -417,21 +417,24 @@ explain_node(ExplainState *state, IvmPlanNode *node, int indent)
 	switch (node->kind)
 	{
 		case IVM_SCAN:
-			context = deparse_context(state, NIL, node);
+			context = deparse_context (state, NIL, node);
+
 			if (node->tlist != NIL)
 				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
 			if (node->quals != NIL)
 				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
 			break;
 		case IVM_MAP:
-			context = deparse_context(state, node->inputs, NULL);
+			context = deparse_context (state, node->inputs, NULL);
+
 			if (node->tlist != NIL)
 				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
 			if (node->quals != NIL)
 				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
 			break;
 		case IVM_JOIN:
-			context = deparse_context(state, node->inputs, NULL);
+			context = deparse_context (state, node->inputs, NULL);
+
 			if (node->tlist != NIL)
 				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
 			if (node->clauses != NIL)

@@ -40,22 +40,27 @@ typedef enum IvmNodeKind
 typedef enum IvmAccumulatorKind
 {
 	IVM_ACC_COUNT,				/* count(*), count(x): an int8 */
-	IVM_ACC_MOVING,				/* moving-aggregate functions; state stored as such */
-	IVM_ACC_MOVING_SERIAL,		/* the same, state "internal", stored serialized */
+	IVM_ACC_MOVING,				/* moving-aggregate functions; state stored as
+								 * such */
+	IVM_ACC_MOVING_SERIAL,		/* the same, state "internal", stored
+								 * serialized */
 	IVM_ACC_FLOAT_SUM,			/* sum and avg of floats, exact */
-	IVM_ACC_BOOL				/* bool_and, bool_or, every: counts of true and not null */
+	IVM_ACC_BOOL				/* bool_and, bool_or, every: counts of true
+								 * and not null */
 } IvmAccumulatorKind;
 
 typedef struct IvmAggregateCall
 {
-	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read the input's row */
+	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read
+								 * the input's row */
 	IvmAccumulatorKind kind;
 } IvmAggregateCall;
 
 /* Where rows of a join's input are looked up. */
 typedef enum IvmArrangementKind
 {
-	IVM_ARRANGE_INDEX,			/* base arrangement: one index for each base table */
+	IVM_ARRANGE_INDEX,			/* base arrangement: one index for each base
+								 * table */
 	IVM_ARRANGE_SCAN,			/* small base tables: read whole, once a batch */
 	IVM_ARRANGE_STATE			/* a state table */
 } IvmArrangementKind;
@@ -64,21 +69,26 @@ typedef enum IvmArrangementKind
 typedef struct IvmIndexProbe
 {
 	struct IvmPlanNode *scan;	/* the IVM_SCAN node */
-	Oid			index;			/* InvalidOid: the table is small and read whole */
-	List	   *key_numbers;	/* integer: which of the arrangement's keys feed the index's columns 1..n */
+	Oid			index;			/* InvalidOid: the table is small and read
+								 * whole */
+	List	   *key_numbers;	/* integer: which of the arrangement's keys
+								 * feed the index's columns 1..n */
 } IvmIndexProbe;
 
 typedef struct IvmArrangement
 {
 	IvmArrangementKind kind;
 	struct IvmPlanNode *input;	/* whose rows */
-	List	   *keys;			/* expressions over the input's row; NIL: every row matches */
+	List	   *keys;			/* expressions over the input's row; NIL:
+								 * every row matches */
 	List	   *operators;		/* oid list: probe = key, hashable equality */
 	List	   *collations;		/* oid list */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
-	char	   *text;			/* canonical definition; identity of a shared one */
-	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would replace it, or NULL */
+	char	   *text;			/* canonical definition; identity of a shared
+								 * one */
+	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would
+								 * replace it, or NULL */
 } IvmArrangement;
 
 /* One step of a path: look up one more input. */
@@ -86,8 +96,10 @@ typedef struct IvmJoinStage
 {
 	int			input;			/* index of the input that is looked up */
 	IvmArrangement *arrangement;
-	List	   *probes;			/* expressions over inputs bound before, one for each key */
-	List	   *quals;			/* clauses that can be tested once it is bound (all clauses, key clauses too) */
+	List	   *probes;			/* expressions over inputs bound before, one
+								 * for each key */
+	List	   *quals;			/* clauses that can be tested once it is bound
+								 * (all clauses, key clauses too) */
 } IvmJoinStage;
 
 /* The walk from the delta of one input through all others. */
@@ -103,18 +115,22 @@ typedef struct IvmPlanNode
 	IvmNodeKind kind;
 	int			node_id;
 	List	   *inputs;			/* IvmPlanNode */
-	List	   *tlist;			/* Expr, one for each output column; NIL: the row as it is */
+	List	   *tlist;			/* Expr, one for each output column; NIL: the
+								 * row as it is */
 	List	   *quals;			/* Expr, implicitly ANDed */
 	TupleDesc	desc;			/* output row; column names as far as known */
-	Plan	   *plan;			/* the planner's subtree with the same output columns; NULL for the final projection */
+	Plan	   *plan;			/* the planner's subtree with the same output
+								 * columns; NULL for the final projection */
 
 	/* IVM_SCAN */
 	Oid			relid;
-	Bitmapset  *attributes;		/* attnums read, no offset; all of them for a whole-row reference */
+	Bitmapset  *attributes;		/* attnums read, no offset; all of them for a
+								 * whole-row reference */
 
 	/* IVM_JOIN */
 	List	   *clauses;		/* all join clauses */
-	List	   *paths;			/* IvmJoinPath, one for each input that can change */
+	List	   *paths;			/* IvmJoinPath, one for each input that can
+								 * change */
 
 	/* IVM_AGGREGATE */
 	bool		grand;			/* no GROUP BY: one row always */
@@ -125,23 +141,28 @@ typedef struct IvmPlanNode
 
 	/* IVM_RECOMPUTE */
 	List	   *relids;			/* oid: tables whose change makes it run again */
-	char	   *reason;			/* why it has no delta rule, for people: "window function" */
+	char	   *reason;			/* why it has no delta rule, for people:
+								 * "window function" */
 } IvmPlanNode;
 
 typedef struct IvmPlan
 {
 	MemoryContext context;		/* holds all of it */
-	Oid			relid;			/* the view; for a shared arrangement its state table */
+	Oid			relid;			/* the view; for a shared arrangement its
+								 * state table */
 	PlannedStmt *statement;		/* what the planner made */
 	List	   *nodes;
 	IvmPlanNode *root;			/* its output columns are the view's */
 	List	   *arrangements;	/* IvmArrangement */
 	List	   *relids;			/* oid: base tables that are read, leaves */
-	List	   *key;			/* integer: view columns that are unique in the output, NULLs
-								 * counting as equal; NIL if unknown */
+	List	   *key;			/* integer: view columns that are unique in
+								 * the output, NULLs counting as equal; NIL if
+								 * unknown */
 	List	   *key_operators;	/* oid: equality operators of those */
-	bool		single_row;		/* the output has at most one row (then key is NIL) */
-	List	   *settings;		/* String pairs name, value: in force wherever it is evaluated */
+	bool		single_row;		/* the output has at most one row (then key is
+								 * NIL) */
+	List	   *settings;		/* String pairs name, value: in force wherever
+								 * it is evaluated */
 	char	   *text;			/* deterministic: equal plans have equal text */
 	char	   *fingerprint;	/* what else the view was computed from */
 } IvmPlan;

@@ -38,7 +38,8 @@
 typedef struct NormalizeContext
 {
 	PlannedStmt *statement;
-	List	   *numbers;		/* range table indexes in the order of their first use */
+	List	   *numbers;		/* range table indexes in the order of their
+								 * first use */
 } NormalizeContext;
 
 /* ---- expressions ---- */
@@ -312,7 +313,10 @@ append_node(StringInfo buffer, List *nodes, IvmPlanNode *node, char *subplan_tex
 		appendStringInfoChar(buffer, ')');
 	}
 
-	/* types of the columns: of nodes without expressions there is nothing else */
+	/*
+	 * types of the columns: of nodes without expressions there is nothing
+	 * else
+	 */
 	appendStringInfoString(buffer, " row (");
 	for (int i = 0; i < node->desc->natts; i++)
 	{

@@ -81,7 +81,8 @@ typedef struct IvmStatsWorker
  */
 typedef struct IvmStatsView
 {
-	uint32		next;			/* in the bucket or the free list; see IvmStatsPool */
+	uint32		next;			/* in the bucket or the free list; see
+								 * IvmStatsPool */
 	Oid			dboid;
 	Oid			relid;
 	uint32		operators;		/* first operator's row */

@@ -278,7 +278,7 @@ ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *report)
 void
 ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason)
 {
-	char		text[IVM_STATS_TEXT_LENGTH];
+	char text[	IVM_STATS_TEXT_LENGTH];
 	IvmStatsView *view;
 
 	ivm_stats_copy_text(text, reason ? reason : "", sizeof(text));
@@ -297,7 +297,7 @@ void
 ivm_stats_view_error(Oid dboid, Oid relid, const char *message)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char		text[IVM_STATS_TEXT_LENGTH];
+	char text[	IVM_STATS_TEXT_LENGTH];
 	IvmStatsView *view;
 
 	ivm_stats_copy_text(text, message ? message : "", sizeof(text));

@@ -121,7 +121,10 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	ListCell   *cell;
 	bool		invisible = false;
 
-	/* a commit after this wakes us, one before it is seen by the looks that follow */
+	/*
+	 * a commit after this wakes us, one before it is seen by the looks that
+	 * follow
+	 */
 	foreach(cell, worker->consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
@@ -147,7 +150,10 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 				ready = false;	/* it is being built, or failed */
 			else if (!list_member_ptr(due, arrangement))
 			{
-				/* also if nothing is known to wait for it: the batch may find more */
+				/*
+				 * also if nothing is known to wait for it: the batch may find
+				 * more
+				 */
 				due = lcons(arrangement, due);
 			}
 		}

@@ -30,17 +30,21 @@ typedef struct IvmApplyWorker
 	TimestampTz reload_at;		/* when to try again */
 	int			reload_delay;	/* ms */
 
-	IvmCursor  *cursor;			/* at the first transaction that some consumer needs */
+	IvmCursor  *cursor;			/* at the first transaction that some consumer
+								 * needs */
 	IvmCursor  *scout;			/* at the first transaction not looked at yet */
-	uint64		scouted;		/* transactions with smaller numbers were looked at */
+	uint64		scouted;		/* transactions with smaller numbers were
+								 * looked at */
 	XLogRecPtr	scouted_lsn;	/* and so was all that ends at or before it */
-	uint64		looking;		/* the last sync that the last look at invalidations came after */
+	uint64		looking;		/* the last sync that the last look at
+								 * invalidations came after */
 	uint64		incarnation;	/* of the log */
 
 	IvmArena   *arena;			/* of the batch */
 	MemoryContext batch_context;
 	XLogRecPtr	commit_end;		/* end of the last batch's commit record */
-	XLogRecPtr	unconfirmed;	/* what may be confirmed when the WAL is flushed up to ... */
+	XLogRecPtr	unconfirmed;	/* what may be confirmed when the WAL is
+								 * flushed up to ... */
 	XLogRecPtr	unconfirmed_end;	/* ... here; invalid: nothing waits */
 	TimestampTz last_batch;		/* end of the last batch */
 	TimestampTz paced;			/* end of the intervals of all batches so far */
@@ -60,7 +64,8 @@ typedef struct IvmInterest
 typedef enum IvmBatchResult
 {
 	IVM_BATCH_DONE,
-	IVM_BATCH_DECODER_LATE,		/* the decoder did not come up in time: nothing was done */
+	IVM_BATCH_DECODER_LATE,		/* the decoder did not come up in time:
+								 * nothing was done */
 	IVM_BATCH_STALE				/* some plan was invalidated: nothing was done */
 } IvmBatchResult;
 

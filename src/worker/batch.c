@@ -95,7 +95,7 @@ lock_consumer(IvmConsumer *consumer)
 		return false;
 	foreach(cell, consumer->plan->relids)
 		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
-			return false;
+		return false;
 
 	foreach(cell, consumer->plan->arrangements)
 	{
@@ -119,7 +119,8 @@ lock_consumer(IvmConsumer *consumer)
 		bool		locked = true;
 
 		if (view == NULL)
-			return false;		/* dropped: the next look at ivm.view finds out */
+			return false;		/* dropped: the next look at ivm.view finds
+								 * out */
 		indexes = RelationGetIndexList(view);
 		foreach(cell, indexes)
 			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
@@ -508,18 +509,19 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	AcceptInvalidationMessages();
 	foreach(cell, locked)
 		if (((IvmConsumer *) lfirst(cell))->stale)
-		{
-			MemoryContextSwitchTo(old);
-			AbortCurrentTransaction();
-			MemoryContextReset(worker->batch_context);
-			return IVM_BATCH_STALE;
-		}
+	{
+		MemoryContextSwitchTo(old);
+		AbortCurrentTransaction();
+		MemoryContextReset(worker->batch_context);
+		return IVM_BATCH_STALE;
+	}
 	ivm_debug_point("apply-locked");
 
 	snapshot = GetTransactionSnapshot();
 	PushCopiedSnapshot(snapshot);
 	snapshot = GetActiveSnapshot();
-	snapshot->curcid = InvalidCommandId - 1;	/* all that this transaction writes */
+	snapshot->curcid = InvalidCommandId - 1;	/* all that this transaction
+												 * writes */
 	target = ivm_wal_end();
 	ivm_debug_point("apply-snapshot");
 	ivm_stats_worker_state("waiting for decoder");

@@ -34,7 +34,7 @@
 #include "worker/consumer.h"
 #include "worker/control.h"
 
-#define POSTPONEMENT			100	/* ms, doubled with each failure */
+#define POSTPONEMENT			100 /* ms, doubled with each failure */
 #define MAX_POSTPONEMENT_SHIFT	4
 
 /* A view whose build failed, and is not tried again before its time. */
@@ -54,7 +54,7 @@ find_postponed(Oid relid)
 
 	foreach(cell, postponed)
 		if (((Postponed *) lfirst(cell))->relid == relid)
-			return lfirst(cell);
+		return lfirst(cell);
 	return NULL;
 }
 

@@ -65,8 +65,9 @@ static IvmDatabase *capture;
 static IvmControlDatabase *control;
 static IvmCursor *cursor = NULL;
 static MemoryContext build_context;
-static List *watched = NIL;		/* an IvmConsumer that stands for what is being built */
-static Oid	built = InvalidOid;	/* committed, but not taken over yet */
+static List *watched = NIL;		/* an IvmConsumer that stands for what is
+								 * being built */
+static Oid	built = InvalidOid; /* committed, but not taken over yet */
 static uint64 built_rows;
 
 static void
@@ -75,8 +76,8 @@ builder_exit(int code, Datum argument)
 	bool		unfinished;
 
 	/*
-	 * What it had in hand may be active, and taken over by nobody.  Our cursor
-	 * stays until the next builder has seen to that.
+	 * What it had in hand may be active, and taken over by nobody.  Our
+	 * cursor stays until the next builder has seen to that.
 	 */
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	unfinished = OidIsValid(control->building);
@@ -126,7 +127,10 @@ register_plan(IvmPlan *plan)
 	cursor = ivm_cursor_create(capture, BUILDER_CURSOR, true);
 	generation = ivm_plan_register(capture, plan);
 
-	/* what is decoded by now P will see; of what comes while we wait nobody knows */
+	/*
+	 * what is decoded by now P will see; of what comes while we wait nobody
+	 * knows
+	 */
 	decoded = ivm_log_end(capture).decoded_lsn;
 	ivm_registry_wait(capture, generation);
 	return decoded;
@@ -213,7 +217,7 @@ plan_is_stale(void)
 
 	foreach(cell, watched)
 		if (((IvmConsumer *) lfirst(cell))->stale)
-			return true;
+		return true;
 	return false;
 }
 
@@ -326,7 +330,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 		return InvalidOid;
 	}
 	snapshot = push_snapshot();
-	if (row->text != NULL || row->state == IVM_STATE_REBUILD)
+	if (row->text !=NULL || row->state == IVM_STATE_REBUILD)
 	{
 		IvmStateTable *table = ivm_state_table_open(relid, snapshot);
 
@@ -425,7 +429,11 @@ build_view(IvmViewRow *row, uint64 *rows)
 	MemoryContextSwitchTo(old);
 
 	ivm_stats_build_phase("waiting for locks");
-	/* what an index knows of stored rows does not hold for rows of another type */
+
+	/*
+	 * what an index knows of stored rows does not hold for rows of another
+	 * type
+	 */
 	compare = populated && !(row->fingerprint != NULL &&
 							 ivm_fingerprint_rows_differ(row->fingerprint, plan->fingerprint));
 	begin_fill(row->relid, plan, compare ? RowExclusiveLock : AccessExclusiveLock);
@@ -502,7 +510,10 @@ build(IvmViewRow *row, int failures)
 
 	PG_TRY();
 	{
-		/* whoever asked may have given up meanwhile, or the view is gone, as he sees for himself */
+		/*
+		 * whoever asked may have given up meanwhile, or the view is gone, as
+		 * he sees for himself
+		 */
 		request = ivm_build_request_find(row->relid);
 		number = request != NULL ? request->number : 0;
 		while (!done && (request == NULL || !request->abandoned) && is_still_there(row->relid))

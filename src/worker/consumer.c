@@ -161,7 +161,7 @@ ivm_plan_upstream(IvmPlan *plan)
 
 	foreach(cell, plan->statement->relationOids)
 		if (lfirst_oid(cell) != plan->relid && ivm_relation_is_incremental(lfirst_oid(cell)))
-			result = list_append_unique_oid(result, lfirst_oid(cell));
+		result = list_append_unique_oid(result, lfirst_oid(cell));
 	return result;
 }
 
@@ -426,7 +426,10 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 		return false;
 	}
 
-	/* initial values of aggregates are evaluated here, rights to call functions checked */
+	/*
+	 * initial values of aggregates are evaluated here, rights to call
+	 * functions checked
+	 */
 	ivm_identity_enter(&saved, consumer->owner, consumer->settings);
 	dataflow = ivm_dataflow_create(plan, context);
 	ivm_identity_leave(&saved);

@@ -35,27 +35,37 @@ typedef struct IvmConsumer
 	MemoryContext plan_context; /* of plan and dataflow; replaced with them */
 	IvmPlan    *plan;
 	IvmDataflow *dataflow;
-	IvmArrangement *arrangement;	/* a shared arrangement; else NULL (a view) */
+	IvmArrangement *arrangement;	/* a shared arrangement; else NULL (a
+									 * view) */
 	List	   *settings;
 	char	   *definition;		/* of a shared arrangement */
 	List	   *arrangements;	/* oid: shared arrangements that it reads */
-	List	   *upstream;		/* oid: incremental views that its query names; in plan_context */
+	List	   *upstream;		/* oid: incremental views that its query
+								 * names; in plan_context */
 	IvmAppliedSnapshot *applied;	/* as last read or written */
-	bool		stale;			/* something that it was compiled from was invalidated */
-	bool		leaving;		/* belongs to another worker from "leaving_at" on */
+	bool		stale;			/* something that it was compiled from was
+								 * invalidated */
+	bool		leaving;		/* belongs to another worker from "leaving_at"
+								 * on */
 	uint64		leaving_at;		/* generation */
 
-	/* the first transaction in the log that concerns it and is not applied; 0 if none */
+	/*
+	 * the first transaction in the log that concerns it and is not applied; 0
+	 * if none
+	 */
 	uint64		pending;
 	XLogRecPtr	pending_lsn;
 	TimestampTz pending_time;	/* of its commit */
 	bool		pending_invisible;	/* it was tried, and S did not see it yet */
 
 	uint64		pending_fxid;
-	TimestampTz retry_at;		/* not before, after a failure or a lock not had */
-	bool		behind;			/* it was left out of the last batch for a lock */
+	TimestampTz retry_at;		/* not before, after a failure or a lock not
+								 * had */
+	bool		behind;			/* it was left out of the last batch for a
+								 * lock */
 	int			failures;		/* in a row */
-	bool		given_up;		/* left to the builder: it comes back as another one */
+	bool		given_up;		/* left to the builder: it comes back as
+								 * another one */
 	bool		behind_reported;	/* the statistics say that it is behind */
 	List	   *verify;			/* IvmVerification, in "context" */
 	bool		operators_changed;	/* since operators_reported */
@@ -66,7 +76,8 @@ typedef struct IvmConsumer
 	bool		in_batch;
 	bool		truncated;		/* a table that it reads was */
 	uint64		changes;		/* rows received */
-	uint64		txn_sequence;	/* the transaction that "txn_contained" is about */
+	uint64		txn_sequence;	/* the transaction that "txn_contained" is
+								 * about */
 	bool		txn_contained;
 	uint64		next_pending;	/* what "pending" is after the commit */
 	XLogRecPtr	next_pending_lsn;
@@ -80,7 +91,8 @@ typedef struct IvmConsumer
 typedef struct IvmAssignment
 {
 	Oid			relid;
-	Oid			component;		/* smallest oid of those that must sit together */
+	Oid			component;		/* smallest oid of those that must sit
+								 * together */
 } IvmAssignment;
 
 /* Oids of all incremental views of the database; in a transaction. */

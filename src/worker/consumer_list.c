@@ -51,7 +51,7 @@ ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid)
 
 	foreach(cell, worker->consumers)
 		if (((IvmConsumer *) lfirst(cell))->relid == relid)
-			return lfirst(cell);
+		return lfirst(cell);
 	return NULL;
 }
 
@@ -117,7 +117,7 @@ lock_for_compilation(Oid relid, List *relids)
 		return false;
 	foreach(cell, relids)
 		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
-			return false;
+		return false;
 	return true;
 }
 
@@ -234,7 +234,7 @@ find_row(List *rows, Oid relid)
 
 	foreach(cell, rows)
 		if (((IvmViewRow *) lfirst(cell))->relid == relid)
-			return lfirst(cell);
+		return lfirst(cell);
 	return NULL;
 }
 
@@ -242,7 +242,7 @@ find_row(List *rows, Oid relid)
 static bool
 same_definition(IvmViewRow *row, IvmConsumer *consumer)
 {
-	return row->text != NULL && strcmp(row->text, consumer->plan->text) == 0 &&
+	return row->text !=NULL && strcmp(row->text, consumer->plan->text) == 0 &&
 		row->fingerprint != NULL && strcmp(row->fingerprint, consumer->plan->fingerprint) == 0;
 }
 
@@ -329,13 +329,13 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	ivm_stats_retain_rows(rows);
 	foreach(cell, views)
 		if (find_row(rows, lfirst_oid(cell)) == NULL)
-			build = true;
+		build = true;
 	foreach(cell, rows)
 	{
 		IvmViewRow *row = lfirst(cell);
 		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
 		bool		mine = assignments != NULL &&
-		ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
+			ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
 
 		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
 			build = true;
@@ -379,7 +379,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	if (begin)
 	{
 		ivm_progress_begin(worker);
-		worker->incarnation = 0;	/* what is new is checked against the slot, too */
+		worker->incarnation = 0;	/* what is new is checked against the
+									 * slot, too */
 	}
 	set_missing(worker, missing);
 
@@ -433,7 +434,10 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 			row = find_row(rows, consumer->relid);
 			if (row == NULL || row->state != IVM_STATE_ACTIVE)
 			{
-				/* the next reload drops it; nobody asks for one if the drop was prepared */
+				/*
+				 * the next reload drops it; nobody asks for one if the drop
+				 * was prepared
+				 */
 				if (row == NULL)
 					(void) ivm_control_changed(MyDatabaseId, false);
 				consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);

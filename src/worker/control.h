@@ -33,10 +33,14 @@ typedef struct IvmApplyShared
 	int			pid;			/* 0: not running */
 	Latch	   *latch;
 	bool		registered;		/* its tables are in the registry */
-	pg_atomic_uint64 adopted;	/* generation of ivm.view that it has taken over */
-	pg_atomic_uint64 looked;	/* the last sync that its look at invalidations came after */
-	pg_atomic_uint64 position;	/* its views contain all that committed before, but those behind */
-	int			nbehind;		/* > IVM_MAX_BEHIND: position is held back instead */
+	pg_atomic_uint64 adopted;	/* generation of ivm.view that it has taken
+								 * over */
+	pg_atomic_uint64 looked;	/* the last sync that its look at
+								 * invalidations came after */
+	pg_atomic_uint64 position;	/* its views contain all that committed
+								 * before, but those behind */
+	int			nbehind;		/* > IVM_MAX_BEHIND: position is held back
+								 * instead */
 	Oid			behind[IVM_MAX_BEHIND];
 	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
 } IvmApplyShared;
@@ -54,10 +58,12 @@ typedef struct IvmControlDatabase
 	bool		builder_done;	/* the last one ended because nothing was left */
 	Latch	   *builder_latch;
 	Oid			building;		/* the view in the builder's hands */
-	bool		handing_over;	/* a builder died before what it built was taken over */
+	bool		handing_over;	/* a builder died before what it built was
+								 * taken over */
 	int			decoder_pid;
 	int			apply_workers;	/* how many there are to be */
-	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits for */
+	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits
+										 * for */
 	pg_atomic_uint64 syncs;		/* how many have been begun */
 	IvmApplyShared apply[IVM_MAX_APPLY_WORKERS];
 } IvmControlDatabase;
@@ -81,7 +87,8 @@ typedef struct IvmRequest
 	IvmRequestKind kind;
 	IvmRequestStatus status;
 	uint64		number;			/* no other request has or had it */
-	bool		undo;			/* if it fails, the session undoes its statement */
+	bool		undo;			/* if it fails, the session undoes its
+								 * statement */
 	bool		abandoned;		/* that is what it does now: keep off the view */
 	bool		orphaned;		/* it has gone before it could: drop the view */
 	Oid			dboid;

@@ -161,7 +161,7 @@ ivm_failure_stop_uncompilable(Oid relid)
 	{
 		/* a view that is refused has its reason in the detail */
 		char	   *message = saved_error->detail == NULL ? pstrdup(saved_error->message) :
-		psprintf("%s: %s", saved_error->message, saved_error->detail);
+			psprintf("%s: %s", saved_error->message, saved_error->detail);
 
 		ivm_failure_stop(relid, message);
 		pfree(message);

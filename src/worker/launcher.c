@@ -343,7 +343,10 @@ all_databases(MemoryContext context)
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
 
-		/* one that nobody may connect to has a slot all the same, and may be opened again */
+		/*
+		 * one that nobody may connect to has a slot all the same, and may be
+		 * opened again
+		 */
 		if (form->oid == Template0DbOid)
 			continue;
 		old = MemoryContextSwitchTo(context);

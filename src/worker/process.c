@@ -52,7 +52,10 @@ static const char *const overridden_settings[][2] = {
 	{"log_min_duration_statement", "-1"},
 	{"jit", "off"},
 
-	/* what is run again begins where it began the last time, whoever reads the table meanwhile */
+	/*
+	 * what is run again begins where it began the last time, whoever reads
+	 * the table meanwhile
+	 */
 	{"synchronize_seqscans", "off"},
 };
 

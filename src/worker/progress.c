@@ -37,7 +37,8 @@
 #include "worker/apply_worker.h"
 #include "worker/failure.h"
 
-#define STORE_DISTANCE		(16 * 1024 * 1024)	/* bytes of WAL between stored positions */
+#define STORE_DISTANCE		(16 * 1024 * 1024)	/* bytes of WAL between stored
+												 * positions */
 
 /* Stands at the beginning of the log again; everything is looked at anew. */
 void

@@ -113,7 +113,10 @@ ivm_equality_is_of_images(Oid type, Oid operator, Oid collation)
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY);
 	Oid			proc;
 
-	/* blanks at the end of a bpchar without a length count for nothing, whatever its operator class says */
+	/*
+	 * blanks at the end of a bpchar without a length count for nothing,
+	 * whatever its operator class says
+	 */
 	if (!OidIsValid(entry->btree_opf) || getBaseType(type) == BPCHAROID ||
 		(!OidIsValid(collation) && type_is_collatable(type)) ||
 		get_op_opfamily_strategy(operator, entry->btree_opf) != BTEqualStrategyNumber)

@@ -22,9 +22,11 @@ typedef struct IvmKey
 	FmgrInfo   *equal;			/* left = right */
 	FmgrInfo   *hash_left;		/* extended hash functions; fn_oid is invalid */
 	FmgrInfo   *hash_right;		/* where the type has none */
-	int16	   *image_length;	/* of those hashed by their image instead; 0: is not */
+	int16	   *image_length;	/* of those hashed by their image instead; 0:
+								 * is not */
 	Oid		   *collations;
-	bool		null_equal;		/* NULL equals NULL (grouping), or nothing (joins) */
+	bool		null_equal;		/* NULL equals NULL (grouping), or nothing
+								 * (joins) */
 } IvmKey;
 
 /*
