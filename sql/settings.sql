@@ -12,6 +12,7 @@ set default_text_search_config = 'simple';
 set extra_float_digits = 1;
 set xmlbinary = base64;
 set xmloption = content;
+set quote_all_identifiers = off;
 set array_nulls = on;
 set timezone = 'America/New_York';
 set datestyle = 'ISO, MDY';

@@ -33,6 +33,7 @@ static const char *const result_settings[] = {
 	"lc_monetary",
 	"lc_numeric",
 	"lc_time",
+	"quote_all_identifiers",
 	"TimeZone",
 	"timezone_abbreviations",
 	"xmlbinary",

@@ -383,10 +383,6 @@ node_title(ExplainState *state, IvmPlanNode *node)
 			if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
 				return psprintf("Scan on %s %s", qualified_name(node->relid), quote_identifier(alias));
 			return psprintf("Scan on %s", qualified_name(node->relid));
-		case IVM_AGGREGATE:
-			if (node->calls == NIL && !node->grand)
-				return pstrdup("Distinct");
-			return pstrdup("Aggregate");
 		default:
 			alias = node_alias(state->plan, node);
 			if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))

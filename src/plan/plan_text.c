@@ -461,7 +461,7 @@ ivm_plan_node_name(IvmPlanNode *node)
 		case IVM_JOIN:
 			return "Join";
 		case IVM_AGGREGATE:
-			return "Aggregate";
+			return node->calls == NIL && !node->grand ? "Distinct" : "Aggregate";
 		case IVM_RECOMPUTE:
 			return "Recompute";
 		case IVM_STATIC:

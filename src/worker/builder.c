@@ -137,11 +137,12 @@ register_plan(IvmPlan *plan)
 }
 
 /*
- * Step 4.  What was built is committed, so a cancel comes too late.  If the
- * process is ended here the cursor stays, and the next one does this again.
+ * Step 4.  What was built is committed.  For a view a cancel comes too late; one
+ * that comes while an arrangement is handed over is about the view to come.  If
+ * the process is ended here the cursor stays, and the next one does this again.
  */
 static void
-hand_over(void)
+hand_over(bool is_view)
 {
 	uint64		generation = ivm_control_changed(MyDatabaseId, false);
 
@@ -158,7 +159,8 @@ hand_over(void)
 		ivm_process_wait(ivm_naptime);
 	}
 	release_cursor();
-	QueryCancelPending = false;
+	if (is_view)
+		QueryCancelPending = false;
 	RESUME_CANCEL_INTERRUPTS();
 }
 
@@ -345,7 +347,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
-	hand_over();
+	hand_over(false);
 	return relid;
 }
 
@@ -468,7 +470,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	MemoryContextSwitchTo(old);
 	ivm_debug_point("build-committed");
 	pgstat_report_stat(true);
-	hand_over();
+	hand_over(true);
 	built = InvalidOid;
 	return true;
 }
@@ -596,7 +598,7 @@ ivm_builder_main(Datum unused)
 	{
 		/* what the predecessor built, perhaps; the cursor is its own */
 		cursor = ivm_cursor_create(capture, BUILDER_CURSOR, true);
-		hand_over();
+		hand_over(true);
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		control->handing_over = false;
 		LWLockRelease(ivm_control->lock);

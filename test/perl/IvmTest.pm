@@ -343,22 +343,23 @@ sub sales_views
 
 my $change = 0;
 
-# A transaction with all kinds of changes, another one each time.
+# A transaction with all kinds of changes, another one each time.  Returns up to
+# where the WAL is flushed when it has committed.
 sub change_sales
 {
 	my ($node, $dbname, $rows) = @_;
 	my $from = 1_000_000 + 1000 * ++$change;
 
 	$rows ||= 50;
-	$node->safe_psql($dbname || 'postgres', <<"EOS");
+	return $node->safe_psql($dbname || 'postgres', <<"EOS");
 BEGIN;
 INSERT INTO sale SELECT $from + i, 1 + i % 25, (i + $change) % 100, 'note ' || i % 7 FROM generate_series(1, $rows) i;
 UPDATE sale SET amount = amount + 1, region = 1 + (region + 1) % 25 WHERE id % 40 = $change % 40;
 DELETE FROM sale WHERE id % 97 = $change % 97;
 UPDATE region SET name = 'region ' || id || ' as of $change' WHERE id = 1 + $change % 20;
 COMMIT;
+SELECT pg_current_wal_flush_lsn();
 EOS
-	return;
 }
 
 1;

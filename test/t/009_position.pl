@@ -73,18 +73,18 @@ sub switches
 # ---- not before the batch is flushed ----
 
 # Our processes do not wait for the flush of their commits.  Somebody else, like
-# the WAL writer, may flush at the wrong moment: then it is to be looked at anew.
+# the WAL writer or the other worker's batch, may flush after the batch: then it
+# is to be looked at anew.
 my $tried = 0;
 my $found;
 do
 {
 	sync($node);
 	my $before = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
-	change_sales($node);
+	my $changed = change_sales($node);
 	wait_until($node, "SELECT min(lsn) > '$before' FROM ivm.applied", 'the change is applied');
-	my $applied = $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
 	wait_for_looks();
-	$found = $node->safe_psql('postgres', "SELECT CASE WHEN pg_current_wal_flush_lsn() >= '$applied' THEN 'flushed' ELSE (confirmed_flush_lsn <= '$before')::text END FROM pg_replication_slots");
+	$found = $node->safe_psql('postgres', "SELECT CASE WHEN pg_current_wal_flush_lsn() > '$changed' THEN 'flushed' ELSE (confirmed_flush_lsn <= '$before')::text END FROM pg_replication_slots");
 } while ($found eq 'flushed' && ++$tried < 20);
 is($found, 'true', 'the slot is not confirmed while the batch is not flushed');
 kill_server($node);
