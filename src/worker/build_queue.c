@@ -155,7 +155,7 @@ ivm_build_request_find(Oid relid)
 }
 
 void
-ivm_build_request_finish(Oid relid, uint64 rows)
+ivm_build_request_finish(Oid relid, uint64 last, uint64 rows)
 {
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
@@ -163,13 +163,30 @@ ivm_build_request_finish(Oid relid, uint64 rows)
 		IvmRequest *request = &ivm_control->requests[i];
 
 		if (request->kind != IVM_REQUEST_BUILD || request->dboid != MyDatabaseId ||
-			request->relid != relid || request->status != IVM_REQUEST_WAITING)
+			request->relid != relid || request->status != IVM_REQUEST_WAITING || request->number > last)
 			continue;
 		request->result[0] = rows;
 		request->status = IVM_REQUEST_DONE;
 	}
 	LWLockRelease(ivm_control->lock);
 	ConditionVariableBroadcast(&ivm_control->changed);
+}
+
+void
+ivm_build_request_fail(Oid relid, const ErrorData *error)
+{
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+		bool		fails;
+
+		LWLockAcquire(ivm_control->lock, LW_SHARED);
+		fails = request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
+			request->relid == relid && request->status == IVM_REQUEST_WAITING && !request->abandoned;
+		LWLockRelease(ivm_control->lock);
+		if (fails)
+			ivm_request_fail(request, error);
+	}
 }
 
 /*

@@ -16,8 +16,14 @@
 /* The request of a session that waits for this view, or NULL. */
 extern IvmRequest *ivm_build_request_find(Oid relid);
 
-/* The view is filled: whoever waits is told the number of rows. */
-extern void ivm_build_request_finish(Oid relid, uint64 rows);
+/*
+ * The view is filled: whoever waits is told the number of rows.  Requests with
+ * greater numbers than "last" came too late: the view is going to be built again.
+ */
+extern void ivm_build_request_finish(Oid relid, uint64 last, uint64 rows);
+
+/* It cannot be filled: whoever waits, and does not undo his statement already, gets the error. */
+extern void ivm_build_request_fail(Oid relid, const ErrorData *error);
 
 /* Drops views whose creating session has gone, in transactions of its own. */
 extern void ivm_build_drop_orphans(void);

@@ -69,6 +69,9 @@ static List *watched = NIL;		/* an IvmConsumer that stands for what is
 								 * being built */
 static Oid	built = InvalidOid; /* committed, but not taken over yet */
 static uint64 built_rows;
+static uint64 built_for;		/* the last request that was there when it was
+								 * begun */
+static bool nothing_left = false;
 
 static void
 builder_exit(int code, Datum argument)
@@ -83,14 +86,14 @@ builder_exit(int code, Datum argument)
 	unfinished = OidIsValid(control->building);
 	if (unfinished)
 		pg_atomic_fetch_add_u64(&control->generation, 1);
-	control->build_wanted |= unfinished;
+	control->build_wanted |= !nothing_left;
 	control->handing_over |= unfinished;
 	control->builder_pid = 0;
 	control->builder_latch = NULL;
 	control->building = InvalidOid;
 	LWLockRelease(ivm_control->lock);
 	if (OidIsValid(built))
-		ivm_build_request_finish(built, built_rows);
+		ivm_build_request_finish(built, built_for, built_rows);
 	ConditionVariableBroadcast(&ivm_control->changed);
 	if (unfinished)
 		ivm_control_wake_workers(control);
@@ -448,6 +451,10 @@ build_view(IvmViewRow *row, uint64 *rows)
 	}
 	snapshot = push_snapshot();
 	ivm_stats_build_phase(compare ? "comparing" : "filling");
+	/* who asks from here on cannot set the state before this is committed */
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	built_for = ivm_control->last_request;
+	LWLockRelease(ivm_control->lock);
 	ivm_view_create_state(row->relid, plan);
 	CommandCounterIncrement();
 	ivm_identity_enter(&saved, owner, row->settings);
@@ -528,7 +535,7 @@ build(IvmViewRow *row, int failures)
 		if (done)
 		{
 			ivm_stats_view_state(MyDatabaseId, row->relid, "active");
-			ivm_build_request_finish(row->relid, rows);
+			ivm_build_request_finish(row->relid, built_for, rows);
 		}
 	}
 	PG_CATCH();
@@ -557,8 +564,8 @@ build(IvmViewRow *row, int failures)
 			 ivm_failure_is_transient(error->sqlerrcode));
 		if (!again && (request == NULL || !request->undo))
 			ivm_failure_stop(row->relid, error->message);
-		if (!again && request != NULL && !request->abandoned)
-			ivm_request_fail(request, error);
+		if (!again)
+			ivm_build_request_fail(row->relid, error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -645,7 +652,7 @@ ivm_builder_main(Datum unused)
 		else if (idle)
 		{
 			control->builder_latch = NULL;
-			control->builder_done = true;
+			control->builder_done = nothing_left = true;
 			LWLockRelease(ivm_control->lock);
 			break;
 		}

@@ -253,7 +253,14 @@ request_leave(void)
 		(void) ivm_control_changed(MyDatabaseId, true);
 	}
 	else
+	{
+		bool		build = my_request->kind == IVM_REQUEST_BUILD && is_committed;
+
 		request_free();
+		/* what it was about to undo is the builder's again */
+		if (build)
+			(void) ivm_control_changed(MyDatabaseId, true);
+	}
 }
 
 /* Takes the failure out of a request. */
