@@ -100,9 +100,14 @@ upstream_is_ready(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now
 static long
 batch_delay(IvmApplyWorker *worker)
 {
-	TimestampTz earliest = TimestampTzPlusMilliseconds(worker->paced, -BATCH_BURST * ivm_batch_interval);
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz limit = TimestampTzPlusMilliseconds(now, (BATCH_BURST + 1) * ivm_batch_interval);
+	TimestampTz earliest;
 
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), earliest);
+	/* it is later if the clock was set back, or the interval shortened */
+	worker->paced = Min(worker->paced, limit);
+	earliest = TimestampTzPlusMilliseconds(worker->paced, -BATCH_BURST * ivm_batch_interval);
+	return TimestampDifferenceMilliseconds(now, earliest);
 }
 
 /* A batch ran: it takes its interval, be it in advance. */
@@ -159,8 +164,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 		}
 		if (!ready)
 		{
-			if (consumer->retry_at == 0)
-				consumer->behind = true;
+			consumer->behind = true;
 			*sleep_ms = Min(*sleep_ms, 1000);
 			continue;
 		}

@@ -246,6 +246,23 @@ same_definition(IvmViewRow *row, IvmConsumer *consumer)
 		row->fingerprint != NULL && strcmp(row->fingerprint, consumer->plan->fingerprint) == 0;
 }
 
+/*
+ * The builder may have filled the view anew between two looks, with the same
+ * plan: what is known of its contents is read again.
+ */
+static void
+read_applied(IvmConsumer *consumer)
+{
+	MemoryContext old = MemoryContextSwitchTo(consumer->context);
+	IvmAppliedSnapshot *applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
+
+	MemoryContextSwitchTo(old);
+	if (applied == NULL)
+		return;
+	pfree(consumer->applied);
+	consumer->applied = applied;
+}
+
 /* Stops the views that read one that is not maintained any more. */
 static void
 stop_dependants(IvmApplyWorker *worker, List *rows)
@@ -320,6 +337,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 		rows = ivm_metadata_list();
 		views = ivm_incremental_views();
 		assignments = ivm_consumer_assign(rows, &count);
+		foreach(cell, worker->consumers)
+			read_applied(lfirst(cell));
 	}
 	MemoryContextSwitchTo(context);
 	PopActiveSnapshot();
