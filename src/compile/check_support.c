@@ -580,6 +580,12 @@ check_plan(Plan *plan, void *context)
 		Oid			relid = rt_fetch(scanned, check->statement->rtable)->relid;
 
 		check->found = check_relation(relid, get_rel_relkind(relid));
+
+		/* the query's own have been replaced by what they stand for */
+		if (check->found == NULL && ivm_relation_is_incremental(relid))
+			check->found = unsupported(ERRCODE_FEATURE_NOT_SUPPORTED,
+									   psprintf("A function of the query reads incremental view \"%s\".", get_rel_name(relid)),
+									   "Name the view in the query itself.");
 	}
 
 	foreach(lc, trees)

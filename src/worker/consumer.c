@@ -255,7 +255,7 @@ ivm_consumer_assign(List *rows, int *count)
 			join_components(result, n, row->relid, lfirst_oid(inner));
 	}
 
-	/* views that read views, also through ordinary views */
+	/* views that read views, also through ordinary views and policies */
 	if (n > 1)
 	{
 		int			code;
@@ -267,11 +267,17 @@ ivm_consumer_assign(List *rows, int *count)
 						   "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
 						   "   AND d.refobjid <> r.ev_class"
 						   "  JOIN ivm.view v ON v.relid = r.ev_class"
-						   " UNION SELECT reads.view, d.refobjid FROM reads"
-						   "  JOIN pg_catalog.pg_rewrite r ON r.ev_class = reads.relation"
-						   "  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-						   "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						   "   AND d.refobjid <> r.ev_class)"
+						   " UNION SELECT reads.view, below.relation FROM reads, LATERAL ("
+						   "  SELECT d.refobjid FROM pg_catalog.pg_rewrite r"
+						   "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+						   "    AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						   "    AND d.refobjid <> r.ev_class"
+						   "   WHERE r.ev_class = reads.relation"
+						   "  UNION ALL SELECT d.refobjid FROM pg_catalog.pg_policy p"
+						   "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
+						   "    AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						   "    AND d.refobjid <> p.polrelid"
+						   "   WHERE p.polrelid = reads.relation) AS below(relation))"
 						   " SELECT reads.view::pg_catalog.oid, reads.relation FROM reads JOIN ivm.view v ON v.relid = reads.relation",
 						   true, 0);
 		if (code != SPI_OK_SELECT)
