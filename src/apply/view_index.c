@@ -69,12 +69,15 @@
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+
+#define LOCK_PATIENCE	"100ms"
 
 /* What ivm.row_hash remembers between calls. */
 typedef struct RowHashCache
@@ -103,6 +106,7 @@ static void create_key_index(void *view_and_plan);
 static void create_hash_index(Relation view, IvmPlan *plan);
 static Node *hash_expression(Relation view, List *columns);
 static void drop_index(Oid index);
+static void lock_against_readers(Relation view);
 static void define_index(Relation view, const char *label, List *elements, bool unique);
 
 PG_FUNCTION_INFO_V1(ivm_row_hash);
@@ -401,6 +405,21 @@ ivm_view_within_limits(void (*action) (void *), void *arg)
 	return error == NULL;
 }
 
+/*
+ * There may be no moment at which nobody reads the view, so readers have to
+ * queue behind us; but not for long.
+ */
+static void
+lock_against_readers(Relation view)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", LOCK_PATIENCE, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	LockRelationOid(RelationGetRelid(view), AccessExclusiveLock);
+	AtEOXact_GUC(false, nest_level);
+}
+
 bool
 ivm_view_replace_key_index(Relation view, IvmPlan *plan)
 {
@@ -422,10 +441,7 @@ ivm_view_replace_key_index(Relation view, IvmPlan *plan)
 	if (!OidIsValid(own))
 		return false;
 
-	if (!ConditionalLockRelationOid(RelationGetRelid(view), AccessExclusiveLock))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not obtain lock on relation \"%s\"", RelationGetRelationName(view))));
+	lock_against_readers(view);
 	drop_index(own);
 	create_hash_index(view, plan);
 	return true;

@@ -54,7 +54,7 @@ extern bool ivm_view_within_limits(void (*action) (void *), void *arg);
 /*
  * Puts an index on the hash of the key in the place of our unique one on the key;
  * false if the view has none.  Needs AccessExclusiveLock on the view, and raises
- * ERRCODE_LOCK_NOT_AVAILABLE if it cannot be had at once.
+ * ERRCODE_LOCK_NOT_AVAILABLE if it cannot be had soon.
  */
 extern bool ivm_view_replace_key_index(Relation view, IvmPlan *plan);
 

@@ -1,6 +1,6 @@
 # What nobody would come back to: builds whose builder or session has ended, the
 # second of two sessions that wait for one view, and what an apply worker keeps
-# in mind of its views and of the time.
+# in mind of its views and of the time; and a lock that never is free.
 
 use strict;
 use warnings;
@@ -183,6 +183,26 @@ reload($node);
 ($ret, $stdout, $stderr) = $node->psql('postgres', q{SELECT ivm.sync('on_b', '20s')});
 is($ret, 0, 'and a shorter one as soon as it is set') or diag($stderr);
 are_exact($node, 'exact in the end');
+
+# ---- a view that is read all the time gets another index ----
+
+$node->safe_psql('postgres', q{CREATE TABLE words (id int PRIMARY KEY, word text); INSERT INTO words SELECT i, 'word ' || i % 10 FROM generate_series(1, 100) AS i});
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW on_words AS SELECT word, count(*) FROM words GROUP BY word');
+my @readers = map { connection($node) } (1 .. 3);
+my @reader_pids = map { $_->query_safe('SELECT pg_backend_pid()') } @readers;
+foreach my $reader (@readers)
+{
+	$reader->{stdin} .= "SELECT count(*), pg_sleep(0.05 + 0.1 * random()) FROM on_words;\n" x 400;
+	$reader->{run}->pump_nb;
+}
+wait_until($node, q{SELECT count(*) > 2 FROM pg_locks WHERE relation = 'on_words'::regclass AND mode = 'AccessShareLock'}, 'all read');
+$node->safe_psql('postgres', q{INSERT INTO words SELECT 1000, string_agg(md5(i::text), '') FROM generate_series(1, 300) AS i});
+($ret, $stdout, $stderr) = $node->psql('postgres', q{SELECT ivm.sync('on_words', '15s')});
+is($ret, 0, 'a view that is read all the time gets an index for a long key') or diag($stderr);
+is_value($node, "SELECT count(*) FROM pg_stat_activity WHERE pid IN (" . join(', ', @reader_pids) . ") AND state = 'active'", '3', 'while all read on');
+terminate_process($node, $_) foreach @reader_pids;
+leave($_) foreach @readers;
+are_exact($node, 'exact with a long key');
 
 $_->quit foreach @sessions[ 0, 2 ];
 $node->stop;
