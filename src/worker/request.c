@@ -360,6 +360,20 @@ ivm_request_build_begin(Oid relid, bool undo, bool drop)
 	drop_if_orphaned = drop;
 }
 
+/* Is the view of the current request in the builder's hands? */
+static bool
+is_being_built(void)
+{
+	IvmControlDatabase *database;
+	bool		result;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	database = ivm_control_find(MyDatabaseId, false);
+	result = database != NULL && database->building == my_request->relid;
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
 /*
  * What is asked for is committed.  Somebody else may have dropped or emptied the
  * view since: then nobody will build it.
@@ -379,6 +393,15 @@ check_is_to_be_built(const char *name)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("incremental view \"%s\" was emptied while it was built", name != NULL ? name : "")));
+
+	/* a worker that has looked before the statement may stop the view after it */
+	if (row != NULL && row->state == IVM_STATE_ERROR && !is_being_built() &&
+		request_status() == IVM_REQUEST_WAITING)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("incremental view \"%s\" was stopped before it was built", name != NULL ? name : ""),
+				 row->reason != NULL ? errdetail("%s", row->reason) : 0,
+				 errhint("Repeat the statement.")));
 }
 
 static void

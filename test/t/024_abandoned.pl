@@ -93,6 +93,21 @@ like(notices_of($_), qr/division by zero/, 'each of them gets the error') foreac
 $node->safe_psql('postgres', 'DELETE FROM c WHERE n = 0; REFRESH MATERIALIZED VIEW quotient');
 are_exact($node, 'and the view can be built again');
 
+# ---- a view that is stopped while a REFRESH waits for its turn ----
+
+set_points($node, 'build-locked=wait');
+begin_statement(0, 'REFRESH MATERIALIZED VIEW on_b');
+wait_for_point($node, 'build-locked');
+begin_statement(1, 'REFRESH MATERIALIZED VIEW quotient');
+wait_for_view('quotient', 'r');
+$node->safe_psql('postgres', q{UPDATE ivm.view SET state = 'e', reason = 'stopped' WHERE relid = 'quotient'::regclass});
+wait_for_idle(1, 'the session does not wait for what nobody builds');
+like(notices_of(1), qr/was stopped before it was built/, 'and says why');
+set_points($node, '');
+wait_for_idle(0, 'the other view is built');
+$node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW quotient');
+are_exact($node, 'the view can be built again');
+
 # ---- a REFRESH that comes when another one is nearly done ----
 
 set_points($node, 'build-committed=wait');
