@@ -63,6 +63,8 @@ typedef struct AggregateGroup
 	uint64		hash;
 	IvmRow	   *rows;			/* its part of the delta, by next */
 	IvmRow	   *representative; /* a row of it */
+	Datum	   *key_values;		/* of the first representative */
+	bool	   *key_isnull;
 	int64		count;			/* input rows; in population and of those that
 								 * refused */
 	int64		alike;			/* at least so many of them look like the
@@ -245,8 +247,6 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 	IvmArena   *arena = op->dataflow->arena;
 	Datum		values[MaxTupleAttributeNumber];
 	bool		isnull[MaxTupleAttributeNumber];
-	Datum		other_values[MaxTupleAttributeNumber];
-	bool		other_isnull[MaxTupleAttributeNumber];
 	uint64		hash;
 	AggregateGroup *group;
 
@@ -254,17 +254,11 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 	hash = state->ncolumns == 0 ? 0 : ivm_key_hash_right(state->key, values, isnull);
 	for (group = state->buckets[hash & (state->nbuckets - 1)]; group != NULL; group = group->next)
 	{
-		bool		same;
-
 		if (group->hash != hash)
 			continue;
 		if (state->ncolumns == 0 || group->representative == NULL)
 			return group;
-		ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->other_row, false);
-		group_key(state, state->other_row, other_values, other_isnull);
-		same = ivm_key_equal(state->key, values, isnull, other_values, other_isnull);
-		ExecClearTuple(state->other_row);
-		if (same)
+		if (ivm_key_equal(state->key, values, isnull, group->key_values, group->key_isnull))
 			return group;
 	}
 	if (!create)
@@ -273,6 +267,11 @@ find_group(IvmOperator *op, TupleTableSlot *row, bool create)
 	group = ivm_arena_alloc0(arena, sizeof(AggregateGroup));
 	group->hash = hash;
 	group->representative = make_representative(op, row, hash);
+	group->key_values = ivm_arena_alloc(arena, sizeof(Datum) * Max(state->ncolumns, 1));
+	group->key_isnull = ivm_arena_alloc(arena, sizeof(bool) * Max(state->ncolumns, 1));
+	ExecStoreMinimalTuple(ivm_row_tuple(group->representative), state->other_row, false);
+	group_key(state, state->other_row, group->key_values, group->key_isnull);
+	ExecClearTuple(state->other_row);
 	if (++state->ngroups > state->nbuckets)
 		grow_buckets(state, arena);
 	group->next = state->buckets[hash & (state->nbuckets - 1)];

@@ -39,6 +39,9 @@
 #define UNFLUSHED_RETRY		200 /* ms */
 #define TRIM_THRESHOLD		(8 * 1024 * 1024)
 #define BATCH_BURST			10	/* batches that need not keep their distance */
+#define LARGE_BATCH			6	/* changes for each interval that a batch
+								 * takes */
+#define MAX_INTERVALS		4
 
 static IvmApplyWorker this_worker;
 
@@ -101,7 +104,7 @@ static long
 batch_delay(IvmApplyWorker *worker)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz limit = TimestampTzPlusMilliseconds(now, (BATCH_BURST + 1) * ivm_batch_interval);
+	TimestampTz limit = TimestampTzPlusMilliseconds(now, (BATCH_BURST + MAX_INTERVALS) * ivm_batch_interval);
 	TimestampTz earliest;
 
 	/* it is later if the clock was set back, or the interval shortened */
@@ -110,11 +113,17 @@ batch_delay(IvmApplyWorker *worker)
 	return TimestampDifferenceMilliseconds(now, earliest);
 }
 
-/* A batch ran: it takes its interval, be it in advance. */
+/*
+ * A batch ran: it takes its interval, be it in advance.  A large one takes up to
+ * four: under that much load the next is better larger than soon.
+ */
 static void
 count_batch(IvmApplyWorker *worker)
 {
-	worker->paced = TimestampTzPlusMilliseconds(Max(worker->paced, GetCurrentTimestamp()), ivm_batch_interval);
+	int			intervals = Max(1, Min(worker->batch_changes / LARGE_BATCH, MAX_INTERVALS));
+
+	worker->paced = TimestampTzPlusMilliseconds(Max(worker->paced, GetCurrentTimestamp()),
+												intervals * ivm_batch_interval);
 }
 
 /* Consumers to run, each with the shared arrangements that it reads; these first. */

@@ -47,6 +47,8 @@ typedef struct IvmApplyWorker
 								 * flushed up to ... */
 	XLogRecPtr	unconfirmed_end;	/* ... here; invalid: nothing waits */
 	TimestampTz last_batch;		/* end of the last batch */
+	uint64		batch_changes;	/* the most that a consumer of the last batch
+								 * received */
 	TimestampTz paced;			/* end of the intervals of all batches so far */
 } IvmApplyWorker;
 

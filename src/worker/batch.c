@@ -458,14 +458,17 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 
 /* After the commit: what the consumers are now. */
 static void
-batch_committed(List *consumers)
+batch_committed(IvmApplyWorker *worker, List *consumers)
 {
 	ListCell   *cell;
+
+	worker->batch_changes = 0;
 
 	foreach(cell, consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
+		worker->batch_changes = Max(worker->batch_changes, consumer->changes);
 		if (consumer->truncated)
 			continue;
 		if (consumer->next_applied != NULL)
@@ -585,7 +588,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 
 	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 	worker->last_batch = GetCurrentTimestamp();
-	batch_committed(locked);
+	batch_committed(worker, locked);
 	ivm_arena_reset(worker->arena);
 	MemoryContextReset(worker->batch_context);
 	pgstat_report_stat(true);

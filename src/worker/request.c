@@ -394,7 +394,10 @@ check_is_to_be_built(const char *name)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("incremental view \"%s\" was emptied while it was built", name != NULL ? name : "")));
 
-	/* a worker that has looked before the statement may stop the view after it */
+	/*
+	 * a worker that has looked before the statement may stop the view after
+	 * it
+	 */
 	if (row != NULL && row->state == IVM_STATE_ERROR && !is_being_built() &&
 		request_status() == IVM_REQUEST_WAITING)
 		ereport(ERROR,
