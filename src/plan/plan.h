@@ -176,9 +176,6 @@ extern char *ivm_plan_text(IvmPlan *plan);
 /* The plan in EXPLAIN's look, one palloc'd C string a line. */
 extern List *ivm_plan_explain(IvmPlan *plan);
 
-/* True if the node keeps state of its own in a state table. */
-extern bool ivm_plan_node_is_stateful(IvmPlanNode *node);
-
 extern const char *ivm_plan_node_name(IvmPlanNode *node);
 
 #endif							/* IVM_PLAN_H */

@@ -441,12 +441,6 @@ ivm_plan_text(IvmPlan *plan)
 	return buffer.data;
 }
 
-bool
-ivm_plan_node_is_stateful(IvmPlanNode *node)
-{
-	return node->kind == IVM_AGGREGATE || node->kind == IVM_RECOMPUTE;
-}
-
 const char *
 ivm_plan_node_name(IvmPlanNode *node)
 {
