@@ -9,10 +9,14 @@
  *	apply_workers		at server start only.  Who maintains which view follows
  *						from the number, and all processes have to agree on it.
  *	intervals, naptime,
- *	delta_log_memory	by reload: the processes look at them each time.
+ *	sizes of memory and
+ *	log					by reload: the processes look at them each time.
  *	fallback,
  *	statement_syntax	by anybody, for a session: they concern its statements.
- *	debug_points		by superusers: an armed point can stop a process.
+ *	debug_...			by superusers: an armed point can stop a process.
+ *
+ * The default of memory_budget is a quarter of shared_buffers, which are known
+ * by the time the library is loaded, and at least 64 MB.
  *
  * ivm.debug_points is defined here with its checks in debug_point.c, so that
  * all parameters stand together.
@@ -23,19 +27,26 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "base/debug_point.h"
 #include "base/settings.h"
 
+#define MINIMUM_BUDGET	65536	/* kB */
+
 int			ivm_apply_workers = 2;
 int			ivm_batch_interval = 3;
 int			ivm_flush_interval = 3;
 int			ivm_naptime = 10000;
+int			ivm_memory_budget = 65536;
 int			ivm_delta_log_memory = 65536;
+int			ivm_delta_log_limit = 16 * 1024 * 1024;
 int			ivm_fallback = IVM_FALLBACK_RECOMPUTE;
 bool		ivm_statement_syntax = true;
 char	   *ivm_debug_points = NULL;
+char	   *ivm_debug_spill = NULL;
+double		ivm_debug_alloc_failures = 0;
 
 static const struct config_enum_entry fallback_options[] = {
 	{"recompute", IVM_FALLBACK_RECOMPUTE, false},
@@ -83,11 +94,27 @@ ivm_settings_define(void)
 							PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
+	DefineCustomIntVariable("ivm.memory_budget",
+							"Memory for all processes that maintain incremental views, in all databases.",
+							"What does not fit is written to temporary files.",
+							&ivm_memory_budget,
+							Max(MINIMUM_BUDGET, NBuffers / 4 * (BLCKSZ / 1024)), 1024, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
 	DefineCustomIntVariable("ivm.delta_log_memory",
-							"Memory for decoded changes that wait to be applied, for each database.",
+							"Most memory for decoded changes that wait to be applied, for each database.",
 							"What does not fit is written to temporary files.",
 							&ivm_delta_log_memory,
 							65536, 64, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.delta_log_limit",
+							"Size of each database's decoded changes in temporary files from which on its views are rebuilt instead.",
+							NULL,
+							&ivm_delta_log_limit,
+							16 * 1024 * 1024, 1024, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 
@@ -114,6 +141,22 @@ ivm_settings_define(void)
 							   "",
 							   PGC_SUSET, GUC_NOT_IN_SAMPLE,
 							   ivm_debug_points_check, ivm_debug_points_assign, NULL);
+
+	DefineCustomStringVariable("ivm.debug_spill",
+							   "What is written to temporary files as early as possible, for tests.",
+							   "A list of log, zset, aggregate, lookup and output.",
+							   &ivm_debug_spill,
+							   "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE | GUC_LIST_INPUT,
+							   NULL, NULL, NULL);
+
+	DefineCustomRealVariable("ivm.debug_alloc_failures",
+							 "Share of allocations in arenas that fail, for tests.",
+							 NULL,
+							 &ivm_debug_alloc_failures,
+							 0, 0, 1,
+							 PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("ivm");
 }

@@ -20,11 +20,15 @@ extern int	ivm_apply_workers;	/* processes per database */
 extern int	ivm_batch_interval; /* ms between batches under load */
 extern int	ivm_flush_interval; /* ms between flushes of asynchronous commits */
 extern int	ivm_naptime;		/* ms, the longest sleep of an idle process */
+extern int	ivm_memory_budget;	/* kB, for all processes of the cluster */
+extern int	ivm_delta_log_limit;	/* kB of the log in files, a database */
 extern int	ivm_delta_log_memory;	/* kB of the log held in memory, a
 									 * database */
 extern int	ivm_fallback;		/* an IvmFallback */
 extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;
+extern char *ivm_debug_spill;
+extern double ivm_debug_alloc_failures; /* 0 to 1 */
 
 /* Defines all of the above; called once, while the server starts. */
 extern void ivm_settings_define(void);
