@@ -70,6 +70,7 @@ ivm_arrangement_populate(Oid state_table, IvmPlan *plan, IvmArrangement *arrange
 	PushActiveSnapshot(snapshot);
 	ivm_execute_subtree(plan, arrangement->input->plan, snapshot, receive_row, &fill);
 	apply_chunk(&fill);
+	ivm_zset_close(fill.chunk);
 	PopActiveSnapshot();
 
 	MemoryContextSwitchTo(caller);
@@ -103,7 +104,7 @@ apply_chunk(Fill *fill)
 {
 	MemoryContext caller;
 
-	if (ivm_zset_count(fill->chunk) > 0)
+	if (!ivm_zset_is_empty(fill->chunk))
 	{
 		Snapshot	advanced = ivm_push_advanced_snapshot(fill->snapshot);
 
@@ -114,6 +115,7 @@ apply_chunk(Fill *fill)
 		PopActiveSnapshot();
 		CommandCounterIncrement();
 	}
+	ivm_zset_close(fill->chunk);
 	ivm_arena_reset(fill->arena);
 	fill->chunk = ivm_zset_create(fill->arena, fill->arrangement->input->desc);
 	fill->bytes = 0;

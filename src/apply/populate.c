@@ -117,6 +117,7 @@ ivm_view_populate(Oid relid, IvmPlan *plan, Snapshot snapshot)
 
 		ivm_view_apply_unindexed(view, plan, population.retracted, snapshot, &counts);
 		CommandCounterIncrement();
+		ivm_zset_close(population.retracted);
 		rows -= counts.deleted;
 	}
 
@@ -189,19 +190,22 @@ receive_row(void *context, TupleTableSlot *row, int64 weight)
 static void
 receive_result(Population *population, IvmZset *result)
 {
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
 	TupleTableSlot *slot;
 
-	if (result == NULL || ivm_zset_count(result) == 0)
+	if (result == NULL || ivm_zset_is_empty(result))
 		return;
 
 	slot = MakeSingleTupleTableSlot(population->desc, &TTSOpsMinimalTuple);
-	ivm_zset_iterate(result, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
-	{
-		ExecStoreMinimalTuple(ivm_row_tuple(row), slot, false);
-		receive_row(population, slot, row->weight);
-	}
+	ivm_zset_parts_begin(result, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+		for (int64 i = 0; i < count; i++)
+		{
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
+			receive_row(population, slot, rows[i]->weight);
+		}
+	ivm_zset_parts_end(&parts);
 	ExecDropSingleTupleTableSlot(slot);
 }

@@ -142,15 +142,18 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	result = ivm_dataflow_finish(dataflow);
 	if (result != NULL)
 	{
-		IvmZsetIterator iterator;
-		IvmRow	   *row;
+		IvmZsetParts parts;
+		IvmRow	  **rows;
+		int64		count;
 
-		ivm_zset_iterate(result, &iterator);
-		while ((row = ivm_zset_next(&iterator)) != NULL)
-		{
-			CHECK_FOR_INTERRUPTS();
-			ivm_zset_add_tuple(collection.zset, ivm_row_tuple(row), row->weight);
-		}
+		ivm_zset_parts_begin(result, &parts);
+		while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+			for (int64 i = 0; i < count; i++)
+			{
+				CHECK_FOR_INTERRUPTS();
+				ivm_zset_add_tuple(collection.zset, ivm_row_tuple(rows[i]), rows[i]->weight);
+			}
+		ivm_zset_parts_end(&parts);
 	}
 	ivm_dataflow_end(dataflow);
 	ivm_dataflow_destroy(dataflow);
@@ -176,6 +179,7 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	}
 	CommandCounterIncrement();
 	ivm_view_create_index(relid, plan);
+	ivm_zset_close(collection.zset);
 	PopActiveSnapshot();
 
 	if (!RelationIsPopulated(view))
@@ -211,6 +215,7 @@ ivm_view_verify(Oid relid, IvmPlan *plan, Snapshot snapshot, int64 *missing, int
 	ivm_execute_subtree(plan, plan->statement->planTree, snapshot, collect_row, &collection);
 	collect_view(&collection, view, snapshot);
 	cancel_equal_rows(collection.zset, plan, missing, extra);
+	ivm_zset_close(collection.zset);
 
 	PopActiveSnapshot();
 	table_close(view, NoLock);
@@ -246,33 +251,17 @@ collect_view(Collection *collection, Relation view, Snapshot snapshot)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/*
- * Counts what is left of a difference when rows that are equal to their types
- * have cancelled out as well.
- */
+/* The same for a part of the difference: adds to the counts. */
 static void
-cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *extra)
+cancel_part(RowComparison *comparison, IvmRow **part, int64 n, int64 *missing, int64 *extra)
 {
-	int64		count = ivm_zset_count(difference);
-	RowComparison *comparison;
-	LeftRow    *rows;
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
-	int64		n = 0;
+	LeftRow    *rows = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(LeftRow));
 	int64		end;
 
-	*missing = 0;
-	*extra = 0;
-	if (count == 0)
-		return;
-
-	comparison = make_comparison(ivm_zset_desc(difference), plan);
-	rows = MemoryContextAllocHuge(CurrentMemoryContext, count * sizeof(LeftRow));
-	ivm_zset_iterate(difference, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
+	for (int64 i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		fill_left_row(comparison, &rows[n++], row);
+		fill_left_row(comparison, &rows[i], part[i]);
 	}
 	qsort(rows, n, sizeof(LeftRow), compare_left_rows);
 
@@ -309,6 +298,31 @@ cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *ext
 		else
 			*extra -= rows[i].weight;
 	}
+	pfree(rows);
+}
+
+/*
+ * Counts what is left of a difference when rows that are equal to their types
+ * have cancelled out as well.
+ */
+static void
+cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *extra)
+{
+	RowComparison *comparison;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	*missing = 0;
+	*extra = 0;
+	if (ivm_zset_is_empty(difference))
+		return;
+
+	comparison = make_comparison(ivm_zset_desc(difference), plan);
+	ivm_zset_parts_begin(difference, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+		cancel_part(comparison, rows, count, missing, extra);
+	ivm_zset_parts_end(&parts);
 }
 
 /* Sorts the columns by the way in which they are compared. */

@@ -79,7 +79,7 @@ typedef struct ViewWriter
 static void apply_delta(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, bool indexed,
 						IvmApplyCounts *counts);
 static void open_target(ViewWriter *writer, bool indexed);
-static void collect_changes(ViewWriter *writer, IvmZset *delta);
+static void collect_changes(ViewWriter *writer, IvmRow **rows, int64 count);
 static int	compare_changes(const void *a, const void *b, void *writer);
 static void find_guarded_columns(ViewWriter *writer);
 static void pair_changes(ViewWriter *writer);
@@ -108,9 +108,12 @@ apply_delta(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, boo
 	ViewWriter	writer;
 	MemoryContext context;
 	MemoryContext caller;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
 
 	memset(counts, 0, sizeof(IvmApplyCounts));
-	if (ivm_zset_count(delta) == 0)
+	if (ivm_zset_is_empty(delta))
 		return;
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "ivm view apply", ALLOCSET_DEFAULT_SIZES);
@@ -127,13 +130,18 @@ apply_delta(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, boo
 						 writer.target->ri_NumIndices, writer.target->ri_IndexRelationDescs);
 	find_guarded_columns(&writer);
 
-	collect_changes(&writer, delta);
-	ivm_row_finder_find(&writer.finder, writer.changes, writer.count);
-	pair_changes(&writer);
+	ivm_zset_parts_begin(delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	{
+		collect_changes(&writer, rows, count);
+		ivm_row_finder_find(&writer.finder, writer.changes, writer.count);
+		pair_changes(&writer);
 
-	delete_rows(&writer);
-	update_rows(&writer);
-	insert_rows(&writer);
+		delete_rows(&writer);
+		update_rows(&writer);
+		insert_rows(&writer);
+	}
+	ivm_zset_parts_end(&parts);
 
 	ivm_row_finder_end(&writer.finder);
 	ExecCloseIndices(writer.target);
@@ -165,20 +173,18 @@ open_target(ViewWriter *writer, bool indexed)
 
 /* One change for each copy of each row, in the order of the index, old before new. */
 static void
-collect_changes(ViewWriter *writer, IvmZset *delta)
+collect_changes(ViewWriter *writer, IvmRow **rows, int64 count)
 {
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
 	int64		i = 0;
 
-	ivm_zset_iterate(delta, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
-		writer->count += Abs(row->weight);
+	writer->count = 0;
+	for (int64 r = 0; r < count; r++)
+		writer->count += Abs(rows[r]->weight);
 
-	writer->changes = MemoryContextAllocHuge(CurrentMemoryContext, writer->count * sizeof(IvmViewChange));
-	ivm_zset_iterate(delta, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
+	writer->changes = MemoryContextAllocHuge(CurrentMemoryContext, Max(writer->count, 1) * sizeof(IvmViewChange));
+	for (int64 r = 0; r < count; r++)
 	{
+		IvmRow	   *row = rows[r];
 		IvmViewChange *change = &writer->changes[i];
 
 		CHECK_FOR_INTERRUPTS();

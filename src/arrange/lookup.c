@@ -538,24 +538,31 @@ ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *del
 	IvmLookup  *lookup = ivm_lookup_create(arrangement, InvalidOid);
 	IvmStateTable *table = ivm_state_table_open(state_table, snapshot);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(arrangement->input->desc, &TTSOpsMinimalTuple);
+	IvmZsetParts parts;
 	int64		count;
-	IvmRow	  **rows = ivm_zset_rows(delta, &count);
-	int64		kept = 0;
+	IvmRow	  **rows;
 
-	for (int64 i = 0; i < count; i++)
+	ivm_zset_parts_begin(delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
-		uint64		hash;
+		int64		kept = 0;
 
-		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
-		if (!row_key(lookup, slot, &hash))
-			continue;			/* a NULL key never matches */
-		rows[i]->hash = hash;
-		rows[kept++] = rows[i];
+		for (int64 i = 0; i < count; i++)
+		{
+			uint64		hash;
+
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
+			if (!row_key(lookup, slot, &hash))
+				continue;		/* a NULL key never matches */
+			rows[i]->hash = hash;
+			rows[kept++] = rows[i];
+		}
+		qsort(rows, kept, sizeof(IvmRow *), compare_row_hashes);
+		for (int64 i = 0; i < kept; i++)
+			ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
 	}
-	qsort(rows, kept, sizeof(IvmRow *), compare_row_hashes);
-	for (int64 i = 0; i < kept; i++)
-		ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
+	ivm_zset_parts_end(&parts);
 
 	ExecDropSingleTupleTableSlot(slot);
 	ivm_state_table_close(table);

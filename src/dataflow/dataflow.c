@@ -299,6 +299,7 @@ ivm_dataflow_end(IvmDataflow *dataflow)
 	for (int i = 0; i < dataflow->noperators; i++)
 		if (dataflow->operators[i].routine->end != NULL)
 			dataflow->operators[i].routine->end(&dataflow->operators[i]);
+	ivm_zset_close(dataflow->output);
 	dataflow->running = false;
 }
 

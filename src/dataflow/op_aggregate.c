@@ -600,18 +600,16 @@ sorted_groups(IvmOperator *op)
 	return groups;
 }
 
-/* The delta's rows to their groups. */
+/* Rows of the delta to their groups. */
 static void
-distribute_delta(IvmOperator *op)
+distribute_rows(IvmOperator *op, IvmRow **rows, int64 count)
 {
 	AggregateRun *state = op->state;
 	MemoryContext old = MemoryContextSwitchTo(state->group_context);
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
 
-	ivm_zset_iterate(state->delta, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
+	for (int64 i = 0; i < count; i++)
 	{
+		IvmRow	   *row = rows[i];
 		AggregateGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
@@ -626,13 +624,15 @@ distribute_delta(IvmOperator *op)
 }
 
 static void
-finish_batch(IvmOperator *op)
+finish_part(IvmOperator *op, IvmRow **rows, int64 count)
 {
 	AggregateRun *state = op->state;
 	AggregateGroup **groups;
 	uint64		refused = 0;
 
-	distribute_delta(op);
+	state->ngroups = 0;
+	memset(state->buckets, 0, sizeof(AggregateGroup *) * state->nbuckets);
+	distribute_rows(op, rows, count);
 	groups = sorted_groups(op);
 	for (uint64 i = 0; i < state->ngroups; i++)
 	{
@@ -660,17 +660,34 @@ finish_batch(IvmOperator *op)
 			write_group(op, groups[i]);
 }
 
+static void
+finish_batch(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	ivm_zset_parts_begin(state->delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+		finish_part(op, rows, count);
+	ivm_zset_parts_end(&parts);
+}
+
 /* Rows that population took back again (an input above other state may do so). */
 static void
 retract_populated(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
 
-	ivm_zset_iterate(state->delta, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
+	ivm_zset_parts_begin(state->delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	  for (int64 i = 0; i < count; i++)
 	{
+		IvmRow	   *row = rows[i];
 		AggregateGroup *group;
 
 		CHECK_FOR_INTERRUPTS();
@@ -687,6 +704,7 @@ retract_populated(IvmOperator *op)
 			elog(ERROR, "an aggregate cannot take back what population gave");
 		ExecClearTuple(state->input_row);
 	}
+	ivm_zset_parts_end(&parts);
 }
 
 static void
@@ -728,7 +746,7 @@ aggregate_finish(IvmOperator *op)
 	AggregateRun *state = op->state;
 	MemoryContext old;
 
-	if (!op->dataflow->populating && ivm_zset_count(state->delta) == 0)
+	if (!op->dataflow->populating && ivm_zset_is_empty(state->delta))
 		return;
 	old = MemoryContextSwitchTo(state->context);
 	state->table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, op->dataflow->plan->relid)),
@@ -739,6 +757,7 @@ aggregate_finish(IvmOperator *op)
 		finish_batch(op);
 	ivm_state_table_close(state->table);
 	state->table = NULL;
+	ivm_zset_close(state->delta);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(state->context);
 	state->context = NULL;

@@ -325,19 +325,22 @@ build_delta_buckets(IvmOperator *op, JoinRun *state, JoinStage *stage)
 	JoinInput  *input = &state->inputs[stage->plan->input];
 	IvmArena   *arena = op->dataflow->arena;
 	ExprContext *econtext = stage->qual_context;
+	IvmZsetParts parts;
 	int64		count;
-	IvmRow	  **rows = ivm_zset_rows(input->delta, &count);
+	IvmRow	  **rows;
 	uint64		n = 16;
 	int			nkeys = list_length(stage->key_states);
 	Datum	   *values = palloc(sizeof(Datum) * Max(nkeys, 1));
 	bool	   *isnull = palloc(sizeof(bool) * Max(nkeys, 1));
 
-	while (n < count)
+	while (n < input->count)
 		n *= 2;
 	stage->nbuckets = n;
 	stage->buckets = ivm_arena_alloc0(arena, sizeof(IvmRow *) * n);
 	stage->delta_row = MakeSingleTupleTableSlot(input->desc, &TTSOpsMinimalTuple);
-	for (int64 r = 0; r < count; r++)
+	ivm_zset_parts_begin(input->delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	 for (int64 r = 0; r < count; r++)
 	{
 		bool		null_key = false;
 		uint64		hash = 0;
@@ -367,6 +370,7 @@ build_delta_buckets(IvmOperator *op, JoinRun *state, JoinStage *stage)
 		copy->next = stage->buckets[hash & (n - 1)];
 		stage->buckets[hash & (n - 1)] = copy;
 	}
+	ivm_zset_parts_end(&parts);
 	econtext->ecxt_scantuple = state->wide;
 	ExecClearTuple(stage->delta_row);
 	pfree(values);
@@ -497,25 +501,11 @@ start_order(JoinStage *stage)
 	return hash;
 }
 
+/* Walks the path from each of these rows of its start. */
 static void
-run_path(IvmOperator *op, JoinWay *path)
+run_part(IvmOperator *op, JoinWay *path, TupleTableSlot *slot, IvmRow **rows, int64 count)
 {
 	JoinRun    *state = op->state;
-	JoinInput  *start = &state->inputs[path->plan->start];
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(start->desc, &TTSOpsMinimalTuple);
-	int64		count;
-	IvmRow	  **rows = ivm_zset_rows(start->delta, &count);
-
-	for (int k = 0; k < path->nstages; k++)
-	{
-		JoinStage  *stage = &path->stages[k];
-
-		stage->wants_old = !op->dataflow->populating &&
-			stage->plan->input > path->plan->start && state->inputs[stage->plan->input].count > 0;
-		if (stage->wants_old)
-			build_delta_buckets(op, state, stage);
-		ivm_lookup_expect(stage->lookup, count);
-	}
 
 	if (path->nstages > 0)
 	{
@@ -539,6 +529,34 @@ run_path(IvmOperator *op, JoinWay *path)
 		if (ExecQual(path->qual, path->qual_context))
 			walk(op, path, 0, rows[r]->weight);
 	}
+	ExecClearTuple(slot);
+}
+
+static void
+run_path(IvmOperator *op, JoinWay *path)
+{
+	JoinRun    *state = op->state;
+	JoinInput  *start = &state->inputs[path->plan->start];
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(start->desc, &TTSOpsMinimalTuple);
+	IvmZsetParts parts;
+	int64		count;
+	IvmRow	  **rows;
+
+	for (int k = 0; k < path->nstages; k++)
+	{
+		JoinStage  *stage = &path->stages[k];
+
+		stage->wants_old = !op->dataflow->populating &&
+			stage->plan->input > path->plan->start && state->inputs[stage->plan->input].count > 0;
+		if (stage->wants_old)
+			build_delta_buckets(op, state, stage);
+		ivm_lookup_expect(stage->lookup, start->count);
+	}
+
+	ivm_zset_parts_begin(start->delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+		run_part(op, path, slot, rows, count);
+	ivm_zset_parts_end(&parts);
 	ExecDropSingleTupleTableSlot(slot);
 	for (int k = 0; k < path->nstages; k++)
 		if (path->stages[k].delta_row != NULL)
@@ -631,6 +649,8 @@ join_end(IvmOperator *op)
 {
 	JoinRun    *state = op->state;
 
+	for (int i = 0; i < state->ninputs; i++)
+		ivm_zset_close(state->inputs[i].delta);
 	for (int i = 0; i < state->npaths; i++)
 		for (int k = 0; k < state->paths[i].nstages; k++)
 			ivm_lookup_end(state->paths[i].stages[k].lookup);

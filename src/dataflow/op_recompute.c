@@ -67,6 +67,7 @@ recompute_finish(IvmOperator *op)
 	IvmStateTable *table;
 	IvmStateRow *stored;
 	TupleTableSlot *slot;
+	IvmZsetParts parts;
 	int64		count;
 	IvmRow	  **rows;
 
@@ -83,14 +84,17 @@ recompute_finish(IvmOperator *op)
 		ivm_zset_add_tuple(difference, stored->tuple, -stored->weight);
 
 	slot = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
-	rows = ivm_zset_rows(difference, &count);
-	for (int64 i = 0; i < count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
-		ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
-		ivm_operator_emit(op, slot, rows[i]->weight);
-	}
+	ivm_zset_parts_begin(difference, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+		for (int64 i = 0; i < count; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
+			ivm_operator_emit(op, slot, rows[i]->weight);
+		}
+	ivm_zset_parts_end(&parts);
+	ivm_zset_close(difference);
 	ExecDropSingleTupleTableSlot(slot);
 	ivm_state_table_close(table);
 }

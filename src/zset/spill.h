@@ -10,8 +10,6 @@
 
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-
 #include "zset/row.h"
 
 /* Partitions of a file; each level of recursion takes the next bits of the hash. */
@@ -51,9 +49,10 @@ typedef struct IvmSpillReader
 	IvmSpill   *spill;
 	int			partition;
 	int			extent;			/* next one */
-	Size		left;			/* bytes of the present one not read yet */
-	int64		offset;			/* in the file, of the next row */
-	StringInfoData buffer;
+	Size		position;		/* of the next row in the buffer */
+	Size		length;			/* of what is in the buffer */
+	Size		size;			/* of the buffer */
+	char	   *buffer;			/* the present extent */
 } IvmSpillReader;
 
 extern void ivm_spill_read_begin(IvmSpill *spill, int partition, IvmSpillReader *reader);

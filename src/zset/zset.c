@@ -21,21 +21,50 @@
  * long run: the time would grow with the square.  When a table doubles, the
  * order is kept but stretched, which does no harm.
  *
- * Not promised: an order, or that a row keeps its address while rows are
- * added (one at zero may be freed).
+ * Where the arena may not grow, the largest Z-set is spilled (reclaim.c): all
+ * its rows go to a file, in partitions by bits of a hash that equal rows share
+ * (spill.c), and it goes on empty.  The same row may then be in the file several
+ * times, with weights that have to be added up.  That is done when the
+ * rows are looked at, one partition after the other: its rows are added to a
+ * Z-set of their own, which is spilled by the next bits if it becomes too
+ * large.  So nothing but the rows of one part is ever in memory.  A partition
+ * of one hash alone cannot be divided by it; if the hash is not the image's it is
+ * divided by that, and the key comes in several parts.
  *
- * Memory: all of it in the arena, and given back by the arena's reset alone.
- * If the arena may not grow, the error leaves the Z-set as it was.
+ * A spill may happen within any allocation, so also in the midst of adding to the
+ * Z-set itself: "spills" tells that the table is another one.  While rows
+ * are looked at they stay.
+ *
+ * Not promised: an order, or that a row keeps its address while rows are
+ * added.
+ *
+ * Costs: a row that is spilled is written and read once for each level; there
+ * is one for each factor of 32 between rows and memory.
+ *
+ * Memory: rows and tables in the arena, and given back by the arena's reset
+ * alone; what belongs to files in the context in which the Z-set was made.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "common/int.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
 
+#include "base/settings.h"
+#include "memory/budget.h"
+#include "memory/reclaim.h"
+#include "zset/spill.h"
 #include "zset/zset.h"
 
 #define MINIMUM_BITS	6
+
+/* Rows that are held at most while spilling is forced. */
+#define FORCED_ROWS		8
+
+/* Between two looks whether the budget was lowered. */
+#define ADDS_PER_LOOK	1024
 
 typedef struct ZsetElement
 {
@@ -45,20 +74,53 @@ typedef struct ZsetElement
 
 struct IvmZset
 {
+	IvmReclaimer reclaimer;		/* must be first */
 	IvmArena   *arena;
+	MemoryContext context;
 	TupleDesc	desc;
+	IvmPartitionHash partition_hash;	/* NULL: the image's */
+	void	   *partition_context;
 	uint64		multiplier;		/* odd; see above */
 	int			bits;			/* the table has 2 ^ bits elements */
 	uint64		limit;			/* grow when "used" would exceed it */
 	uint64		used;			/* elements with a row */
 	int64		count;			/* those with a weight other than zero */
-	ZsetElement *elements;
+	ZsetElement *elements;		/* NULL: no row yet */
+	Size		row_bytes;
+	uint64		adds;
+	uint64		spills;
+	int			level;			/* of its file */
+	IvmSpill   *spill;			/* NULL: all is in memory */
 };
+
+/* A file that is looked at, within a partition of another one. */
+typedef struct IvmZsetLevel
+{
+	struct IvmZsetLevel *outer;
+	IvmSpill   *spill;
+	bool		owned;			/* not the Z-set's own */
+	bool		by_image;		/* its partitions are by the image's hash */
+	int			number;			/* of the level */
+	int			partition;		/* the next one */
+} IvmZsetLevel;
 
 static inline uint64
 table_size(IvmZset *zset)
 {
-	return UINT64CONST(1) << zset->bits;
+	return zset->elements == NULL ? 0 : UINT64CONST(1) << zset->bits;
+}
+
+static inline Size
+row_size(MinimalTuple tuple)
+{
+	return MAXALIGN(sizeof(IvmRow)) + tuple->t_len;
+}
+
+/* Tells the reclaimer how much there is to be had. */
+static inline void
+measure(IvmZset *zset)
+{
+	zset->reclaimer.bytes = zset->row_bytes + sizeof(ZsetElement) * table_size(zset);
 }
 
 /* Where the search for a hash begins. */
@@ -68,8 +130,62 @@ home_position(IvmZset *zset, uint64 hash)
 	return (hash * zset->multiplier) >> (64 - zset->bits);
 }
 
+/* Frees the rows and the table. */
+static void
+free_rows(IvmZset *zset)
+{
+	for (uint64 i = 0; i < table_size(zset); i++)
+		ivm_arena_free(zset->arena, zset->elements[i].row);
+	ivm_arena_free(zset->arena, zset->elements);
+	zset->elements = NULL;
+	zset->bits = MINIMUM_BITS;
+	zset->limit = 0;
+	zset->used = 0;
+	zset->count = 0;
+	zset->row_bytes = 0;
+	measure(zset);
+}
+
+/* Writes all rows to the file; the Z-set has none in memory afterwards. */
+static void
+spill_rows(IvmZset *zset)
+{
+	if (zset->count > 0)
+	{
+		if (zset->spill == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(zset->context);
+
+			zset->spill = ivm_spill_create(zset->level);
+			MemoryContextSwitchTo(old);
+		}
+		for (uint64 i = 0; i < table_size(zset); i++)
+		{
+			IvmRow	   *row = zset->elements[i].row;
+			uint64		hash = zset->elements[i].hash;
+
+			if (row == NULL || row->weight == 0)
+				continue;
+			CHECK_FOR_INTERRUPTS();
+			if (zset->partition_hash != NULL)
+				hash = zset->partition_hash(zset->partition_context, ivm_row_tuple(row));
+			ivm_spill_put(zset->spill, ivm_row_tuple(row), row->weight, hash);
+		}
+		ivm_spill_flush(zset->spill);
+	}
+	free_rows(zset);
+	zset->spills++;
+}
+
+static void
+reclaim_zset(IvmReclaimer *reclaimer)
+{
+	spill_rows((IvmZset *) reclaimer);
+}
+
 /*
- * An empty Z-set of rows of that shape; "desc" must live as long.
+ * An empty Z-set of rows of that shape; "desc" must live as long.  Until the
+ * arena is reset it may be spilled by any allocation.
  */
 IvmZset *
 ivm_zset_create(IvmArena *arena, TupleDesc desc)
@@ -79,7 +195,9 @@ ivm_zset_create(IvmArena *arena, TupleDesc desc)
 	IvmZset    *zset = ivm_arena_alloc0(arena, sizeof(IvmZset));
 
 	zset->arena = arena;
+	zset->context = CurrentMemoryContext;
 	zset->desc = desc;
+	zset->bits = MINIMUM_BITS;
 
 	/*
 	 * Multipliers must not be small multiples of each other, which would keep
@@ -90,10 +208,23 @@ ivm_zset_create(IvmArena *arena, TupleDesc desc)
 	random = (random ^ (random >> 32)) * UINT64CONST(0x94d049bb133111eb);
 	zset->multiplier = (random ^ (random >> 29)) | 1;
 
-	zset->bits = MINIMUM_BITS;
-	zset->limit = table_size(zset) / 4 * 3;
-	zset->elements = ivm_arena_alloc0(arena, sizeof(ZsetElement) * table_size(zset));
+	zset->reclaimer.kind = IVM_RECLAIM_SPILL;
+	zset->reclaimer.arena = arena;
+	zset->reclaimer.reclaim = reclaim_zset;
+	ivm_reclaimer_add(&zset->reclaimer);
 	return zset;
+}
+
+/*
+ * Rows for which "hash" gives the same come in one part as long as that can be had.
+ * To be said before the first row.
+ */
+void
+ivm_zset_partition_by(IvmZset *zset, IvmPartitionHash hash, void *context)
+{
+	Assert(zset->count == 0 && zset->spill == NULL);
+	zset->partition_hash = hash;
+	zset->partition_context = context;
 }
 
 /*
@@ -105,20 +236,31 @@ ivm_zset_create(IvmArena *arena, TupleDesc desc)
 static void
 make_room(IvmZset *zset)
 {
-	ZsetElement *old_elements = zset->elements;
-	uint64		old_size = table_size(zset);
-	int			bits = zset->bits;
+	ZsetElement *old_elements;
 	ZsetElement *elements;
+	uint64		old_size;
 	uint64		mask;
+	uint64		spills;
+	int			bits;
 
-	if (zset->count > zset->limit / 2)
-		bits++;
-	elements = ivm_arena_alloc0(zset->arena, sizeof(ZsetElement) << bits);
+	for (;;)
+	{
+		spills = zset->spills;
+		bits = zset->bits;
+		if (zset->elements != NULL && zset->count > zset->limit / 2)
+			bits++;
+		elements = ivm_arena_alloc0(zset->arena, sizeof(ZsetElement) << bits);
+		if (zset->spills == spills)
+			break;
+		ivm_arena_free(zset->arena, elements);	/* more than is needed now */
+	}
 
+	old_elements = zset->elements;
+	old_size = table_size(zset);
 	zset->bits = bits;
+	zset->elements = elements;
 	zset->limit = table_size(zset) / 4 * 3;
 	zset->used = zset->count;
-	zset->elements = elements;
 	mask = table_size(zset) - 1;
 
 	for (uint64 i = 0; i < old_size; i++)
@@ -130,6 +272,7 @@ make_room(IvmZset *zset)
 			continue;
 		if (row->weight == 0)
 		{
+			zset->row_bytes -= row_size(ivm_row_tuple(row));
 			ivm_arena_free(zset->arena, row);
 			continue;
 		}
@@ -139,6 +282,17 @@ make_room(IvmZset *zset)
 		elements[position] = old_elements[i];
 	}
 	ivm_arena_free(zset->arena, old_elements);
+	measure(zset);
+}
+
+/* Gives memory back before an allocation is refused: the budget was lowered, or a test wants it. */
+static void
+look_at_budget(IvmZset *zset)
+{
+	IvmAccount *account = ivm_budget_account();
+
+	if (account != NULL && ivm_account_is_over(account))
+		(void) ivm_reclaim();
 }
 
 /*
@@ -159,107 +313,302 @@ ivm_zset_add(IvmZset *zset, TupleTableSlot *slot, int64 weight)
 
 /*
  * The same with a canonical tuple, which is copied if need be.  Raises an
- * error if a weight leaves the range of bigint.
+ * error if a weight leaves the range of bigint, and those of writing files.
  */
 void
 ivm_zset_add_tuple(IvmZset *zset, MinimalTuple tuple, int64 weight)
 {
 	uint64		hash;
-	uint64		mask;
-	uint64		position;
-	IvmRow	   *row;
 
 	if (weight == 0)
 		return;
-	if (zset->used >= zset->limit)
-		make_room(zset);
+	if (unlikely(++zset->adds % ADDS_PER_LOOK == 0))
+		look_at_budget(zset);
+	if (unlikely(ivm_debug_spill[0] != '\0') && zset->reclaimer.registered &&
+		zset->count >= FORCED_ROWS && ivm_spill_is_forced("zset"))
+		spill_rows(zset);
 
 	hash = ivm_row_image_hash(tuple);
-	mask = table_size(zset) - 1;
-	position = home_position(zset, hash);
-	while ((row = zset->elements[position].row) != NULL)
+	for (;;)
 	{
-		if (zset->elements[position].hash == hash &&
-			ivm_row_image_equal(ivm_row_tuple(row), tuple))
+		uint64		spills;
+		uint64		mask;
+		uint64		position;
+		IvmRow	   *row;
+
+		if (zset->used >= zset->limit)
+			make_room(zset);
+
+		mask = table_size(zset) - 1;
+		position = home_position(zset, hash);
+		while ((row = zset->elements[position].row) != NULL)
 		{
-			int64		sum;
+			if (zset->elements[position].hash == hash &&
+				ivm_row_image_equal(ivm_row_tuple(row), tuple))
+			{
+				int64		sum;
 
-			if (pg_add_s64_overflow(row->weight, weight, &sum))
-				ereport(ERROR,
-						(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-						 errmsg("weight of a row is out of range")));
-			zset->count += (sum != 0) - (row->weight != 0);
-			row->weight = sum;
-			return;
+				if (pg_add_s64_overflow(row->weight, weight, &sum))
+					ereport(ERROR,
+							(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							 errmsg("weight of a row is out of range")));
+				zset->count += (sum != 0) - (row->weight != 0);
+				row->weight = sum;
+				return;
+			}
+			position = (position + 1) & mask;
 		}
-		position = (position + 1) & mask;
-	}
 
-	row = ivm_row_make(zset->arena, tuple, weight, hash);
-	zset->elements[position].hash = hash;
-	zset->elements[position].row = row;
-	zset->used++;
-	zset->count++;
+		spills = zset->spills;
+		row = ivm_row_make(zset->arena, tuple, weight, hash);
+		if (zset->spills != spills)
+		{
+			/* the table has gone to the file meanwhile */
+			ivm_arena_free(zset->arena, row);
+			continue;
+		}
+		zset->elements[position].hash = hash;
+		zset->elements[position].row = row;
+		zset->used++;
+		zset->count++;
+		zset->row_bytes += row_size(tuple);
+		zset->reclaimer.bytes += row_size(tuple);
+		return;
+	}
 }
 
 /*
- * Number of rows with a weight other than zero (not the sum of weights).
+ * True if there is no row with a weight other than zero; false also if there is one
+ * in the file that cancels out.
+ */
+bool
+ivm_zset_is_empty(IvmZset *zset)
+{
+	return zset->count == 0 && zset->spill == NULL;
+}
+
+/*
+ * Number of rows with a weight other than zero (not the sum of weights), or
+ * somewhat more if some are in the file.
  */
 int64
 ivm_zset_count(IvmZset *zset)
 {
-	return zset->count;
+	int64		count = zset->count;
+
+	for (int i = 0; i < IVM_SPILL_PARTITIONS && zset->spill != NULL; i++)
+		count += ivm_spill_rows(zset->spill, i);
+	return count;
 }
 
 /*
- * Begins an iteration over the rows with a weight other than zero, in no
- * particular order.  Nothing may be added until it is over.
+ * Bytes of rows and table in memory.
+ */
+Size
+ivm_zset_bytes(IvmZset *zset)
+{
+	return zset->reclaimer.bytes;
+}
+
+/*
+ * Frees everything but the handle.
  */
 void
-ivm_zset_iterate(IvmZset *zset, IvmZsetIterator *iterator)
+ivm_zset_clear(IvmZset *zset)
 {
-	iterator->zset = zset;
-	iterator->position = 0;
+	free_rows(zset);
+	if (zset->spill != NULL)
+		ivm_spill_destroy(zset->spill);
+	zset->spill = NULL;
 }
 
 /*
- * The next row, or NULL.  It is in the arena; row->hash is the image's hash,
- * row->next is the caller's to use.
+ * The Z-set is not needed any more.  A file that is open when the transaction
+ * commits would be taken for a leak; memory is the arena's to free.
  */
-IvmRow *
-ivm_zset_next(IvmZsetIterator *iterator)
+void
+ivm_zset_close(IvmZset *zset)
 {
-	IvmZset    *zset = iterator->zset;
-	uint64		size = table_size(zset);
-
-	while (iterator->position < size)
-	{
-		IvmRow	   *row = zset->elements[iterator->position++].row;
-
-		if (row != NULL && row->weight != 0)
-			return row;
-	}
-	return NULL;
+	ivm_reclaimer_remove(&zset->reclaimer);
+	if (zset->spill != NULL)
+		ivm_spill_destroy(zset->spill);
+	zset->spill = NULL;
 }
 
 /*
- * All rows with a weight other than zero as an array in the arena, in the
- * order of iteration.  The array is the caller's, the rows stay the Z-set's.
+ * Looking at the rows
+ */
+
+static void
+push_level(IvmZsetParts *parts, IvmSpill *spill, bool owned, int number, bool by_image)
+{
+	IvmZsetLevel *level = MemoryContextAlloc(parts->zset->context, sizeof(IvmZsetLevel));
+
+	level->outer = parts->level;
+	level->spill = spill;
+	level->owned = owned;
+	level->number = number;
+	level->by_image = by_image;
+	level->partition = 0;
+	parts->level = level;
+}
+
+static void
+pop_level(IvmZsetParts *parts)
+{
+	IvmZsetLevel *level = parts->level;
+
+	parts->level = level->outer;
+	if (level->owned)
+		ivm_spill_destroy(level->spill);
+	pfree(level);
+}
+
+/*
+ * Begins a look at all rows.  What is more than may stay in memory is
+ * written to the file first.
+ */
+void
+ivm_zset_parts_begin(IvmZset *zset, IvmZsetParts *parts)
+{
+	memset(parts, 0, sizeof(IvmZsetParts));
+	parts->zset = zset;
+	if (zset->spill != NULL || (zset->count > 1 && ivm_zset_bytes(zset) > ivm_pin_limit()))
+	{
+		spill_rows(zset);
+		push_level(parts, zset->spill, false, zset->level, zset->partition_hash == NULL);
+	}
+	ivm_reclaimer_remove(&zset->reclaimer);
+}
+
+/*
+ * Reads the next partition of the innermost file into "loaded".  If it is too large, it becomes
+ * a file of its own, one level further in, and the answer is false.
+ */
+static bool
+load_partition(IvmZsetParts *parts)
+{
+	IvmZsetLevel *level = parts->level;
+	int			partition = level->partition++;
+	bool		uniform = ivm_spill_is_uniform(level->spill, partition);
+	bool		divisible = true;
+	IvmZset    *loaded = parts->loaded;
+	IvmSpillReader reader;
+	IvmRow	   *row;
+
+	loaded->partition_hash = level->by_image ? NULL : parts->zset->partition_hash;
+	loaded->partition_context = parts->zset->partition_context;
+	loaded->level = level->number + 1;
+	if (uniform && !level->by_image)
+	{
+		loaded->partition_hash = NULL;
+		loaded->level = 0;
+	}
+	else if (uniform || loaded->level == IVM_SPILL_LEVELS)
+		divisible = false;
+
+	if (divisible)
+		ivm_reclaimer_add(&loaded->reclaimer);
+	ivm_spill_read_begin(level->spill, partition, &reader);
+	while ((row = ivm_spill_read_next(&reader)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (divisible && loaded->count > 1 && ivm_zset_bytes(loaded) > ivm_pin_limit())
+			spill_rows(loaded);
+		ivm_zset_add_tuple(loaded, ivm_row_tuple(row), row->weight);
+	}
+	ivm_spill_read_end(&reader);
+	ivm_reclaimer_remove(&loaded->reclaimer);
+
+	if (loaded->spill == NULL)
+		return true;
+	spill_rows(loaded);
+	push_level(parts, loaded->spill, true, loaded->level, loaded->partition_hash == NULL);
+	loaded->spill = NULL;
+	return false;
+}
+
+/*
+ * The next part: its rows, in the order of nothing, and their number, which may be 0; or NULL.
  */
 IvmRow	  **
-ivm_zset_rows(IvmZset *zset, int64 *count)
+ivm_zset_parts_next(IvmZsetParts *parts, int64 *count)
 {
-	IvmRow	  **rows = ivm_arena_alloc(zset->arena, sizeof(IvmRow *) * Max(zset->count, 1));
-	IvmZsetIterator iterator;
-	IvmRow	   *row;
+	IvmZset    *zset = parts->zset;
+	IvmZset    *from = zset;
 	int64		n = 0;
 
-	ivm_zset_iterate(zset, &iterator);
-	while ((row = ivm_zset_next(&iterator)) != NULL)
-		rows[n++] = row;
-	Assert(n == zset->count);
+	if (parts->rows != NULL)
+	{
+		ivm_arena_free(zset->arena, parts->rows);
+		parts->rows = NULL;
+	}
+	if (parts->level == NULL)
+	{
+		if (parts->begun)
+			return NULL;
+	}
+	else
+	{
+		if (parts->loaded == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(zset->context);
+
+			parts->loaded = ivm_zset_create(zset->arena, zset->desc);
+			ivm_reclaimer_remove(&parts->loaded->reclaimer);
+			MemoryContextSwitchTo(old);
+		}
+		from = parts->loaded;
+		for (;;)
+		{
+			free_rows(from);
+			while (parts->level->partition == IVM_SPILL_PARTITIONS)
+			{
+				if (parts->level->outer == NULL)
+					return NULL;
+				pop_level(parts);
+			}
+			if (ivm_spill_rows(parts->level->spill, parts->level->partition) == 0)
+				parts->level->partition++;
+			else if (load_partition(parts) && from->count > 0)
+				break;
+		}
+	}
+	parts->begun = true;
+
+	parts->rows = ivm_arena_alloc(zset->arena, sizeof(IvmRow *) * Max(from->count, 1));
+	for (uint64 i = 0; i < table_size(from); i++)
+	{
+		IvmRow	   *row = from->elements[i].row;
+
+		if (row == NULL || row->weight == 0)
+			continue;
+		row->hash = from->elements[i].hash;
+		row->next = NULL;
+		parts->rows[n++] = row;
+	}
+	Assert(n == from->count);
 	*count = n;
-	return rows;
+	return parts->rows;
+}
+
+/*
+ * The look is over, at the end or before.  Rows may be added again.
+ */
+void
+ivm_zset_parts_end(IvmZsetParts *parts)
+{
+	if (parts->rows != NULL)
+		ivm_arena_free(parts->zset->arena, parts->rows);
+	if (parts->loaded != NULL)
+	{
+		free_rows(parts->loaded);
+		ivm_arena_free(parts->zset->arena, parts->loaded);
+	}
+	while (parts->level != NULL)
+		pop_level(parts);
+	ivm_reclaimer_add(&parts->zset->reclaimer);
+	memset(parts, 0, sizeof(IvmZsetParts));
 }
 
 /*
