@@ -50,6 +50,7 @@
 #include "utils/memutils.h"
 
 #include "memory/arena.h"
+#include "memory/reclaim.h"
 
 /*
  * Read by jemalloc when it starts.  retain: ask the kernel for what is needed
@@ -304,6 +305,7 @@ destroy_arena(void *argument)
 {
 	IvmArena   *arena = argument;
 
+	ivm_reclaim_forget(arena);
 	(void) ivm_je_mallctl("tcache.destroy", NULL, NULL, &arena->tcache, sizeof(arena->tcache));
 	arena_control(arena, "reset");
 	arena_control(arena, "purge");
@@ -420,6 +422,7 @@ ivm_arena_free(IvmArena *arena, void *pointer)
 void
 ivm_arena_reset(IvmArena *arena)
 {
+	ivm_reclaim_forget(arena);
 	flush_tcache(arena);
 	arena_control(arena, "reset");
 }
