@@ -184,6 +184,7 @@ create_cluster()
 		max_prepared_transactions = 10
 		log_line_prefix = '%m [%p] %b %q%a '
 		$(printf '%s\n' "$@")
+		${CHECK_SETTINGS:-}
 	END
 	start_cluster "$dir"
 }

@@ -31,7 +31,7 @@ sub new_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init;
-	$node->append_conf('postgresql.conf', join("\n", <<'EOC', @lines) . "\n");
+	$node->append_conf('postgresql.conf', join("\n", <<'EOC', @lines, $ENV{CHECK_SETTINGS} // '') . "\n");
 shared_preload_libraries = 'ivm_ext'
 wal_level = logical
 max_replication_slots = 8
