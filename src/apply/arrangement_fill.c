@@ -40,6 +40,7 @@ typedef struct Fill
 	IvmZset    *chunk;
 	Size		bytes;
 	uint64		received;
+	MemoryContext context;		/* of the whole */
 	MemoryContext row_context;
 	MemoryContext chunk_context;
 } Fill;
@@ -62,6 +63,7 @@ ivm_arrangement_populate(Oid state_table, IvmPlan *plan, IvmArrangement *arrange
 	fill.snapshot = snapshot;
 	fill.arena = ivm_arena_create("arrangement fill", context);
 	fill.chunk = ivm_zset_create(fill.arena, arrangement->input->desc);
+	fill.context = context;
 	fill.bytes = 0;
 	fill.received = 0;
 	fill.row_context = AllocSetContextCreate(context, "ivm arrangement fill row", ALLOCSET_DEFAULT_SIZES);
@@ -117,6 +119,8 @@ apply_chunk(Fill *fill)
 	}
 	ivm_zset_close(fill->chunk);
 	ivm_arena_reset(fill->arena);
+	caller = MemoryContextSwitchTo(fill->context);
 	fill->chunk = ivm_zset_create(fill->arena, fill->arrangement->input->desc);
+	MemoryContextSwitchTo(caller);
 	fill->bytes = 0;
 }

@@ -62,6 +62,7 @@
 typedef struct Population
 {
 	IvmInsertBuffer *buffer;
+	MemoryContext context;
 	IvmArena   *arena;
 	IvmZset    *retracted;		/* rows with negative weights, NULL: none yet */
 	TupleDesc	desc;
@@ -92,6 +93,7 @@ ivm_view_populate(Oid relid, IvmPlan *plan, Snapshot snapshot)
 	ivm_stats_build_phase("running query");
 	snapshot = ivm_push_advanced_snapshot(snapshot);
 	population.arena = ivm_arena_create("population", context);
+	population.context = context;
 	population.retracted = NULL;
 	population.desc = plan->root->desc;
 	population.received = 0;
@@ -173,7 +175,12 @@ receive_row(void *context, TupleTableSlot *row, int64 weight)
 	if (weight < 0)
 	{
 		if (population->retracted == NULL)
+		{
+			MemoryContext caller = MemoryContextSwitchTo(population->context);
+
 			population->retracted = ivm_zset_create(population->arena, population->desc);
+			MemoryContextSwitchTo(caller);
+		}
 		ivm_zset_add(population->retracted, row, weight);
 		return;
 	}
