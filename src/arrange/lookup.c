@@ -7,7 +7,8 @@
  *
  *		index	probe an index of each base table under the batch's snapshot; heap
  *				rows pass the scan's filter and projection
- *		scan	read the base tables once, into a hash table in the arena
+ *		scan	read the base tables once, into an index of rows (zset/row_index.c),
+ *				which is in the arena or in a file
  *		state	the rows of a state table with the key's hash
  *
  * A shared state table is brought to a batch's snapshot before the batch reads
@@ -27,8 +28,9 @@
  * not used costs nothing.  An IvmLookup is for one place in a plan: the receiver may
  * probe other lookups while one is under way, not the same.
  *
- * Memory: rows of scans in the arena, everything else of a batch in the context
- * that is current when the batch begins; expressions as long as the lookup.
+ * Memory: rows of scans in the arena as long as they are few, everything else of a
+ * batch in the context that is current when the batch begins; expressions as
+ * long as the lookup.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,13 +54,15 @@
 #include "arrange/arrange.h"
 #include "arrange/projection.h"
 #include "arrange/state_table.h"
+#include "memory/reclaim.h"
 #include "zset/key.h"
+#include "zset/row_index.h"
 #include "zset/zset.h"
 
 /* Probes for each page of a table from which on reading it whole is cheaper. */
 #define PROBES_PER_PAGE		15
 
-/* Never read a larger table whole for that reason. */
+/* Never read a larger table whole for that reason, nor one that would not stay in memory. */
 #define MAX_CACHED_PAGES	8192
 
 /* One base table. */
@@ -69,7 +73,7 @@ typedef struct LookupPart
 
 	/* of the batch */
 	bool		open;
-	bool		cached;			/* read whole: its rows are in the hash table */
+	bool		cached;			/* read whole: its rows are in the row index */
 	Relation	heap;
 	Relation	index;
 	IndexScanDesc scan;
@@ -94,8 +98,7 @@ struct IvmLookup
 	IvmArena   *arena;
 	MemoryContext context;
 	int64		expected;
-	uint64		nbuckets;
-	IvmRow	  **buckets;		/* rows of the cached parts; NULL: none is */
+	IvmRowIndex *rows;			/* of the cached parts; NULL: none is */
 	TupleTableSlot *found;		/* a cached or stored row */
 	IvmStateTable *state;
 };
@@ -173,8 +176,7 @@ ivm_lookup_begin(IvmLookup *lookup, Snapshot snapshot, IvmArena *arena, bool pop
 	lookup->arena = arena;
 	lookup->context = CurrentMemoryContext;
 	lookup->expected = 0;
-	lookup->nbuckets = 0;
-	lookup->buckets = NULL;
+	lookup->rows = NULL;
 	lookup->found = NULL;
 	lookup->state = NULL;
 	for (int i = 0; i < lookup->nparts; i++)
@@ -308,30 +310,28 @@ probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
  * Tables that are read whole
  */
 
-/* Reads the table of a part into a chain of rows in front of *chain. */
+/* Adds the rows of a part's table to the row index. */
 static void
-read_table(IvmLookup *lookup, LookupPart *part, IvmRow **chain, int64 *count)
+read_table(IvmLookup *lookup, LookupPart *part)
 {
 	TableScanDesc scan = table_beginscan(part->heap, lookup->snapshot, 0, NULL);
 	MemoryContext row_context = AllocSetContextCreate(lookup->context, "ivm lookup row", ALLOCSET_DEFAULT_SIZES);
 
+	if (lookup->rows == NULL)
+		lookup->rows = ivm_row_index_create(lookup->arena);
 	while (table_scan_getnextslot(scan, ForwardScanDirection, part->row))
 	{
 		TupleTableSlot *result = ivm_projection_apply(part->projection, part->row);
 		uint64		hash;
 		MemoryContext old;
-		IvmRow	   *row;
 
 		CHECK_FOR_INTERRUPTS();
 		if (result == NULL || !row_key(lookup, result, &hash))
 			continue;
 		old = MemoryContextSwitchTo(row_context);
-		row = ivm_row_make(lookup->arena, ivm_row_form(lookup->arrangement->input->desc, result), 1, hash);
+		ivm_row_index_add(lookup->rows, ivm_row_form(lookup->arrangement->input->desc, result), 1, hash);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
-		row->next = *chain;
-		*chain = row;
-		(*count)++;
 	}
 	ExecClearTuple(part->row);
 	table_endscan(scan);
@@ -339,33 +339,14 @@ read_table(IvmLookup *lookup, LookupPart *part, IvmRow **chain, int64 *count)
 }
 
 static void
-build_buckets(IvmLookup *lookup, IvmRow *chain, int64 count)
+probe_rows(IvmLookup *lookup, uint64 hash, IvmLookupReceiver receiver, void *context)
 {
-	uint64		n = 16;
+	IvmRow	   *row;
 
-	while (n < count)
-		n *= 2;
-	lookup->nbuckets = n;
-	lookup->buckets = ivm_arena_alloc0(lookup->arena, sizeof(IvmRow *) * n);
-	while (chain != NULL)
-	{
-		IvmRow	   *next = chain->next;
-		IvmRow	  **bucket = &lookup->buckets[chain->hash & (n - 1)];
-
-		chain->next = *bucket;
-		*bucket = chain;
-		chain = next;
-	}
-}
-
-static void
-probe_cached(IvmLookup *lookup, uint64 hash, IvmLookupReceiver receiver, void *context)
-{
-	for (IvmRow *row = lookup->buckets[hash & (lookup->nbuckets - 1)]; row != NULL; row = row->next)
+	ivm_row_index_find(lookup->rows, hash);
+	while ((row = ivm_row_index_next(lookup->rows)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (row->hash != hash)
-			continue;
 		ExecStoreMinimalTuple(ivm_row_tuple(row), lookup->found, false);
 		receiver(context, lookup->found, row->weight);
 	}
@@ -376,10 +357,6 @@ probe_cached(IvmLookup *lookup, uint64 hash, IvmLookupReceiver receiver, void *c
 static void
 open_parts(IvmLookup *lookup)
 {
-	IvmRow	   *chain = NULL;
-	int64		count = 0;
-	bool		any_cached = false;
-
 	for (int i = 0; i < lookup->nparts; i++)
 	{
 		LookupPart *part = &lookup->parts[i];
@@ -391,7 +368,7 @@ open_parts(IvmLookup *lookup)
 		{
 			BlockNumber pages = RelationGetNumberOfBlocks(part->heap);
 
-			part->cached = pages <= MAX_CACHED_PAGES &&
+			part->cached = pages <= Min(MAX_CACHED_PAGES, ivm_pin_limit() / BLCKSZ) &&
 				lookup->expected > (int64) pages * PROBES_PER_PAGE;
 		}
 		if (!part->cached)
@@ -405,16 +382,13 @@ open_parts(IvmLookup *lookup)
 				part->cached = true;
 		}
 		if (part->cached)
-		{
-			read_table(lookup, part, &chain, &count);
-			any_cached = true;
-		}
+			read_table(lookup, part);
 		else
 			prepare_index_scan(lookup, part);
 		part->open = true;
 	}
-	if (any_cached)
-		build_buckets(lookup, chain, count);
+	if (lookup->rows != NULL)
+		ivm_row_index_finish(lookup->rows);
 }
 
 static void
@@ -467,8 +441,8 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 		return;
 	}
 
-	if (lookup->buckets != NULL)
-		probe_cached(lookup, probe_hash(lookup, values, isnull), receiver, context);
+	if (lookup->rows != NULL)
+		probe_rows(lookup, probe_hash(lookup, values, isnull), receiver, context);
 	for (int i = 0; i < lookup->nparts; i++)
 		if (!lookup->parts[i].cached)
 			probe_index(lookup, &lookup->parts[i], values, receiver, context);
@@ -494,6 +468,8 @@ ivm_lookup_end(IvmLookup *lookup)
 	}
 	if (lookup->state != NULL)
 		ivm_state_table_close(lookup->state);
+	if (lookup->rows != NULL)
+		ivm_row_index_destroy(lookup->rows);
 	ExecDropSingleTupleTableSlot(lookup->found);
 	lookup->found = NULL;
 }

@@ -41,11 +41,11 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "utils/lsyscache.h"
 
 #include "arrange/arrange.h"
+#include "dataflow/join_probe.h"
 #include "dataflow/operator.h"
-#include "zset/key.h"
+#include "memory/reclaim.h"
 
 typedef struct JoinInput
 {
@@ -59,19 +59,12 @@ typedef struct JoinInput
 typedef struct JoinStage
 {
 	IvmJoinStage *plan;
-	IvmLookup  *lookup;
-	List	   *probe_states;	/* over the wide row */
-	ExprContext *probe_context;
+	IvmJoinProbe *probe;
+	List	   *value_states;	/* of the probe, over the wide row */
+	ExprContext *value_context;
+	Datum	   *values;
 	ExprState  *qual;
 	ExprContext *qual_context;
-	IvmKey	   *key;
-	List	   *key_states;		/* over the input's row */
-
-	/* of the batch: the input's delta by key, where the old state is wanted */
-	bool		wants_old;
-	uint64		nbuckets;
-	IvmRow	  **buckets;
-	TupleTableSlot *delta_row;
 } JoinStage;
 
 typedef struct JoinWay
@@ -159,25 +152,14 @@ widen(Node *node, void *context)
 static void
 init_stage(IvmOperator *op, JoinRun *state, JoinStage *stage, IvmJoinStage *plan)
 {
-	IvmArrangement *arrangement = plan->arrangement;
-	int			nkeys = list_length(arrangement->keys);
-	Oid		   *operators = palloc(sizeof(Oid) * Max(nkeys, 1));
-	Oid		   *collations = palloc(sizeof(Oid) * Max(nkeys, 1));
-
-	for (int i = 0; i < nkeys; i++)
-	{
-		operators[i] = list_nth_oid(arrangement->operators, i);
-		collations[i] = list_nth_oid(arrangement->collations, i);
-	}
 	stage->plan = plan;
-	stage->lookup = ivm_lookup_create(arrangement, op->dataflow->plan->relid);
-	stage->probe_states = ExecInitExprList((List *) widen((Node *) plan->probes, state), NULL);
-	stage->probe_context = CreateStandaloneExprContext();
+	stage->probe = ivm_join_probe_create(plan->arrangement, plan->probes, op->dataflow->plan->relid);
+	stage->value_states = ExecInitExprList((List *) widen((Node *) plan->probes, state), NULL);
+	stage->value_context = CreateStandaloneExprContext();
+	stage->value_context->ecxt_scantuple = state->wide;
+	stage->values = palloc(sizeof(Datum) * Max(list_length(plan->probes), 1));
 	stage->qual = ExecInitQual((List *) widen((Node *) plan->quals, state), NULL);
 	stage->qual_context = CreateStandaloneExprContext();
-	stage->key = ivm_key_create(nkeys, operators, collations, false);
-	stage->key_states = ExecInitExprList(arrangement->keys, NULL);
-	stage->probe_context->ecxt_scantuple = state->wide;
 	stage->qual_context->ecxt_scantuple = state->wide;
 }
 
@@ -297,14 +279,8 @@ join_begin(IvmOperator *op)
 	}
 	for (int i = 0; i < state->npaths; i++)
 		for (int k = 0; k < state->paths[i].nstages; k++)
-		{
-			JoinStage  *stage = &state->paths[i].stages[k];
-
-			ivm_lookup_begin(stage->lookup, op->dataflow->snapshot, op->dataflow->arena, op->dataflow->populating);
-			stage->wants_old = false;
-			stage->buckets = NULL;
-			stage->delta_row = NULL;
-		}
+			ivm_join_probe_begin(state->paths[i].stages[k].probe, op->dataflow->snapshot,
+								 op->dataflow->arena, op->dataflow->populating);
 }
 
 static void
@@ -316,92 +292,49 @@ join_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 		ivm_zset_add(state->inputs[input].delta, row, weight);
 }
 
-/*
- * The delta of a stage's input, by key.
- */
-static void
-build_delta_buckets(IvmOperator *op, JoinRun *state, JoinStage *stage)
-{
-	JoinInput  *input = &state->inputs[stage->plan->input];
-	IvmArena   *arena = op->dataflow->arena;
-	ExprContext *econtext = stage->qual_context;
-	IvmZsetParts parts;
-	int64		count;
-	IvmRow	  **rows;
-	uint64		n = 16;
-	int			nkeys = list_length(stage->key_states);
-	Datum	   *values = palloc(sizeof(Datum) * Max(nkeys, 1));
-	bool	   *isnull = palloc(sizeof(bool) * Max(nkeys, 1));
-
-	while (n < input->count)
-		n *= 2;
-	stage->nbuckets = n;
-	stage->buckets = ivm_arena_alloc0(arena, sizeof(IvmRow *) * n);
-	stage->delta_row = MakeSingleTupleTableSlot(input->desc, &TTSOpsMinimalTuple);
-	ivm_zset_parts_begin(input->delta, &parts);
-	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
-	 for (int64 r = 0; r < count; r++)
-	{
-		bool		null_key = false;
-		uint64		hash = 0;
-		IvmRow	   *copy;
-		ListCell   *cell;
-		int			i = 0;
-		MemoryContext old;
-
-		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), stage->delta_row, false);
-		ResetExprContext(econtext);
-		econtext->ecxt_scantuple = stage->delta_row;
-		old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-		foreach(cell, stage->key_states)
-		{
-			values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
-			null_key |= isnull[i++];
-		}
-		if (!null_key)
-			hash = ivm_key_hash_right(stage->key, values, isnull);
-		MemoryContextSwitchTo(old);
-		if (null_key)
-			continue;
-
-		/* several stages may chain the same rows: each has its own */
-		copy = ivm_row_make(arena, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
-		copy->next = stage->buckets[hash & (n - 1)];
-		stage->buckets[hash & (n - 1)] = copy;
-	}
-	ivm_zset_parts_end(&parts);
-	econtext->ecxt_scantuple = state->wide;
-	ExecClearTuple(stage->delta_row);
-	pfree(values);
-	pfree(isnull);
-}
-
 static void walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight);
 
 /* Puts a row into the wide row.  Its values stay the row's. */
-static void
-bind(JoinRun *state, int input_number, TupleTableSlot *row)
+static inline void
+bind(JoinRun *state, int input_number, const Datum *values, const bool *isnull)
 {
 	JoinInput  *input = &state->inputs[input_number];
 
-	slot_getallattrs(row);
-	memcpy(state->wide->tts_values + input->offset, row->tts_values, sizeof(Datum) * input->desc->natts);
-	memcpy(state->wide->tts_isnull + input->offset, row->tts_isnull, sizeof(bool) * input->desc->natts);
+	memcpy(state->wide->tts_values + input->offset, values, sizeof(Datum) * input->desc->natts);
+	memcpy(state->wide->tts_isnull + input->offset, isnull, sizeof(bool) * input->desc->natts);
 }
 
 /* A row of the stage's input was found: test it, and go on to the next stage. */
 static void
-found_row(void *context, TupleTableSlot *row, int64 weight)
+found_row(void *context, const Datum *values, const bool *isnull, int64 weight)
 {
 	JoinWalk   *position = context;
 	JoinStage  *stage = &position->path->stages[position->stage];
 
 	CHECK_FOR_INTERRUPTS();
-	bind(position->op->state, stage->plan->input, row);
+	bind(position->op->state, stage->plan->input, values, isnull);
 	ResetExprContext(stage->qual_context);
 	if (ExecQual(stage->qual, stage->qual_context))
 		walk(position->op, position->path, position->stage + 1, position->weight * weight);
+}
+
+/* Computes what the stage looks for; false if a value is NULL, which matches nothing. */
+static bool
+compute_values(JoinStage *stage)
+{
+	ListCell   *cell;
+	int			i = 0;
+
+	ResetExprContext(stage->value_context);
+	foreach(cell, stage->value_states)
+	{
+		bool		isnull;
+
+		stage->values[i++] = ExecEvalExprSwitchContext(lfirst(cell), stage->value_context, &isnull);
+		if (isnull)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -411,15 +344,8 @@ static void
 walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 {
 	JoinRun    *state = op->state;
-	JoinStage  *stage;
 	JoinWalk	position = {op, path, stage_number, weight};
-	int			nkeys;
-	Datum		values_buffer[8];
-	bool		isnull_buffer[8];
-	Datum	   *values = values_buffer;
-	bool	   *isnull = isnull_buffer;
-	ListCell   *cell;
-	int			i = 0;
+	JoinStage  *stage;
 
 	if (stage_number == path->nstages)
 	{
@@ -429,107 +355,101 @@ walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 
 	check_stack_depth();
 	stage = &path->stages[stage_number];
-	ResetExprContext(stage->probe_context);
-	nkeys = list_length(stage->probe_states);
-	if (nkeys > lengthof(values_buffer))
-	{
-		values = MemoryContextAlloc(stage->probe_context->ecxt_per_tuple_memory, sizeof(Datum) * nkeys);
-		isnull = MemoryContextAlloc(stage->probe_context->ecxt_per_tuple_memory, sizeof(bool) * nkeys);
-	}
-	foreach(cell, stage->probe_states)
-	{
-		values[i] = ExecEvalExprSwitchContext(lfirst(cell), stage->probe_context, &isnull[i]);
-		if (isnull[i++])
-			return;				/* a NULL key matches nothing */
-	}
+	if (compute_values(stage))
+		ivm_join_probe_rows(stage->probe, stage->values, found_row, &position);
+}
 
-	ivm_lookup_probe(stage->lookup, values, isnull, found_row, &position);
-	if (stage->wants_old)
-	{
-		MemoryContext old = MemoryContextSwitchTo(stage->probe_context->ecxt_per_tuple_memory);
-		uint64		hash = ivm_key_hash_left(stage->key, values, isnull);
-
-		MemoryContextSwitchTo(old);
-		for (IvmRow *row = stage->buckets[hash & (stage->nbuckets - 1)]; row != NULL; row = row->next)
-		{
-			if (row->hash != hash)
-				continue;
-			ExecStoreMinimalTuple(ivm_row_tuple(row), stage->delta_row, false);
-			found_row(&position, stage->delta_row, -row->weight);
-		}
-		ExecClearTuple(stage->delta_row);
-	}
+/* Binds a row of the start, and goes on. */
+static void
+walk_from(IvmOperator *op, JoinWay *path, TupleTableSlot *row, int64 weight)
+{
+	CHECK_FOR_INTERRUPTS();
+	slot_getallattrs(row);
+	bind(op->state, path->plan->start, row->tts_values, row->tts_isnull);
+	ResetExprContext(path->qual_context);
+	if (ExecQual(path->qual, path->qual_context))
+		walk(op, path, 0, weight);
 }
 
 /*
- * The order in which the rows of a start are walked: by the first key of the
- * first stage, by its value where that is a number.
+ * The order in which the rows of a start are walked is that of the first stage's
+ * probes.  It takes two numbers, the second of which is kept in the link of the row.
  */
 static int
 compare_starts(const void *a, const void *b)
 {
-	uint64		x = (*(IvmRow *const *) a)->hash;
-	uint64		y = (*(IvmRow *const *) b)->hash;
+	const IvmRow *x = *(IvmRow *const *) a;
+	const IvmRow *y = *(IvmRow *const *) b;
 
-	return x < y ? -1 : x > y;
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	return (uintptr_t) x->next < (uintptr_t) y->next ? -1 : (uintptr_t) x->next > (uintptr_t) y->next;
 }
 
-static uint64
-start_order(JoinStage *stage)
+static void
+set_order(JoinStage *stage, IvmRow *row)
 {
-	ExprState  *probe;
-	Oid			type;
-	Datum		value;
-	bool		isnull;
+	uint64		second = 0;
 	MemoryContext old;
-	uint64		hash;
 
-	if (stage->probe_states == NIL)
-		return 0;
-	probe = linitial(stage->probe_states);
-	value = ExecEvalExprSwitchContext(probe, stage->probe_context, &isnull);
-	if (isnull)
-		return 0;
-	type = exprType(linitial(stage->plan->probes));
-	if (stage->plan->arrangement->kind != IVM_ARRANGE_STATE && get_typbyval(type))
-		return (uint64) value ^ (UINT64CONST(1) << 63);
-	if (list_length(stage->probe_states) != 1)
-		return 0;
-	old = MemoryContextSwitchTo(stage->probe_context->ecxt_per_tuple_memory);
-	hash = ivm_key_hash_left(stage->key, &value, &isnull);
-	MemoryContextSwitchTo(old);
-	return hash;
+	row->hash = 0;
+	if (compute_values(stage))
+	{
+		old = MemoryContextSwitchTo(stage->value_context->ecxt_per_tuple_memory);
+		ivm_join_probe_order(stage->probe, stage->values, &row->hash, &second);
+		MemoryContextSwitchTo(old);
+	}
+	row->next = (IvmRow *) (uintptr_t) second;
 }
 
 /* Walks the path from each of these rows of its start. */
 static void
 run_part(IvmOperator *op, JoinWay *path, TupleTableSlot *slot, IvmRow **rows, int64 count)
 {
-	JoinRun    *state = op->state;
-
 	if (path->nstages > 0)
 	{
 		for (int64 r = 0; r < count; r++)
 		{
-			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
-			bind(state, path->plan->start, slot);
-			ResetExprContext(path->stages[0].probe_context);
-			rows[r]->hash = start_order(&path->stages[0]);
 			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
+			slot_getallattrs(slot);
+			bind(op->state, path->plan->start, slot->tts_values, slot->tts_isnull);
+			set_order(&path->stages[0], rows[r]);
 		}
 		qsort(rows, count, sizeof(IvmRow *), compare_starts);
 	}
 
 	for (int64 r = 0; r < count; r++)
 	{
-		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
-		bind(state, path->plan->start, slot);
-		ResetExprContext(path->qual_context);
-		if (ExecQual(path->qual, path->qual_context))
-			walk(op, path, 0, rows[r]->weight);
+		walk_from(op, path, slot, rows[r]->weight);
 	}
 	ExecClearTuple(slot);
+}
+
+/* Prepares the stages of a path; in a batch some of them look up the old state. */
+static void
+start_stages(IvmOperator *op, JoinWay *path, bool batch)
+{
+	JoinRun    *state = op->state;
+	JoinInput  *start = &state->inputs[path->plan->start];
+	Size		memory = ivm_pin_limit() / Max(path->nstages, 1);
+
+	for (int k = 0; k < path->nstages; k++)
+	{
+		JoinStage  *stage = &path->stages[k];
+		JoinInput  *input = &state->inputs[stage->plan->input];
+		bool		wants_old = batch && stage->plan->input > path->plan->start && input->count > 0;
+
+		ivm_join_probe_start(stage->probe, wants_old ? input->delta : NULL, start->count, memory);
+	}
+}
+
+static void
+stop_stages(JoinWay *path)
+{
+	for (int k = 0; k < path->nstages; k++)
+		ivm_join_probe_stop(path->stages[k].probe);
 }
 
 static void
@@ -542,28 +462,13 @@ run_path(IvmOperator *op, JoinWay *path)
 	int64		count;
 	IvmRow	  **rows;
 
-	for (int k = 0; k < path->nstages; k++)
-	{
-		JoinStage  *stage = &path->stages[k];
-
-		stage->wants_old = !op->dataflow->populating &&
-			stage->plan->input > path->plan->start && state->inputs[stage->plan->input].count > 0;
-		if (stage->wants_old)
-			build_delta_buckets(op, state, stage);
-		ivm_lookup_expect(stage->lookup, start->count);
-	}
-
+	start_stages(op, path, !op->dataflow->populating);
 	ivm_zset_parts_begin(start->delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 		run_part(op, path, slot, rows, count);
 	ivm_zset_parts_end(&parts);
+	stop_stages(path);
 	ExecDropSingleTupleTableSlot(slot);
-	for (int k = 0; k < path->nstages; k++)
-		if (path->stages[k].delta_row != NULL)
-		{
-			ExecDropSingleTupleTableSlot(path->stages[k].delta_row);
-			path->stages[k].delta_row = NULL;
-		}
 }
 
 /* Brings the private state tables of the inputs to the new state. */
@@ -623,13 +528,8 @@ replay_start(void *context, TupleTableSlot *row, int64 weight)
 {
 	IvmOperator *op = context;
 	JoinRun    *state = op->state;
-	JoinWay    *path = &state->paths[0];
 
-	CHECK_FOR_INTERRUPTS();
-	bind(state, path->plan->start, row);
-	ResetExprContext(path->qual_context);
-	if (ExecQual(path->qual, path->qual_context))
-		walk(op, path, 0, weight);
+	walk_from(op, &state->paths[0], row, weight);
 }
 
 /* All of one input through the first path, all lookups in the new state. */
@@ -639,9 +539,9 @@ join_replay(IvmOperator *op)
 	JoinRun    *state = op->state;
 	JoinWay    *path = &state->paths[0];
 
-	for (int k = 0; k < path->nstages; k++)
-		path->stages[k].wants_old = false;
+	start_stages(op, path, false);
 	ivm_operator_replay(ivm_operator_input(op, path->plan->start), replay_start, op);
+	stop_stages(path);
 }
 
 static void
@@ -653,7 +553,7 @@ join_end(IvmOperator *op)
 		ivm_zset_close(state->inputs[i].delta);
 	for (int i = 0; i < state->npaths; i++)
 		for (int k = 0; k < state->paths[i].nstages; k++)
-			ivm_lookup_end(state->paths[i].stages[k].lookup);
+			ivm_join_probe_end(state->paths[i].stages[k].probe);
 }
 
 const IvmOperatorRoutine ivm_op_join = {

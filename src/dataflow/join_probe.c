@@ -1,0 +1,668 @@
+/*-------------------------------------------------------------------------
+ *
+ * join_probe.c
+ *	  Rows of one input of a join by their key, in the new or the old state.
+ *
+ * A lookup (arrange/lookup.c) gives the new state of the input.  Where the
+ * old state is wanted, the rows of the input's delta that have the key are given
+ * after those, with the opposite weight: old = new - delta.  What was just
+ * inserted comes twice then, and cancels out in the end.
+ *
+ * That is as cheap as it can be as long as each key is looked up once.  With n
+ * rows on both sides that have one and the same key it would be 2 n * n rows which cancel
+ * out, before those that count.  So a key that is looked up for the second
+ * time in a row is remembered: its rows, with
+ * new and delta added up, are kept in memory as values, ready to be used, until another key
+ * comes.  Probes are sorted by their key (ivm_join_probe_order), so equal ones
+ * follow each other.  A key that comes once pays for a comparison and a copy of
+ * the key.
+ *
+ * If the rows do not fit into the memory that there is for them, they are looked
+ * up each time as before; but where new and delta were added up the sum is kept,
+ * in a Z-set, which can be written to a file.
+ *
+ * Keys are the same if their images are: those find the same rows, whatever the
+ * operators are.
+ *
+ * Memory: the delta by key in a row index, which has a file if it is large.
+ * Remembered rows in the arena, within the limit given; they are a cache that
+ * can be dropped at any time but while they are gone through.  The last key and
+ * the expressions in the contexts of the plan.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/tupmacs.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "arrange/arrange.h"
+#include "base/settings.h"
+#include "dataflow/join_probe.h"
+#include "memory/reclaim.h"
+#include "zset/key.h"
+#include "zset/row_index.h"
+
+/* Sizes of chunks of remembered rows: the first one, which many keys use, and others. */
+#define FIRST_CHUNK_SIZE	((Size) 8 * 1024)
+#define CHUNK_SIZE			((Size) 64 * 1024)
+
+/* Memory for remembered rows while spilling is forced. */
+#define FORCED_MEMORY		((Size) 512)
+
+/* A longer key is not compared with the next one. */
+#define LONGEST_KEY			1024
+
+typedef enum Remembered
+{
+	REMEMBERED_NOTHING,			/* so far */
+	REMEMBERED_ROWS,			/* all rows of the last key */
+	REMEMBERED_SUM,				/* they are in "sum" */
+	REMEMBERED_REFUSED			/* there are too many of them */
+} Remembered;
+
+/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
+typedef struct RememberedRow
+{
+	Size		size;			/* of all that */
+	int64		weight;
+} RememberedRow;
+
+typedef struct Chunk
+{
+	struct Chunk *next;
+	Size		size;			/* with this header */
+	Size		used;
+} Chunk;
+
+/* In the arena, since that forgets its reclaimers after plans are gone. */
+typedef struct ChunkList
+{
+	IvmReclaimer reclaimer;		/* must be first */
+	IvmJoinProbe *probe;
+	Chunk	   *first;
+	Chunk	   *last;			/* the last one that has rows */
+} ChunkList;
+
+struct IvmJoinProbe
+{
+	TupleDesc	desc;			/* of the input */
+	int			nreferences;	/* columns that are passed by reference */
+	int		   *references;
+	IvmLookup  *lookup;
+	int			nkeys;
+	IvmKey	   *key;
+	bool		by_value;		/* an index is read in the order of the first
+								 * value */
+	List	   *key_states;		/* over the input's row */
+	ExprContext *econtext;
+	int16	   *lengths;		/* of the probe's values */
+	bool	   *byval;
+	bool	   *isnull;			/* all false */
+
+	/* of the batch */
+	MemoryContext context;
+	IvmArena   *arena;
+
+	/* of the run */
+	IvmRowIndex *minus;			/* NULL: the new state is wanted */
+	TupleTableSlot *row;		/* of the delta, or of the sum */
+
+	/* the last probe */
+	bool		has_last;
+	MemoryContext last_context;
+	Datum	   *last;
+	Remembered	remembered;
+	bool		remembering;	/* rows that are found are added */
+	Size		memory;			/* limit of the chunks */
+	ChunkList  *chunks;			/* NULL: none yet */
+	IvmZset    *sum;
+
+	IvmJoinProbeReceiver receiver;
+	void	   *receiver_context;
+};
+
+IvmJoinProbe *
+ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid)
+{
+	IvmJoinProbe *probe = palloc0(sizeof(IvmJoinProbe));
+	int			nkeys = list_length(arrangement->keys);
+	Oid		   *operators = palloc(sizeof(Oid) * Max(nkeys, 1));
+	Oid		   *collations = palloc(sizeof(Oid) * Max(nkeys, 1));
+
+	probe->desc = arrangement->input->desc;
+	probe->nkeys = nkeys;
+	probe->lengths = palloc(sizeof(int16) * Max(nkeys, 1));
+	probe->byval = palloc(sizeof(bool) * Max(nkeys, 1));
+	probe->isnull = palloc0(sizeof(bool) * Max(nkeys, 1));
+	probe->last = palloc(sizeof(Datum) * Max(nkeys, 1));
+	probe->references = palloc(sizeof(int) * Max(probe->desc->natts, 1));
+	for (int i = 0; i < nkeys; i++)
+	{
+		operators[i] = list_nth_oid(arrangement->operators, i);
+		collations[i] = list_nth_oid(arrangement->collations, i);
+		get_typlenbyval(exprType(list_nth(probes, i)), &probe->lengths[i], &probe->byval[i]);
+	}
+	for (int i = 0; i < probe->desc->natts; i++)
+		if (!TupleDescAttr(probe->desc, i)->attbyval)
+			probe->references[probe->nreferences++] = i;
+	probe->lookup = ivm_lookup_create(arrangement, relid);
+	probe->key = ivm_key_create(nkeys, operators, collations, false);
+	probe->key_states = ExecInitExprList(arrangement->keys, NULL);
+	probe->econtext = CreateStandaloneExprContext();
+	probe->by_value = nkeys > 0 && probe->byval[0] && arrangement->kind == IVM_ARRANGE_INDEX;
+	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm join probe key", ALLOCSET_SMALL_SIZES);
+	return probe;
+}
+
+void
+ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bool populate)
+{
+	ivm_lookup_begin(probe->lookup, snapshot, arena, populate);
+	probe->context = CurrentMemoryContext;
+	probe->arena = arena;
+	probe->minus = NULL;
+	probe->row = NULL;
+	probe->has_last = false;
+	probe->remembered = REMEMBERED_NOTHING;
+	probe->remembering = false;
+	probe->memory = 0;
+	probe->chunks = NULL;
+	probe->sum = NULL;
+}
+
+void
+ivm_join_probe_end(IvmJoinProbe *probe)
+{
+	ivm_lookup_end(probe->lookup);
+}
+
+/*
+ * Remembered rows
+ */
+
+static void
+free_chunks(IvmJoinProbe *probe)
+{
+	Chunk	   *chunk;
+
+	if (probe->chunks == NULL)
+		return;
+	ivm_reclaimer_remove(&probe->chunks->reclaimer);
+	chunk = probe->chunks->first;
+	while (chunk != NULL)
+	{
+		Chunk	   *next = chunk->next;
+
+		ivm_arena_free(probe->arena, chunk);
+		chunk = next;
+	}
+	ivm_arena_free(probe->arena, probe->chunks);
+	probe->chunks = NULL;
+}
+
+static void
+reclaim_chunks(IvmReclaimer *reclaimer)
+{
+	IvmJoinProbe *probe = ((ChunkList *) reclaimer)->probe;
+
+	free_chunks(probe);
+	if (probe->remembered == REMEMBERED_ROWS)
+		probe->remembered = REMEMBERED_NOTHING;
+}
+
+/* While rows are gone through they cannot be had back. */
+static void
+pin_chunks(IvmJoinProbe *probe)
+{
+	if (probe->chunks != NULL)
+		ivm_reclaimer_remove(&probe->chunks->reclaimer);
+}
+
+static void
+unpin_chunks(IvmJoinProbe *probe)
+{
+	if (probe->chunks != NULL)
+		ivm_reclaimer_add(&probe->chunks->reclaimer);
+}
+
+/* Another key comes: the memory is kept for its rows. */
+static void
+forget(IvmJoinProbe *probe)
+{
+	if (probe->remembered == REMEMBERED_NOTHING)
+		return;
+	if (probe->remembered == REMEMBERED_ROWS && probe->chunks != NULL)
+	{
+		for (Chunk *chunk = probe->chunks->first; chunk != NULL && chunk != probe->chunks->last->next; chunk = chunk->next)
+			chunk->used = MAXALIGN(sizeof(Chunk));
+		probe->chunks->last = probe->chunks->first;
+	}
+	if (probe->remembered == REMEMBERED_SUM)
+		ivm_zset_clear(probe->sum);
+	probe->remembered = REMEMBERED_NOTHING;
+}
+
+/* Makes the next chunk; false if there is no memory for a row of that size. */
+static bool
+add_chunk(IvmJoinProbe *probe, Size size)
+{
+	ChunkList  *chunks = probe->chunks;
+	Size		needed = MAXALIGN(sizeof(Chunk)) + size;
+	Size		left;
+	Chunk	   *chunk;
+
+	if (chunks == NULL)
+	{
+		chunks = ivm_arena_try_alloc(probe->arena, sizeof(ChunkList));
+		if (chunks == NULL)
+			return false;
+		memset(chunks, 0, sizeof(ChunkList));
+		chunks->reclaimer.kind = IVM_RECLAIM_CACHE;
+		chunks->reclaimer.arena = probe->arena;
+		chunks->reclaimer.reclaim = reclaim_chunks;
+		chunks->probe = probe;
+		probe->chunks = chunks;
+	}
+	left = probe->memory - Min(probe->memory, chunks->reclaimer.bytes);
+	if (needed > left)
+		return false;
+	needed = Max(needed, Min(chunks->first == NULL ? FIRST_CHUNK_SIZE : CHUNK_SIZE, left));
+	chunk = ivm_arena_try_alloc(probe->arena, needed);
+	if (chunk == NULL)
+		return false;
+	chunk->next = NULL;
+	chunk->size = needed;
+	chunk->used = MAXALIGN(sizeof(Chunk));
+	if (chunks->last == NULL)
+		chunks->first = chunk;
+	else
+		chunks->last->next = chunk;
+	chunks->last = chunk;
+	chunks->reclaimer.bytes += needed;
+	return true;
+}
+
+/* Room for a remembered row; NULL: there is none. */
+static RememberedRow *
+make_room(IvmJoinProbe *probe, Size size)
+{
+	Chunk	   *chunk = probe->chunks == NULL ? NULL : probe->chunks->last;
+	RememberedRow *row;
+
+	/* chunks after the last one are empty */
+	while (chunk != NULL && chunk->used + size > chunk->size && chunk->next != NULL)
+		chunk = probe->chunks->last = chunk->next;
+	if (chunk == NULL || chunk->used + size > chunk->size)
+	{
+		if (!add_chunk(probe, size))
+			return NULL;
+		chunk = probe->chunks->last;
+	}
+	row = (RememberedRow *) ((char *) chunk + chunk->used);
+	chunk->used += size;
+	return row;
+}
+
+/* Adds a row to those that are remembered, or gives it up. */
+static void
+remember(IvmJoinProbe *probe, const Datum *values, const bool *isnull, int64 weight)
+{
+	int			natts = probe->desc->natts;
+	Size		head = sizeof(RememberedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
+	Size		size = head;
+	RememberedRow *row;
+	Datum	   *own;
+
+	for (int i = 0; i < probe->nreferences; i++)
+	{
+		int			column = probe->references[i];
+		Form_pg_attribute attribute = TupleDescAttr(probe->desc, column);
+
+		if (!isnull[column])
+		{
+			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
+			size += datumGetSize(values[column], false, attribute->attlen);
+		}
+	}
+	size = MAXALIGN(size);
+	row = make_room(probe, size);
+	if (row == NULL)
+	{
+		free_chunks(probe);
+		probe->remembering = false;
+		return;
+	}
+	row->size = size;
+	row->weight = weight;
+	own = (Datum *) (row + 1);
+	memcpy(own, values, sizeof(Datum) * natts);
+	memcpy(own + natts, isnull, sizeof(bool) * natts);
+	size = head;
+	for (int i = 0; i < probe->nreferences; i++)
+	{
+		int			column = probe->references[i];
+		Form_pg_attribute attribute = TupleDescAttr(probe->desc, column);
+
+		if (!isnull[column])
+		{
+			Size		length = datumGetSize(values[column], false, attribute->attlen);
+
+			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
+			own[column] = PointerGetDatum((char *) row + size);
+			memcpy((char *) row + size, DatumGetPointer(values[column]), length);
+			size += length;
+		}
+	}
+}
+
+static void
+give_remembered(IvmJoinProbe *probe)
+{
+	int			natts = probe->desc->natts;
+
+	if (probe->chunks == NULL)
+		return;					/* the key has no rows */
+	pin_chunks(probe);
+	for (Chunk *chunk = probe->chunks->first; chunk != NULL; chunk = chunk->next)
+	{
+		Size		position = MAXALIGN(sizeof(Chunk));
+
+		while (position < chunk->used)
+		{
+			RememberedRow *row = (RememberedRow *) ((char *) chunk + position);
+			Datum	   *values = (Datum *) (row + 1);
+
+			probe->receiver(probe->receiver_context, values, (bool *) (values + natts), row->weight);
+			position += row->size;
+		}
+	}
+	unpin_chunks(probe);
+}
+
+/*
+ * A run of probes
+ */
+
+/* The delta by key. */
+static void
+index_delta(IvmJoinProbe *probe, IvmZset *delta)
+{
+	ExprContext *econtext = probe->econtext;
+	Datum	   *values = palloc(sizeof(Datum) * Max(probe->nkeys, 1));
+	bool	   *isnull = palloc(sizeof(bool) * Max(probe->nkeys, 1));
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	probe->minus = ivm_row_index_create(probe->arena);
+	econtext->ecxt_scantuple = probe->row;
+	ivm_zset_parts_begin(delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	{
+		for (int64 r = 0; r < count; r++)
+		{
+			bool		null_key = false;
+			uint64		hash = 0;
+			ListCell   *cell;
+			int			i = 0;
+			MemoryContext old;
+
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), probe->row, false);
+			ResetExprContext(econtext);
+			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+			foreach(cell, probe->key_states)
+			{
+				values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
+				null_key |= isnull[i++];
+			}
+			if (!null_key)
+				hash = ivm_key_hash_right(probe->key, values, isnull);
+			MemoryContextSwitchTo(old);
+			if (!null_key)		/* else it matches nothing */
+				ivm_row_index_add(probe->minus, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
+		}
+		ExecClearTuple(probe->row);
+	}
+	ivm_zset_parts_end(&parts);
+	ivm_row_index_finish(probe->minus);
+	pfree(values);
+	pfree(isnull);
+}
+
+void
+ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory)
+{
+	Assert(probe->minus == NULL && probe->row == NULL);
+	probe->has_last = false;
+	probe->memory = memory;
+	if (ivm_debug_spill[0] != '\0' && ivm_spill_is_forced("lookup"))
+		probe->memory = FORCED_MEMORY;
+	probe->row = MakeSingleTupleTableSlot(probe->desc, &TTSOpsMinimalTuple);
+	if (minus != NULL)
+		index_delta(probe, minus);
+	ivm_lookup_expect(probe->lookup, expected);
+}
+
+void
+ivm_join_probe_stop(IvmJoinProbe *probe)
+{
+	forget(probe);
+	free_chunks(probe);
+	if (probe->sum != NULL)
+		ivm_zset_close(probe->sum);
+	probe->sum = NULL;
+	if (probe->minus != NULL)
+		ivm_row_index_destroy(probe->minus);
+	probe->minus = NULL;
+	ExecDropSingleTupleTableSlot(probe->row);
+	probe->row = NULL;
+}
+
+void
+ivm_join_probe_order(IvmJoinProbe *probe, const Datum *values, uint64 *first, uint64 *second)
+{
+	*first = *second = 0;
+	if (probe->by_value)
+		*first = (uint64) values[0] ^ (UINT64CONST(1) << 63);
+	if (!probe->by_value)
+		*first = ivm_key_hash_left(probe->key, values, probe->isnull);
+	else if (probe->nkeys > 1)
+		*second = ivm_key_hash_left(probe->key, values, probe->isnull);
+}
+
+/*
+ * One probe
+ */
+
+/* Is it the key of the last probe? */
+static bool
+is_last_key(IvmJoinProbe *probe, const Datum *values)
+{
+	if (!probe->has_last)
+		return false;
+	for (int i = 0; i < probe->nkeys; i++)
+	{
+		if (probe->byval[i] ? values[i] != probe->last[i] :
+			!datum_image_eq(values[i], probe->last[i], false, probe->lengths[i]))
+			return false;
+	}
+	return true;
+}
+
+static void
+keep_key(IvmJoinProbe *probe, const Datum *values)
+{
+	MemoryContext old = MemoryContextSwitchTo(probe->last_context);
+
+	MemoryContextReset(probe->last_context);
+	probe->has_last = true;
+	for (int i = 0; i < probe->nkeys && probe->has_last; i++)
+	{
+		if (probe->byval[i])
+			probe->last[i] = values[i];
+		else if (datumGetSize(values[i], false, probe->lengths[i]) <= LONGEST_KEY)
+			probe->last[i] = datumCopy(values[i], false, probe->lengths[i]);
+		else
+			probe->has_last = false;
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static uint64
+hash_of(IvmJoinProbe *probe, const Datum *values)
+{
+	MemoryContext old = MemoryContextSwitchTo(probe->econtext->ecxt_per_tuple_memory);
+	uint64		hash = ivm_key_hash_left(probe->key, values, probe->isnull);
+
+	MemoryContextSwitchTo(old);
+	ResetExprContext(probe->econtext);
+	return hash;
+}
+
+/* A row was found, by the lookup or elsewhere. */
+static void
+give(void *context, TupleTableSlot *row, int64 weight)
+{
+	IvmJoinProbe *probe = context;
+
+	slot_getallattrs(row);
+	if (probe->remembering)
+		remember(probe, row->tts_values, row->tts_isnull, weight);
+	probe->receiver(probe->receiver_context, row->tts_values, row->tts_isnull, weight);
+}
+
+/* Gives the rows as they are found. */
+static void
+look_up(IvmJoinProbe *probe, const Datum *values)
+{
+	ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
+	if (probe->minus != NULL && !ivm_row_index_is_empty(probe->minus))
+	{
+		IvmRow	   *row;
+
+		ivm_row_index_find(probe->minus, hash_of(probe, values));
+		while ((row = ivm_row_index_next(probe->minus)) != NULL)
+		{
+			ExecStoreMinimalTuple(ivm_row_tuple(row), probe->row, false);
+			give(probe, probe->row, -row->weight);
+		}
+		ExecClearTuple(probe->row);
+	}
+}
+
+static void
+add_to_sum(void *context, TupleTableSlot *row, int64 weight)
+{
+	IvmJoinProbe *probe = context;
+
+	ivm_zset_add(probe->sum, row, weight);
+}
+
+static void
+give_sum(IvmJoinProbe *probe)
+{
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	ivm_zset_parts_begin(probe->sum, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	{
+		for (int64 i = 0; i < count; i++)
+		{
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), probe->row, false);
+			give(probe, probe->row, rows[i]->weight);
+		}
+		ExecClearTuple(probe->row);
+	}
+	ivm_zset_parts_end(&parts);
+}
+
+/* Adds up the rows of the key, new state and delta; false if there is no delta of it. */
+static bool
+add_up(IvmJoinProbe *probe, const Datum *values)
+{
+	IvmRow	   *row;
+
+	if (probe->minus == NULL || ivm_row_index_is_empty(probe->minus))
+		return false;
+	ivm_row_index_find(probe->minus, hash_of(probe, values));
+	row = ivm_row_index_next(probe->minus);
+	if (row == NULL)
+		return false;
+	if (probe->sum == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(probe->context);
+
+		probe->sum = ivm_zset_create(probe->arena, probe->desc);
+		MemoryContextSwitchTo(old);
+	}
+	for (; row != NULL; row = ivm_row_index_next(probe->minus))
+	{
+		CHECK_FOR_INTERRUPTS();
+		ivm_zset_add_tuple(probe->sum, ivm_row_tuple(row), -row->weight);
+	}
+	ivm_lookup_probe(probe->lookup, values, probe->isnull, add_to_sum, probe);
+	return true;
+}
+
+/* Gives the rows, and remembers them if they fit. */
+static void
+look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
+{
+	bool		is_sum;
+
+	pin_chunks(probe);
+	is_sum = add_up(probe, values);
+	probe->remembering = true;
+	if (is_sum)
+		give_sum(probe);
+	else
+		look_up(probe, values);
+
+	if (probe->remembering)
+		probe->remembered = REMEMBERED_ROWS;
+	else
+		probe->remembered = is_sum ? REMEMBERED_SUM : REMEMBERED_REFUSED;
+	if (probe->remembering && is_sum)
+		ivm_zset_clear(probe->sum);
+	probe->remembering = false;
+	unpin_chunks(probe);
+}
+
+void
+ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
+					IvmJoinProbeReceiver receiver, void *context)
+{
+	probe->receiver = receiver;
+	probe->receiver_context = context;
+	if (!is_last_key(probe, values))
+	{
+		forget(probe);
+		keep_key(probe, values);
+		look_up(probe, values);
+		return;
+	}
+	switch (probe->remembered)
+	{
+		case REMEMBERED_NOTHING:
+			look_up_and_remember(probe, values);
+			break;
+		case REMEMBERED_ROWS:
+			give_remembered(probe);
+			break;
+		case REMEMBERED_SUM:
+			give_sum(probe);
+			break;
+		case REMEMBERED_REFUSED:
+			look_up(probe, values);
+			break;
+	}
+}

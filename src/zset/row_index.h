@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * row_index.h
+ *	  Rows found by a hash: in memory, or in a file that is sorted by it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_ROW_INDEX_H
+#define IVM_ROW_INDEX_H
+
+#include "postgres.h"
+
+#include "zset/row.h"
+
+typedef struct IvmRowIndex IvmRowIndex;
+
+/*
+ * An empty one.  Rows are in the arena as long as it gives memory, and not more than
+ * ivm_pin_limit() of it; otherwise in temporary files of the top-level transaction.
+ * Files need the current context.  Until it is destroyed, or the arena reset, any
+ * allocation may write the rows to a file, unless they are being looked at.
+ */
+extern IvmRowIndex *ivm_row_index_create(IvmArena *arena);
+
+/* Must be called before the transaction commits: it closes the file. */
+extern void ivm_row_index_destroy(IvmRowIndex *index);
+
+/* Adds a row, which is copied; no hash is special.  Equal rows are not added up. */
+extern void ivm_row_index_add(IvmRowIndex *index, MinimalTuple tuple, int64 weight, uint64 hash);
+
+/* All rows are there: from now on they can be found, and none added. */
+extern void ivm_row_index_finish(IvmRowIndex *index);
+
+extern bool ivm_row_index_is_empty(IvmRowIndex *index);
+
+/*
+ * Rows with that hash, in no particular order: begin, then next until NULL.  A row is good until the next
+ * call for the same index.  Others may be looked at meanwhile.
+ */
+extern void ivm_row_index_find(IvmRowIndex *index, uint64 hash);
+extern IvmRow *ivm_row_index_next(IvmRowIndex *index);
+
+#endif							/* IVM_ROW_INDEX_H */
