@@ -39,6 +39,7 @@
 #include "utils/float.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 #include "dataflow/accumulator.h"
@@ -76,6 +77,7 @@ struct IvmAccumulators
 	ExprContext *econtext;
 	WindowAggState *agg_context;	/* what the functions take for their
 									 * aggregate */
+	MemoryContext call_context; /* of one call of a transition function */
 };
 
 static void
@@ -151,6 +153,7 @@ ivm_accumulators_create(List *calls)
 	result->calls = palloc0(sizeof(Call) * Max(list_length(calls), 1));
 	result->econtext = CreateStandaloneExprContext();
 	result->agg_context = makeNode(WindowAggState);
+	result->call_context = AllocSetContextCreate(CurrentMemoryContext, "ivm transition", ALLOCSET_DEFAULT_SIZES);
 	foreach(cell, calls)
 	{
 		IvmAggregateCall *plan = lfirst(cell);
@@ -405,6 +408,8 @@ retreat(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
 				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
 	if (state->count == 1)
 	{
+		if (!state->isnull && !call->transtype_byval)
+			pfree(DatumGetPointer(state->value));
 		reset_moving(call, state, context);
 		return true;
 	}
@@ -429,15 +434,17 @@ add_moving(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state
 		if (args[i].isnull && call->transfn.fn_strict)
 			return true;
 
-	old = MemoryContextSwitchTo(accumulators->econtext->ecxt_per_tuple_memory);
+	old = MemoryContextSwitchTo(accumulators->call_context);
 	for (; weight > 0; weight--)
 	{
 		advance(accumulators, call, state, args, context);
+		MemoryContextReset(accumulators->call_context);
 		CHECK_FOR_INTERRUPTS();
 	}
 	for (; weight < 0 && ok; weight++)
 	{
 		ok = retreat(accumulators, call, state, args, context);
+		MemoryContextReset(accumulators->call_context);
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextSwitchTo(old);

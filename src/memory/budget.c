@@ -18,3 +18,19 @@ void
 ivm_budget_count_spill(Size bytes)
 {
 }
+
+bool
+ivm_account_take(IvmAccount *account, Size bytes)
+{
+	return true;
+}
+
+void
+ivm_account_force(IvmAccount *account, Size bytes)
+{
+}
+
+void
+ivm_account_give(IvmAccount *account, Size bytes)
+{
+}

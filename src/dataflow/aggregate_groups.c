@@ -1,0 +1,567 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate_groups.c
+ *	  Groups of an aggregate: from the stored row to the new one.
+ *
+ * A group is opened: its stored states are loaded, and give its old output row.
+ * Rows are added to it and taken away, and when it is closed the new states give
+ * the new row, which is stored, and the difference of the two outputs is
+ * emitted.  A group without input rows goes, and comes back like a new one.
+ *
+ * Output rows are made from the stored states, both the one that goes and the
+ * one that comes, so what goes is what came.
+ *
+ * The rows that come to a group are added before those that go are taken away, and
+ * the old input has at least those that go, if it has not come.  So an inverse
+ * transition function is never asked for a value that is not there, and a state
+ * is never emptied in between.  One that refuses all the same (it may return
+ * NULL) makes the group be computed from its input, which is read once for as many such
+ * groups as may be in memory.
+ *
+ * Equal columns may look different (1.0 and 1.00, or a collation that does not
+ * know case).  A group shows those of one of its rows, whichever, as the query
+ * does, but it has to be a row that is there.  So the rows that look like what is
+ * shown are counted: not all of them, if the group has taken over the columns of a
+ * row that came, but never too many.  When none is left, the group shows those
+ * of a row of the batch, the first that came and looked different, if a row like that is
+ * left; else it is computed from its input like one whose inverse
+ * refused.
+ *
+ * Costs: a lookup and an update of the state table for each group; two calls of
+ * transition functions for an updated row.
+ *
+ * Memory: groups in their table's context, which is measured as the executor's
+ * hash aggregation does, and counted in the account of the process; what is needed for
+ * a moment in the scratch context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "port/pg_bitutils.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+#include "dataflow/aggregate_internal.h"
+#include "memory/reclaim.h"
+
+#define FIRST_BUCKETS	64
+
+/* Groups that are open at most while spilling is forced. */
+#define FORCED_GROUPS	4
+
+/* Bytes that all aggregates of this process have charged. */
+static Size charged = 0;
+
+/*
+ * Keys and looks
+ */
+
+/* Takes the group columns of a row, and gives their hash; "hash" is that, if it is known, or 0. */
+uint64
+ivm_group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull, uint64 hash)
+{
+	for (int i = 0; i < state->ncolumns; i++)
+		values[i] = slot_getattr(row, state->columns[i], &isnull[i]);
+	if (hash != 0 || state->ncolumns == 0)
+		return hash;
+	return ivm_key_hash_right(state->key, values, isnull);
+}
+
+static void
+make_look(AggregateRun *state, MemoryContext context, Datum *values, bool *isnull, AggregateLook *look)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	look->tuple = ivm_row_form_values(state->key_desc, values, isnull);
+	look->values = palloc((sizeof(Datum) + sizeof(bool)) * Max(state->ncolumns, 1));
+	look->isnull = (bool *) (look->values + state->ncolumns);
+	ExecStoreMinimalTuple(look->tuple, state->key_row, false);
+	slot_getallattrs(state->key_row);
+	memcpy(look->values, state->key_row->tts_values, sizeof(Datum) * state->ncolumns);
+	memcpy(look->isnull, state->key_row->tts_isnull, sizeof(bool) * state->ncolumns);
+	ExecClearTuple(state->key_row);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+free_look(AggregateLook *look)
+{
+	pfree(look->tuple);
+	pfree(look->values);
+}
+
+/* Do the group columns of a row look like these? */
+static bool
+looks_like(AggregateRun *state, TupleTableSlot *row, const AggregateLook *look)
+{
+	if (!state->varies)
+		return true;
+	for (int i = 0; i < state->ncolumns; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(state->key_desc, i);
+		bool		isnull;
+		Datum		value = slot_getattr(row, state->columns[i], &isnull);
+
+		if (isnull != look->isnull[i] ||
+			(!isnull && !datum_image_eq(value, look->values[i], attribute->attbyval, attribute->attlen)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Tables of groups
+ */
+
+void
+ivm_groups_init(AggregateGroups *groups, MemoryContext parent, Size limit)
+{
+	/* blocks that are small against the limit, as it is measured by blocks */
+	Size		block_size = pg_prevpower2_size_t(Max(limit / 16, ALLOCSET_DEFAULT_INITSIZE));
+
+	memset(groups, 0, sizeof(AggregateGroups));
+	groups->context = AllocSetContextCreate(parent, "ivm groups", ALLOCSET_DEFAULT_MINSIZE,
+											ALLOCSET_DEFAULT_INITSIZE, Min(block_size, ALLOCSET_DEFAULT_MAXSIZE));
+}
+
+void
+ivm_groups_reset(AggregateRun *state, AggregateGroups *groups)
+{
+	groups->nbuckets = 0;
+	groups->ngroups = 0;
+	groups->buckets = NULL;
+	MemoryContextReset(groups->context);
+	if (state->charge->bytes > 0)
+		(void) ivm_groups_charge(state);
+}
+
+static void
+grow_buckets(AggregateGroups *groups)
+{
+	uint64		n = Max(groups->nbuckets * 2, FIRST_BUCKETS);
+	AggregateGroup **buckets = MemoryContextAllocExtended(groups->context, sizeof(AggregateGroup *) * n,
+														  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	for (uint64 i = 0; i < groups->nbuckets; i++)
+	{
+		AggregateGroup *group = groups->buckets[i];
+
+		while (group != NULL)
+		{
+			AggregateGroup *next = group->next;
+
+			group->next = buckets[group->hash & (n - 1)];
+			buckets[group->hash & (n - 1)] = group;
+			group = next;
+		}
+	}
+	if (groups->buckets != NULL)
+		pfree(groups->buckets);
+	groups->buckets = buckets;
+	groups->nbuckets = n;
+}
+
+void
+ivm_groups_insert(AggregateGroups *groups, AggregateGroup *group)
+{
+	AggregateGroup **bucket;
+
+	if (groups->ngroups >= groups->nbuckets)
+		grow_buckets(groups);
+	bucket = &groups->buckets[group->hash & (groups->nbuckets - 1)];
+	group->next = *bucket;
+	*bucket = group;
+	groups->ngroups++;
+}
+
+AggregateGroup *
+ivm_groups_find(AggregateRun *state, AggregateGroups *groups, uint64 hash, const Datum *values, const bool *isnull)
+{
+	AggregateGroup *group;
+
+	if (groups->nbuckets == 0)
+		return NULL;
+	for (group = groups->buckets[hash & (groups->nbuckets - 1)]; group != NULL; group = group->next)
+		if (group->hash == hash &&
+			ivm_key_equal(state->key, values, isnull, group->look.values, group->look.isnull))
+			return group;
+	return NULL;
+}
+
+static int
+compare_groups(const void *a, const void *b)
+{
+	uint64		x = (*(AggregateGroup *const *) a)->hash;
+	uint64		y = (*(AggregateGroup *const *) b)->hash;
+
+	return x < y ? -1 : x > y;
+}
+
+AggregateGroup **
+ivm_groups_sorted(AggregateGroups *groups)
+{
+	AggregateGroup **result = MemoryContextAllocHuge(groups->context,
+													 sizeof(AggregateGroup *) * Max(groups->ngroups, 1));
+	uint64		n = 0;
+
+	for (uint64 i = 0; i < groups->nbuckets; i++)
+		for (AggregateGroup *group = groups->buckets[i]; group != NULL; group = group->next)
+			result[n++] = group;
+	qsort(result, n, sizeof(AggregateGroup *), compare_groups);
+	return result;
+}
+
+/*
+ * Brings the account up to date with what the contexts hold.  One eighth of
+ * what the process may hold is for the groups of this aggregate, and two for all that
+ * work at the same time.
+ */
+bool
+ivm_groups_charge(AggregateRun *state)
+{
+	AggregateCharge *charge = state->charge;
+	Size		held = MemoryContextMemAllocated(state->open.context, true) +
+	MemoryContextMemAllocated(state->refused.context, true);
+	bool		granted = true;
+
+	if (held > charge->bytes)
+	{
+		Size		more = held - charge->bytes;
+
+		while (charge->account != NULL && granted && !ivm_account_take(charge->account, more))
+			granted = ivm_reclaim();
+		if (!granted)
+			ivm_account_force(charge->account, more);
+		charged += more;
+	}
+	else if (held < charge->bytes)
+	{
+		Size		less = charge->bytes - held;
+
+		if (charge->account != NULL)
+			ivm_account_give(charge->account, less);
+		charged -= less;
+	}
+	charge->bytes = held;
+	return granted && held < state->limit && charged < 2 * state->limit &&
+		!(state->forced && state->open.ngroups >= FORCED_GROUPS);
+}
+
+/* The contexts end, perhaps by an error. */
+void
+ivm_groups_uncharge(void *arg)
+{
+	AggregateCharge *charge = arg;
+
+	if (charge->account != NULL)
+		ivm_account_give(charge->account, charge->bytes);
+	charged -= charge->bytes;
+}
+
+/*
+ * One group
+ */
+
+static IvmStateTable *
+state_table(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+
+	if (state->table == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(state->context);
+		char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
+
+		state->table = ivm_state_table_open(ivm_operator_state_table(name), op->dataflow->snapshot);
+		pfree(name);
+		MemoryContextSwitchTo(old);
+	}
+	return state->table;
+}
+
+/* Finds the stored row of a group: into state_row, with its columns taken out. */
+static bool
+load_stored(IvmOperator *op, uint64 hash, const Datum *values, const bool *isnull, ItemPointer tid)
+{
+	AggregateRun *state = op->state;
+	IvmStateTable *table = state_table(op);
+	TupleTableSlot *row = state->state_row;
+	IvmStateRow *stored;
+
+	ivm_state_table_find(table, hash);
+	while ((stored = ivm_state_table_next(table)) != NULL)
+	{
+		/* the table's own tuple is gone with its next row */
+		ExecStoreMinimalTuple(heap_copy_minimal_tuple(stored->tuple), row, false);
+		slot_getsomeattrs(row, state->ncolumns + 2);
+		if (ivm_key_equal(state->key, values, isnull, row->tts_values, row->tts_isnull))
+		{
+			*tid = stored->tid;
+			return true;
+		}
+	}
+	ExecClearTuple(row);
+	return false;
+}
+
+/* The raw output row: group columns and results. */
+static MinimalTuple
+raw_output(AggregateRun *state, const Datum *group_values, const bool *group_isnull,
+		   IvmAccumulatorState *states)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+
+	memcpy(values, group_values, sizeof(Datum) * state->ncolumns);
+	memcpy(isnull, group_isnull, sizeof(bool) * state->ncolumns);
+	ivm_accumulators_finish(state->accumulators, states, values + state->ncolumns, isnull + state->ncolumns);
+	return ivm_row_form_values(state->raw_desc, values, isnull);
+}
+
+static MinimalTuple
+copy_tuple(MemoryContext context, MinimalTuple tuple)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MinimalTuple result = heap_copy_minimal_tuple(tuple);
+
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+AggregateGroup *
+ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash, Datum *values, bool *isnull)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup *group = MemoryContextAllocZero(context, sizeof(AggregateGroup));
+	TupleTableSlot *row = state->state_row;
+
+	group->hash = hash;
+	/* population begins with empty tables */
+	group->stored = !op->dataflow->populating && load_stored(op, hash, values, isnull, &group->tid);
+	if (!group->stored)
+	{
+		make_look(state, context, values, isnull, &group->look);
+		group->states = ivm_accumulators_init(state->accumulators, context);
+		return group;
+	}
+	make_look(state, context, row->tts_values, row->tts_isnull, &group->look);
+	group->count = DatumGetInt64(row->tts_values[state->ncolumns]);
+	group->alike = DatumGetInt64(row->tts_values[state->ncolumns + 1]);
+	group->states = ivm_accumulators_load(state->accumulators, row, state->ncolumns + 3, context);
+	group->old_output = copy_tuple(context, raw_output(state, group->look.values, group->look.isnull, group->states));
+	ExecClearTuple(row);
+	return group;
+}
+
+/*
+ * If nothing is absorbed, the rows that go are rows of the old input, and take nothing from
+ * those that came.
+ */
+void
+ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTableSlot *row, int64 weight)
+{
+	MemoryContext context = GetMemoryChunkContext(group);
+
+	group->count += weight;
+	if (looks_like(state, row, &group->look))
+	{
+		group->alike += weight;
+		if (weight > 0)
+			group->came_alike += weight;
+	}
+	else
+	{
+		if (group->other.tuple == NULL && weight > 0)
+		{
+			Datum		values[MaxTupleAttributeNumber];
+			bool		isnull[MaxTupleAttributeNumber];
+
+			(void) ivm_group_key(state, row, values, isnull, group->hash);
+			make_look(state, context, values, isnull, &group->other);
+		}
+		if (group->other.tuple != NULL && (weight > 0 || state->absorbing) && looks_like(state, row, &group->other))
+			group->other_alike += weight;
+	}
+	if (!group->refused)
+		group->refused = !ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
+}
+
+/*
+ * No row may be left that looks like the group: takes over the columns of one that came.
+ */
+static bool
+change_look(AggregateRun *state, AggregateGroup *group)
+{
+	if (!state->absorbing && group->came_alike > 0)
+		group->alike = group->came_alike;
+	else if (group->other_alike > 0)
+	{
+		group->look = group->other;
+		group->alike = group->other_alike;
+	}
+	else
+		return false;
+	return true;
+}
+
+static MinimalTuple
+stored_row(AggregateRun *state, AggregateGroup *group)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+
+	memcpy(values, group->look.values, sizeof(Datum) * state->ncolumns);
+	memcpy(isnull, group->look.isnull, sizeof(bool) * state->ncolumns);
+	values[state->ncolumns] = Int64GetDatum(group->count);
+	isnull[state->ncolumns] = false;
+	values[state->ncolumns + 1] = Int64GetDatum(group->alike);
+	isnull[state->ncolumns + 1] = false;
+	ivm_accumulators_store(state->accumulators, group->states, values + state->ncolumns + 2, isnull + state->ncolumns + 2);
+	return ivm_row_form_values(state->state_desc, values, isnull);
+}
+
+static void
+emit_raw(IvmOperator *op, MinimalTuple tuple, int64 weight)
+{
+	AggregateRun *state = op->state;
+
+	ExecStoreMinimalTuple(tuple, state->raw_row, false);
+	ivm_operator_emit_projected(op, state->raw_row, weight);
+	ExecClearTuple(state->raw_row);
+}
+
+void
+ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull, IvmAccumulatorState *states)
+{
+	emit_raw(op, raw_output(op->state, group_values, group_isnull, states), 1);
+}
+
+/* Writes the group's new row, or removes it; and emits the difference. */
+static void
+write_group(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	IvmStateTable *table = state_table(op);
+	MinimalTuple output = NULL;
+
+	if (group->count < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("a group has fewer rows than are to be removed"),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	if (group->count > 0 || op->node->grand)
+	{
+		MinimalTuple row = stored_row(state, group);
+
+		output = raw_output(state, group->look.values, group->look.isnull, group->states);
+		if (group->stored)
+			ivm_state_table_update(table, &group->tid, group->hash, 1, row);
+		else
+			ivm_state_table_insert(table, group->hash, 1, row);
+	}
+	else if (group->stored)
+		ivm_state_table_delete(table, &group->tid);
+
+	if (group->old_output != NULL && output != NULL && ivm_row_image_equal(group->old_output, output))
+		return;
+	if (group->old_output != NULL)
+		emit_raw(op, group->old_output, -1);
+	if (output != NULL)
+		emit_raw(op, output, 1);
+}
+
+/*
+ * Groups that need their input
+ */
+
+/* Keeps what is needed of a group until its input is read. */
+static void
+refuse(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	MemoryContext context = state->refused.context;
+	AggregateGroup *kept = MemoryContextAllocZero(context, sizeof(AggregateGroup));
+
+	kept->hash = group->hash;
+	kept->stored = group->stored;
+	kept->tid = group->tid;
+	make_look(state, context, group->look.values, group->look.isnull, &kept->look);
+	kept->states = ivm_accumulators_init(state->accumulators, context);
+	if (group->old_output != NULL)
+		kept->old_output = copy_tuple(context, group->old_output);
+	ivm_groups_insert(&state->refused, kept);
+	(void) ivm_groups_charge(state);
+	if (MemoryContextMemAllocated(context, true) >= state->limit ||
+		(state->forced && state->refused.ngroups >= FORCED_GROUPS))
+		ivm_groups_recompute(op);
+}
+
+static void
+add_to_refused(void *receiver_context, TupleTableSlot *row, int64 weight)
+{
+	IvmOperator *op = receiver_context;
+	AggregateRun *state = op->state;
+	MemoryContext context = state->refused.context;
+	MemoryContext old = MemoryContextSwitchTo(state->scratch);
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	uint64		hash = ivm_group_key(state, row, values, isnull, 0);
+	AggregateGroup *group = ivm_groups_find(state, &state->refused, hash, values, isnull);
+
+	CHECK_FOR_INTERRUPTS();
+	if (group != NULL)
+	{
+		if (group->count == 0)
+		{
+			/* it shows a row that is there */
+			free_look(&group->look);
+			make_look(state, context, values, isnull, &group->look);
+		}
+		group->count += weight;
+		if (looks_like(state, row, &group->look))
+			group->alike += weight;
+		(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(state->scratch);
+}
+
+void
+ivm_groups_recompute(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup **groups;
+	MemoryContext old;
+
+	if (state->refused.ngroups == 0)
+		return;
+	op->counters.recomputes++;
+	old = MemoryContextSwitchTo(state->context);
+	ivm_operator_replay(ivm_operator_input(op, 0), add_to_refused, op);
+	MemoryContextSwitchTo(state->scratch);
+	groups = ivm_groups_sorted(&state->refused);
+	for (uint64 i = 0; i < state->refused.ngroups; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		write_group(op, groups[i]);
+		MemoryContextReset(state->scratch);
+	}
+	MemoryContextSwitchTo(old);
+	ivm_groups_reset(state, &state->refused);
+}
+
+void
+ivm_group_close(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+
+	if (!group->refused && group->count > 0 && group->alike <= 0)
+		group->refused = !change_look(state, group);
+	if (group->refused)
+		refuse(op, group);
+	else
+		write_group(op, group);
+}

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate_internal.h
+ *	  What the files of the aggregate operator share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_AGGREGATE_INTERNAL_H
+#define IVM_AGGREGATE_INTERNAL_H
+
+#include "postgres.h"
+
+#include "storage/itemptr.h"
+
+#include "arrange/state_table.h"
+#include "dataflow/accumulator.h"
+#include "dataflow/operator.h"
+#include "memory/budget.h"
+#include "zset/key.h"
+#include "zset/spill.h"
+
+/* The group columns as they look in some row. */
+typedef struct AggregateLook
+{
+	MinimalTuple tuple;
+	Datum	   *values;			/* in the tuple */
+	bool	   *isnull;
+} AggregateLook;
+
+typedef struct AggregateGroup
+{
+	struct AggregateGroup *next;	/* in its bucket */
+	uint64		hash;
+	AggregateLook look;			/* what it shows */
+	int64		count;			/* input rows */
+	int64		alike;			/* at least so many of them look like that */
+	int64		came_alike;		/* so many that came do */
+	AggregateLook other;		/* of a row that came and looks different */
+	int64		other_alike;	/* at least so many rows look like that */
+	IvmAccumulatorState *states;
+	bool		refused;		/* it needs its input */
+	bool		stored;			/* it has a stored row */
+	ItemPointerData tid;		/* of that */
+	MinimalTuple old_output;	/* raw row, or NULL */
+} AggregateGroup;
+
+/* Groups by their columns, all of it in the context. */
+typedef struct AggregateGroups
+{
+	MemoryContext context;
+	uint64		nbuckets;
+	uint64		ngroups;
+	AggregateGroup **buckets;
+} AggregateGroups;
+
+/* What is counted in the process's account; in the context whose end gives it back. */
+typedef struct AggregateCharge
+{
+	MemoryContextCallback callback;
+	IvmAccount *account;		/* or NULL */
+	Size		bytes;
+} AggregateCharge;
+
+typedef struct AggregateRun
+{
+	int			ncolumns;		/* of the group */
+	AttrNumber *columns;		/* in the input row */
+	IvmKey	   *key;
+	bool		varies;			/* may the columns of a group's rows look
+								 * different? */
+	IvmAccumulators *accumulators;
+	int			ncalls;
+	TupleDesc	input_desc;
+	TupleDesc	key_desc;		/* group columns */
+	TupleDesc	state_desc;		/* group columns, numbers of rows and of those
+								 * that look like them, states */
+	TupleDesc	raw_desc;		/* group columns, results */
+	TupleTableSlot *input_row;
+	TupleTableSlot *key_row;
+	TupleTableSlot *state_row;
+	TupleTableSlot *raw_row;
+
+	/* of the batch, made with its first row */
+	MemoryContext context;
+	MemoryContext scratch;		/* of one row or group */
+	IvmStateTable *table;		/* opened when it is needed */
+	IvmZset    *delta;			/* rows whose groups are not open */
+	IvmZset    *removals;		/* rows to be taken from open groups */
+	AggregateGroups open;
+	AggregateGroups refused;
+	AggregateCharge *charge;
+	bool		forced;			/* tests want it to spill */
+	Size		limit;			/* bytes that groups may take, and the delta */
+	bool		absorbing;		/* rows are added to open groups as they come */
+	bool		full;			/* no group is opened any more */
+	uint64		absorbed;		/* rows */
+	int			level;			/* of the rows that are read: 0, or of their
+								 * partition */
+	IvmSpill   *spill;			/* rows of groups that found no room */
+	List	   *partitions;		/* to be read, the last first */
+} AggregateRun;
+
+/* ---- aggregate_groups.c; all is called in the scratch context, which the caller resets ---- */
+
+extern uint64 ivm_group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull, uint64 hash);
+
+extern void ivm_groups_init(AggregateGroups *groups, MemoryContext parent, Size limit);
+extern void ivm_groups_reset(AggregateRun *state, AggregateGroups *groups);
+extern void ivm_groups_insert(AggregateGroups *groups, AggregateGroup *group);
+extern AggregateGroup *ivm_groups_find(AggregateRun *state, AggregateGroups *groups, uint64 hash,
+									   const Datum *values, const bool *isnull);
+extern AggregateGroup **ivm_groups_sorted(AggregateGroups *groups);
+
+/* Counts the memory of groups; false if there should not be more of them. */
+extern bool ivm_groups_charge(AggregateRun *state);
+extern void ivm_groups_uncharge(void *charge);
+
+/* A group as it was before the batch; not in any table yet. */
+extern AggregateGroup *ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash,
+									  Datum *values, bool *isnull);
+
+/* Adds a row to it, or takes it away; all that comes has to be there before anything goes. */
+extern void ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTableSlot *row, int64 weight);
+
+/* Writes its new row and emits the difference; or leaves that to ivm_groups_recompute. */
+extern void ivm_group_close(IvmOperator *op, AggregateGroup *group);
+
+/* Computes the groups that refused from their input. */
+extern void ivm_groups_recompute(IvmOperator *op);
+
+extern void ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull,
+						   IvmAccumulatorState *states);
+
+#endif							/* IVM_AGGREGATE_INTERNAL_H */
