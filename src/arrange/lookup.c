@@ -62,8 +62,11 @@
 /* Probes for each page of a table from which on reading it whole is cheaper. */
 #define PROBES_PER_PAGE		15
 
-/* Never read a larger table whole for that reason, nor one that would not stay in memory. */
-#define MAX_CACHED_PAGES	8192
+/*
+ * Never read a larger table whole for that reason, nor one that might not stay in memory: half of
+ * what this process may hold.
+ */
+#define MAX_CACHED_PAGES	Min(8192, ivm_pin_limit() / BLCKSZ * 4)
 
 /* One base table. */
 typedef struct LookupPart
@@ -368,7 +371,7 @@ open_parts(IvmLookup *lookup)
 		{
 			BlockNumber pages = RelationGetNumberOfBlocks(part->heap);
 
-			part->cached = pages <= Min(MAX_CACHED_PAGES, ivm_pin_limit() / BLCKSZ) &&
+			part->cached = pages <= MAX_CACHED_PAGES &&
 				lookup->expected > (int64) pages * PROBES_PER_PAGE;
 		}
 		if (!part->cached)
@@ -469,7 +472,7 @@ ivm_lookup_end(IvmLookup *lookup)
 	if (lookup->state != NULL)
 		ivm_state_table_close(lookup->state);
 	if (lookup->rows != NULL)
-		ivm_row_index_destroy(lookup->rows);
+		ivm_row_index_close(lookup->rows);
 	ExecDropSingleTupleTableSlot(lookup->found);
 	lookup->found = NULL;
 }

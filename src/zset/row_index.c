@@ -21,10 +21,11 @@
  * The file's own buffer is the cache: looking the same hash up again reads
  * nothing.
  *
- * While nobody looks at its rows an index is a reclaimer, and goes to the file
- * when memory is short elsewhere.  That may happen within any allocation, so
- * also in the midst of adding.  What cannot be had back is what is being looked
- * at, and stays below ivm_pin_limit().
+ * An index in memory is a reclaimer: it goes to the file when memory is short
+ * elsewhere.  That may happen within any allocation, so also in the midst of
+ * adding or looking.  The rows that are just being looked at stay until that is over,
+ * so there must not be more of one hash than ivm_pin_limit(); if there are, the
+ * index goes to the file when they are looked for.
  *
  * Not done: keeping the smaller part of the rows in memory.  Probes come in an order that
  * the reader chooses, and a file that is read in order costs little.
@@ -60,9 +61,6 @@
 #define MINIMUM_ENTRIES		1024
 #define FORCED_ENTRIES		64
 
-/* Rows that are added between two looks at the limit. */
-#define ADDS_PER_LOOK		64
-
 /* Hash and place of the first row of a block. */
 typedef struct BlockEntry
 {
@@ -86,13 +84,16 @@ struct IvmRowIndex
 	bool		forced;			/* a test wants everything in the file */
 	bool		finished;
 	uint64		count;
-	uint64		adds;
 
 	/* rows in memory */
 	IvmRow	   *rows;			/* until all are added, linked */
 	uint64		nbuckets;
 	IvmRow	  **buckets;
-	IvmRow	   *next;			/* of the search under way */
+	bool		check_size;		/* one hash may have more than the limit */
+	bool		looking;		/* a search is under way in memory */
+	IvmRow	   *next;			/* of the search */
+	IvmRow	   *held;			/* its bucket, when all others have gone to
+								 * the file */
 
 	/* rows in files */
 	IvmSpill   *spill;			/* until all are added */
@@ -145,29 +146,51 @@ free_chain(IvmRowIndex *index, IvmRow *chain)
 	}
 }
 
+/* Frees all rows in memory; the bucket that is being looked at is held. */
 static void
 free_rows(IvmRowIndex *index)
 {
 	free_chain(index, index->rows);
 	index->rows = NULL;
 	for (uint64 i = 0; i < index->nbuckets; i++)
-		free_chain(index, index->buckets[i]);
+	{
+		if (index->looking && i == (index->wanted & (index->nbuckets - 1)))
+			index->held = index->buckets[i];
+		else
+			free_chain(index, index->buckets[i]);
+	}
 	ivm_arena_free(index->arena, index->buckets);
 	index->buckets = NULL;
 	index->nbuckets = 0;
-	index->next = NULL;
 	index->reclaimer.bytes = 0;
+}
+
+static void
+end_look(IvmRowIndex *index)
+{
+	index->looking = false;
+	free_chain(index, index->held);
+	index->held = NULL;
+}
+
+void
+ivm_row_index_close(IvmRowIndex *index)
+{
+	ivm_reclaimer_remove(&index->reclaimer);
+	if (index->spill != NULL)
+		ivm_spill_destroy(index->spill);
+	index->spill = NULL;
+	if (index->file != NULL)
+		BufFileClose(index->file);
+	index->file = NULL;
 }
 
 void
 ivm_row_index_destroy(IvmRowIndex *index)
 {
-	ivm_reclaimer_remove(&index->reclaimer);
+	ivm_row_index_close(index);
+	end_look(index);
 	free_rows(index);
-	if (index->spill != NULL)
-		ivm_spill_destroy(index->spill);
-	if (index->file != NULL)
-		BufFileClose(index->file);
 	ivm_arena_free(index->arena, index->entries);
 	ivm_arena_free(index->arena, index->found);
 	ivm_arena_free(index->arena, index);
@@ -364,17 +387,21 @@ sort_rows(IvmRowIndex *index)
 	MemoryContextSwitchTo(old);
 }
 
+/* All that is in memory to the file. */
 static void
-reclaim_index(IvmReclaimer *reclaimer)
+leave_memory(IvmRowIndex *index)
 {
-	IvmRowIndex *index = (IvmRowIndex *) reclaimer;
-
-	ivm_reclaimer_remove(reclaimer);
-	if (index->count == 0)
-		return;
+	ivm_reclaimer_remove(&index->reclaimer);
 	spill_rows(index);
 	if (index->finished)
 		sort_rows(index);
+}
+
+static void
+reclaim_index(IvmReclaimer *reclaimer)
+{
+	if (reclaimer->bytes > 0)
+		leave_memory((IvmRowIndex *) reclaimer);
 }
 
 /*
@@ -389,17 +416,15 @@ ivm_row_index_add(IvmRowIndex *index, MinimalTuple tuple, int64 weight, uint64 h
 
 	Assert(!index->finished);
 	index->count++;
-	if (index->spill == NULL &&
-		(index->forced ||
-		 (index->adds++ % ADDS_PER_LOOK == 0 && index->reclaimer.bytes > ivm_pin_limit())))
-		spill_rows(index);
 	if (index->spill == NULL)
-		row = ivm_arena_try_alloc(index->arena, size);
-	if (row == NULL && index->spill == NULL)
-		spill_rows(index);
+	{
+		if (!index->forced)
+			row = ivm_arena_try_alloc(index->arena, size);
+		if (row == NULL)
+			leave_memory(index);
+	}
 	if (index->spill != NULL)
 	{
-		ivm_reclaimer_remove(&index->reclaimer);
 		ivm_arena_free(index->arena, row);
 		ivm_spill_put(index->spill, tuple, weight, hash);
 		return;
@@ -421,11 +446,12 @@ build_buckets(IvmRowIndex *index)
 
 	while (n < index->count)
 		n *= 2;
-	if (index->reclaimer.bytes + sizeof(IvmRow *) * n > ivm_pin_limit())
-		return false;
 	buckets = ivm_arena_try_alloc(index->arena, sizeof(IvmRow *) * n);
-	if (buckets == NULL || index->spill != NULL)
+	if (buckets == NULL)
+		return false;
+	if (index->spill != NULL)
 	{
+		/* the rows have gone to the file meanwhile */
 		ivm_arena_free(index->arena, buckets);
 		return false;
 	}
@@ -448,14 +474,12 @@ build_buckets(IvmRowIndex *index)
 void
 ivm_row_index_finish(IvmRowIndex *index)
 {
-	if (index->count > 0 && (index->spill != NULL || !build_buckets(index)))
-	{
-		ivm_reclaimer_remove(&index->reclaimer);
-		if (index->rows != NULL)
-			spill_rows(index);
+	if (index->count > 0 && index->spill == NULL && !build_buckets(index) && index->spill == NULL)
+		leave_memory(index);
+	if (index->spill != NULL)
 		sort_rows(index);
-	}
 	index->finished = true;
+	index->check_size = index->reclaimer.bytes > ivm_pin_limit();
 }
 
 bool
@@ -556,35 +580,59 @@ next_in_file(IvmRowIndex *index)
 	return NULL;
 }
 
+/* Has one hash more rows than may be held in memory? */
+static bool
+is_too_large(IvmRowIndex *index, uint64 hash)
+{
+	Size		left = ivm_pin_limit();
+
+	for (IvmRow *row = index->buckets[hash & (index->nbuckets - 1)]; row != NULL; row = row->next)
+	{
+		Size		size = MAXALIGN(sizeof(IvmRow)) + ivm_row_tuple(row)->t_len;
+
+		if (row->hash != hash)
+			continue;
+		if (size > left)
+			return true;
+		left -= size;
+	}
+	return false;
+}
+
 void
 ivm_row_index_find(IvmRowIndex *index, uint64 hash)
 {
 	Assert(index->finished);
+	if (index->looking)
+		end_look(index);
+	if (index->buckets != NULL && index->check_size && is_too_large(index, hash))
+		leave_memory(index);
 	if (index->file != NULL)
 		find_in_file(index, hash);
 	else if (index->buckets != NULL)
 	{
 		index->wanted = hash;
+		index->ended = true;	/* for the file, should it come to that */
 		index->next = index->buckets[hash & (index->nbuckets - 1)];
-		if (index->next != NULL)
-			ivm_reclaimer_remove(&index->reclaimer);
+		index->looking = index->next != NULL;
 	}
 }
 
 IvmRow *
 ivm_row_index_next(IvmRowIndex *index)
 {
-	if (index->file != NULL)
-		return next_in_file(index);
-	while (index->next != NULL)
+	if (index->looking)
 	{
-		IvmRow	   *row = index->next;
+		while (index->next != NULL)
+		{
+			IvmRow	   *row = index->next;
 
-		index->next = row->next;
-		if (row->hash == index->wanted)
-			return row;
+			index->next = row->next;
+			if (row->hash == index->wanted)
+				return row;
+		}
+		end_look(index);
+		return NULL;
 	}
-	if (index->buckets != NULL)
-		ivm_reclaimer_add(&index->reclaimer);
-	return NULL;
+	return index->file == NULL ? NULL : next_in_file(index);
 }

@@ -15,15 +15,16 @@
 typedef struct IvmRowIndex IvmRowIndex;
 
 /*
- * An empty one.  Rows are in the arena as long as it gives memory, and not more than
- * ivm_pin_limit() of it; otherwise in temporary files of the top-level transaction.
- * Files need the current context.  Until it is destroyed, or the arena reset, any
- * allocation may write the rows to a file, unless they are being looked at.
+ * An empty one.  Rows are in the arena as long as it gives memory, otherwise in temporary
+ * files of the top-level transaction, and in the current context.  Until it is destroyed, or
+ * the arena reset, any allocation may write the rows to a file.
  */
 extern IvmRowIndex *ivm_row_index_create(IvmArena *arena);
 
-/* Must be called before the transaction commits: it closes the file. */
 extern void ivm_row_index_destroy(IvmRowIndex *index);
+
+/* The end before the arena is reset: closes its file. */
+extern void ivm_row_index_close(IvmRowIndex *index);
 
 /* Adds a row, which is copied; no hash is special.  Equal rows are not added up. */
 extern void ivm_row_index_add(IvmRowIndex *index, MinimalTuple tuple, int64 weight, uint64 hash);
