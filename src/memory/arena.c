@@ -9,10 +9,12 @@
  * free, but only when told to, and only such an arena can be thrown away as a
  * whole.
  *
- * What an arena takes from the kernel passes its extent hooks.  A hook maps
- * and unmaps memory and counts; it raises no error, allocates nothing with
- * palloc and never waits.  If the kernel refuses, the hook returns NULL, and so
- * does the allocation.
+ * What an arena takes from the kernel passes its extent hooks.  A hook takes the
+ * bytes from the process's account (budget.c), maps and unmaps memory, and counts;
+ * it raises no error, allocates nothing with palloc and never waits.  If the
+ * budget or the kernel refuses, the hook returns NULL, and so does the
+ * allocation.  Then ivm_arena_alloc lets the process give back what it can
+ * (reclaim.c) and tries again; at the very last it takes the cluster's one overdraft token.
  *
  * The count is exact because no hook lets pages go behind its back: purging,
  * after which pages come back by being touched, is not offered.  Large extents
@@ -25,8 +27,8 @@
  * and hundreds of page faults are one system call.
  *
  * An arena's own bookkeeping stands in blocks of 2 MB, of which little is ever
- * touched.  They are told apart by their alignment, not counted by the hooks,
- * and their used part is added where statistics are asked for.
+ * touched.  They are told apart by their alignment and not counted by the hooks:
+ * their used part is added to the account where statistics are asked for.
  *
  * Each arena has an explicit thread cache, emptied before the arena is reset
  * or trimmed: without one, every allocation would take the arena's locks.
@@ -35,6 +37,9 @@
  * no error can leak it.  The handle itself is palloc'd there.
  *
  * Counters belong to the process; there are no threads, and no locks.
+ *
+ * Compiled with -DIVM_NO_ACCOUNTING (make COPT=-DIVM_NO_ACCOUNTING) the hooks leave
+ * the budget alone, to measure what it costs.
  *
  *-------------------------------------------------------------------------
  */
@@ -46,10 +51,13 @@
 #include <malloc.h>
 #endif
 
+#include "common/pg_prng.h"
 #include "lib/ilist.h"
 #include "utils/memutils.h"
 
+#include "base/settings.h"
 #include "memory/arena.h"
+#include "memory/budget.h"
 #include "memory/reclaim.h"
 
 /*
@@ -92,19 +100,38 @@ static Size process_peak = 0;
 static uint64 process_trims = 0;
 static Size process_trim_bytes = 0;
 
+/* Bookkeeping that the account contains. */
+static Size process_bookkeeping = 0;
+
+/* The allocation that runs may exceed the budget. */
+static bool may_overdraw = false;
+
 /* ---- extent hooks ---- */
 
-static void
+/* False if the budget refuses. */
+static bool
 count_resident(IvmArena *arena, Size size)
 {
+#ifndef IVM_NO_ACCOUNTING
+	if (!ivm_budget_take_arena(size))
+	{
+		if (!may_overdraw)
+			return false;
+		ivm_budget_force_arena(size);
+	}
+#endif
 	arena->resident += size;
 	process_resident += size;
 	process_peak = Max(process_peak, process_resident);
+	return true;
 }
 
 static void
 uncount_resident(IvmArena *arena, Size size)
 {
+#ifndef IVM_NO_ACCOUNTING
+	ivm_budget_give_arena(size);
+#endif
 	arena->resident -= size;
 	process_resident -= size;
 }
@@ -155,13 +182,17 @@ extent_alloc(extent_hooks_t * hooks, void *new_addr, size_t size, size_t alignme
 	if (new_addr != NULL)
 		return NULL;
 
+	if (!is_bookkeeping && !count_resident(arena, size))
+		return NULL;
 	address = map_aligned(size, alignment, !is_bookkeeping);
 	if (address == NULL)
+	{
+		if (!is_bookkeeping)
+			uncount_resident(arena, size);
 		return NULL;
+	}
 	*zero = true;
 	*commit = true;
-	if (!is_bookkeeping)
-		count_resident(arena, size);
 	return address;
 }
 
@@ -207,12 +238,13 @@ extent_commit(extent_hooks_t * hooks, void *addr, size_t size, size_t offset, si
 {
 	IvmArena   *arena = (IvmArena *) hooks;
 
+	if (!count_resident(arena, length))
+		return true;
 	/* a kernel that does not know how will do it page by page */
 #ifdef MADV_POPULATE_WRITE
 	(void) madvise((char *) addr + offset, length, MADV_POPULATE_WRITE);
 #endif
 	arena->retained -= length;
-	count_resident(arena, length);
 	return false;
 }
 
@@ -360,26 +392,58 @@ ivm_arena_create(const char *name, MemoryContext owner)
 
 /* ---- allocation ---- */
 
-static void
-out_of_memory(IvmArena *arena, Size size)
+/* True for the share of allocations that a test wants to fail. */
+static inline bool
+is_to_fail(void)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory"),
-			 errdetail("Failed on request of size %zu in memory arena \"%s\".", size, arena->name)));
+	return unlikely(ivm_debug_alloc_failures > 0) &&
+		pg_prng_double(&pg_global_prng_state) < ivm_debug_alloc_failures;
+}
+
+/*
+ * An allocation that was refused: again after everything that gives memory
+ * back, and at last beyond the budget.
+ */
+static void *
+allocate_short(IvmArena *arena, Size size, int flags)
+{
+	void	   *pointer;
+	bool		reclaimed;
+
+	do
+	{
+		reclaimed = ivm_reclaim();
+		pointer = ivm_je_mallocx(size, flags);
+	} while (pointer == NULL && reclaimed);
+
+	if (pointer == NULL && ivm_overdraft_try())
+	{
+		may_overdraw = true;
+		pointer = ivm_je_mallocx(size, flags);
+		may_overdraw = false;
+	}
+	if (pointer == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("Failed on request of size %zu in memory arena \"%s\", within ivm.memory_budget of %d kB.",
+						   size, arena->name, ivm_memory_budget),
+				 errhint("Increase ivm.memory_budget.")));
+	return pointer;
 }
 
 /*
  * Allocates "size" bytes (0 gives a pointer as well), MAXALIGNed, until they
- * are freed or the arena is reset.  Raises ERRCODE_OUT_OF_MEMORY.
+ * are freed or the arena is reset.  What is registered in reclaim.c may be called.
+ * Raises ERRCODE_OUT_OF_MEMORY.
  */
 void *
 ivm_arena_alloc(IvmArena *arena, Size size)
 {
-	void	   *pointer = ivm_je_mallocx(Max(size, 1), arena->flags);
+	void	   *pointer = is_to_fail() ? NULL : ivm_je_mallocx(Max(size, 1), arena->flags);
 
 	if (unlikely(pointer == NULL))
-		out_of_memory(arena, size);
+		pointer = allocate_short(arena, Max(size, 1), arena->flags);
 	return pointer;
 }
 
@@ -389,20 +453,22 @@ ivm_arena_alloc(IvmArena *arena, Size size)
 void *
 ivm_arena_alloc0(IvmArena *arena, Size size)
 {
-	void	   *pointer = ivm_je_mallocx(Max(size, 1), arena->flags | MALLOCX_ZERO);
+	const int	flags = arena->flags | MALLOCX_ZERO;
+	void	   *pointer = is_to_fail() ? NULL : ivm_je_mallocx(Max(size, 1), flags);
 
 	if (unlikely(pointer == NULL))
-		out_of_memory(arena, size);
+		pointer = allocate_short(arena, Max(size, 1), flags);
 	return pointer;
 }
 
 /*
- * Like ivm_arena_alloc, but returns NULL where the arena may not grow.
+ * Like ivm_arena_alloc, but returns NULL where the arena may not grow, and
+ * nothing is asked to give memory back.
  */
 void *
 ivm_arena_try_alloc(IvmArena *arena, Size size)
 {
-	return ivm_je_mallocx(Max(size, 1), arena->flags);
+	return is_to_fail() ? NULL : ivm_je_mallocx(Max(size, 1), arena->flags);
 }
 
 /*
@@ -445,16 +511,27 @@ ivm_arena_trim(IvmArena *arena)
 }
 
 /*
+ * The same for all arenas of this process; returns how much that gave.
+ */
+Size
+ivm_arena_process_purge(void)
+{
+	Size		before = process_resident;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &arenas)
+		ivm_arena_trim(dlist_container(IvmArena, node, iter.cur));
+	return before - process_resident;
+}
+
+/*
  * Trims all arenas of this process, jemalloc's own, and returns to the kernel
  * what the C library holds of freed memory contexts.
  */
 void
 ivm_arena_process_trim(void)
 {
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &arenas)
-		ivm_arena_trim(dlist_container(IvmArena, node, iter.cur));
+	(void) ivm_arena_process_purge();
 	(void) ivm_je_mallctl("arena.0.purge", NULL, NULL, NULL, 0);
 #ifdef __GLIBC__
 	(void) malloc_trim(0);
@@ -470,6 +547,19 @@ Size
 ivm_arena_resident(IvmArena *arena)
 {
 	return arena->resident;
+}
+
+/* Brings what the account contains of the bookkeeping to what it is now. */
+static void
+count_bookkeeping(Size bytes)
+{
+#ifndef IVM_NO_ACCOUNTING
+	if (bytes > process_bookkeeping)
+		ivm_budget_force_arena(bytes - process_bookkeeping);
+	else
+		ivm_budget_give_arena(process_bookkeeping - bytes);
+#endif
+	process_bookkeeping = bytes;
 }
 
 /*
@@ -507,6 +597,7 @@ ivm_arena_process_stats(IvmArenaStats *stats)
 	}
 	if (dlist_is_empty(&arenas))
 		bookkeeping = 0;
+	count_bookkeeping(bookkeeping);
 	stats->resident = process_resident + bookkeeping;
 	stats->peak = process_peak + bookkeeping;
 	stats->trims = process_trims;

@@ -32,11 +32,14 @@ typedef struct IvmArenaStats
 /* Creates an arena that lives as long as "owner". */
 extern IvmArena *ivm_arena_create(const char *name, MemoryContext owner);
 
-/* Allocates; MAXALIGNed; raises ERRCODE_OUT_OF_MEMORY where the arena may not grow. */
+/*
+ * Allocates; MAXALIGNed.  Where the arena may not grow, whatever is registered in reclaim.h is
+ * called; raises ERRCODE_OUT_OF_MEMORY if that does not help.
+ */
 extern void *ivm_arena_alloc(IvmArena *arena, Size size);
 extern void *ivm_arena_alloc0(IvmArena *arena, Size size);
 
-/* The same, but returns NULL instead of raising an error. */
+/* The same, but returns NULL at once where the arena may not grow. */
 extern void *ivm_arena_try_alloc(IvmArena *arena, Size size);
 
 extern void ivm_arena_free(IvmArena *arena, void *pointer);
@@ -53,7 +56,10 @@ extern Size ivm_arena_resident(IvmArena *arena);
 /* The sum over all arenas of this process. */
 extern void ivm_arena_process_stats(IvmArenaStats *stats);
 
-/* Trims every arena of this process, and what palloc holds from the C library. */
+/* Trims every arena of this process; returns the bytes that went back to the kernel. */
+extern Size ivm_arena_process_purge(void);
+
+/* The same, and what palloc holds from the C library. */
 extern void ivm_arena_process_trim(void);
 
 #endif							/* IVM_ARENA_H */

@@ -8,7 +8,7 @@
  * a part of the log may credit.  An account has a guaranteed minimum; what it
  * holds above that comes from the rest of the budget, which floats.
  *
- * Nothing here waits but ivm_budget_overdraft_wait, and nothing raises errors:
+ * Nothing here waits but ivm_overdraft_wait, and nothing but that raises errors:
  * extent hooks call it.
  *
  *-------------------------------------------------------------------------
@@ -18,20 +18,19 @@
 
 #include "postgres.h"
 
-#include "port/atomics.h"
-
 /* Guaranteed minimums.  Every batch can be finished within IVM_MINIMUM_WORKER. */
 #define IVM_MINIMUM_WORKER		((Size) 4 * 1024 * 1024)
 #define IVM_MINIMUM_LOG			((Size) 4 * 1024 * 1024)
 
-/* Lives in shared memory, possibly as part of something larger. */
+/* Lives in shared memory, possibly as part of something larger; its fields are budget.c's. */
 typedef struct IvmAccount
 {
-	pg_atomic_uint64 held;		/* bytes */
-	pg_atomic_uint64 minimum;	/* guaranteed; 0: closed */
+	Size		held;			/* bytes */
+	Size		minimum;		/* guaranteed */
+	bool		is_open;
 } IvmAccount;
 
-/* What this process counts about itself; read by any. */
+/* What a process counts about itself. */
 typedef struct IvmBudgetCounters
 {
 	uint64		stalls;			/* waits for memory */
@@ -40,6 +39,16 @@ typedef struct IvmBudgetCounters
 	uint64		spill_bytes;
 } IvmBudgetCounters;
 
+/* A process that has an account. */
+typedef struct IvmBudgetProcess
+{
+	Size		minimum;
+	Size		held;
+	Size		arenas;			/* the part of held that is in arenas */
+	bool		waiting;		/* for memory */
+	IvmBudgetCounters counters;
+} IvmBudgetProcess;
+
 /* The whole. */
 typedef struct IvmBudgetStatus
 {
@@ -47,23 +56,44 @@ typedef struct IvmBudgetStatus
 	Size		guaranteed;		/* sum of the minimums of open accounts */
 	Size		floating;		/* held above the minimums */
 	Size		held;			/* sum over all accounts */
+	Size		arenas;			/* the part of held that is in arenas */
+	Size		logs;			/* the part of held that is in delta logs */
 	Size		peak;			/* highest held */
 	int			waiters;		/* processes that wait for memory now */
 	pid_t		overdraft_pid;	/* who has the overdraft token; 0: nobody */
+	IvmBudgetCounters counters; /* of all processes, also of those that have ended */
 } IvmBudgetStatus;
 
 extern Size ivm_budget_shmem_size(void);
 extern void ivm_budget_shmem_init(void);
 
-/* The launcher publishes ivm.memory_budget; all look at what was published. */
+/*
+ * The launcher publishes ivm.memory_budget, at its start and after each reload; all look at what was
+ * published.  Wakes whoever may be concerned.
+ */
 extern void ivm_budget_publish(Size bytes);
+
+/* Closes the accounts of processes that are gone, and takes the token from them.  For the launcher. */
+extern void ivm_budget_reap(void);
+
+/* Would minimums of so many bytes more fit into the budget?  If not, *missing is how much it lacks. */
+extern bool ivm_budget_fits(Size bytes, Size *missing);
+
+/*
+ * What a decoder may take for transactions that are not complete, and reserves as its minimum: an
+ * eighth of the budget, at least 4 MB, at most what the server's setting says ("configured", in bytes).
+ */
+extern Size ivm_budget_decoding_share(Size configured);
 
 extern void ivm_account_init(IvmAccount *account);
 
-/* Opens an account; false if the minimums would exceed the budget then (unless "force").  Idempotent. */
+/*
+ * Opens an account, or changes its minimum; false if the minimums would exceed the budget then (unless
+ * "force").  No harm if it is open with that minimum.
+ */
 extern bool ivm_account_open(IvmAccount *account, Size minimum, bool force);
 
-/* Closes it; what it holds is free. */
+/* Closes it; what it holds is free.  No harm if it is not open. */
 extern void ivm_account_close(IvmAccount *account);
 
 /*
@@ -91,16 +121,21 @@ extern bool ivm_budget_open(Size minimum, bool force);
 extern void ivm_budget_close(void);
 extern IvmAccount *ivm_budget_account(void);
 
-/* The account of some process; for monitoring.  Size in bytes of what it holds and may hold. */
-extern bool ivm_budget_of_process(pid_t pid, Size *held, Size *minimum, IvmBudgetCounters *counters);
+/*
+ * For extent hooks: the same as take, force and give on this process's account, counted as arenas.
+ */
+extern bool ivm_budget_take_arena(Size bytes);
+extern void ivm_budget_force_arena(Size bytes);
+extern void ivm_budget_give_arena(Size bytes);
 
-/* Sum of the counters over all processes that ever were, since the server started. */
-extern void ivm_budget_status(IvmBudgetStatus *status, IvmBudgetCounters *counters);
+/* A process's account; false if it has none.  For monitoring. */
+extern bool ivm_budget_of_process(pid_t pid, IvmBudgetProcess *process);
+extern void ivm_budget_status(IvmBudgetStatus *status);
 
 /*
- * The one overdraft token of the cluster: its holder's arenas are refused nothing.  "try" takes it
- * if it is free.  "wait" waits for it, at most so long, and must be called without a lock and
- * without a transaction.  It goes back with "end" or with the process.
+ * The one overdraft token of the cluster: its holder's arenas may grow beyond the budget when nothing can be had back.  "try" takes it
+ * if it is free and nobody waits for it.  "wait" waits for it, at most so long, and must be called without a lock and
+ * without a transaction; it serves interrupts.  The token goes back with "end" or with the process.
  */
 extern bool ivm_overdraft_try(void);
 extern bool ivm_overdraft_wait(long timeout_ms);
@@ -108,12 +143,16 @@ extern void ivm_overdraft_end(void);
 extern bool ivm_overdraft_is_mine(void);
 
 /*
- * Pressure: a process that is short asks all others to give back what they hold above
- * their minimums and do not need (caches, untrimmed pages).  They are woken.  "asked" is true once for
- * each time somebody did so, or somebody called ivm.trim().
+ * Pressure: a process that is short asks all others to give back what they hold and do not need
+ * (caches, untrimmed pages), if they hold enough and were not asked just now.  They are woken.
+ * "asked" is true until "answer", which says that this process has done so; see ivm_give_back in
+ * reclaim.h.  "ask_all" asks in any case; "all_answered" tells whether all have answered that.
  */
 extern void ivm_budget_ask(void);
+extern uint64 ivm_budget_ask_all(void);
 extern bool ivm_budget_asked(void);
+extern void ivm_budget_answer(void);
+extern bool ivm_budget_all_answered(uint64 number);
 
 /* Counters of this process.  A stall begins and ends; while it lasts the process is a waiter. */
 extern void ivm_budget_stall_begin(void);

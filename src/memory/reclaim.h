@@ -54,6 +54,12 @@ extern bool ivm_reclaim(void);
 /* Drops all caches of this process. */
 extern void ivm_reclaim_caches(void);
 
+/*
+ * If this process was asked to give back what it does not need, or holds more than its minimum while the
+ * budget is exceeded: drops its caches and trims.  For the loops of all processes.
+ */
+extern void ivm_give_back(void);
+
 /* Bytes that a structure may take that cannot be reclaimed while it is in use (an eighth of what this process may hold). */
 extern Size ivm_pin_limit(void);
 

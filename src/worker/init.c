@@ -13,6 +13,7 @@
 #include "storage/shmem.h"
 
 #include "capture/capture.h"
+#include "memory/budget.h"
 #include "stats/stats.h"
 #include "worker/control.h"
 #include "worker/launcher.h"
@@ -26,6 +27,7 @@ request_shared_memory(void)
 {
 	if (previous_request)
 		previous_request();
+	RequestAddinShmemSpace(ivm_budget_shmem_size());
 	RequestAddinShmemSpace(ivm_control_shmem_size());
 	RequestAddinShmemSpace(ivm_capture_shmem_size());
 	RequestAddinShmemSpace(ivm_stats_shmem_size());
@@ -38,6 +40,7 @@ start_shared_memory(void)
 	if (previous_startup)
 		previous_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	ivm_budget_shmem_init();
 	ivm_control_shmem_init();
 	ivm_capture_shmem_init();
 	ivm_stats_shmem_init();
