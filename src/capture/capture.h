@@ -94,7 +94,8 @@ typedef struct IvmLogTxn
 typedef enum IvmLogRecordKind
 {
 	IVM_LOG_ROW,
-	IVM_LOG_TRUNCATE
+	IVM_LOG_TRUNCATE,			/* or changed in an unknown way */
+	IVM_LOG_LOST				/* the change had no room in the log */
 } IvmLogRecordKind;
 
 typedef struct IvmLogRecord
@@ -139,6 +140,16 @@ extern bool ivm_log_next_record(IvmCursor *cursor, IvmLogRecord *record);
 
 /* Moves the cursor's position: transactions with a smaller sequence are not needed any more. */
 extern void ivm_cursor_advance(IvmCursor *cursor, uint64 sequence);
+
+/*
+ * Lets go of what this process's cursors look at, if they have read nothing for a second:
+ * to be called before a long sleep, outside of a batch.  Returns after how many milliseconds it
+ * wants to be called again.
+ */
+extern long ivm_cursor_rest(void);
+
+/* True while changes are not taken up, since the log is at its limit (ivm.delta_log_limit). */
+extern bool ivm_log_is_over_limit(IvmDatabase *database);
 
 /* Sets up to where this consumer allows the slot to be confirmed (never goes back). */
 extern void ivm_cursor_confirm(IvmCursor *cursor, XLogRecPtr lsn);

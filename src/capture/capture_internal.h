@@ -11,7 +11,7 @@
  * contents are written by the decoder alone and without a lock: a reader looks
  * only at what was published before, and at segments that it has pinned.  The
  * atomics are written by whoever is named, and read by any.  No lock is taken
- * while "lock" is held but those of the dynamic shared area.
+ * while "lock" is held but those of dynamic shared memory and of the budget.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,11 +24,13 @@
 #include "port/atomics.h"
 #include "replication/logical.h"
 #include "storage/condition_variable.h"
+#include "storage/dsm.h"
 #include "storage/fileset.h"
 #include "storage/lwlock.h"
 #include "utils/dsa.h"
 
 #include "capture/capture.h"
+#include "memory/budget.h"
 
 #define IVM_MAX_CURSORS		128
 #define IVM_MAX_CONSUMERS	64
@@ -45,6 +47,7 @@ typedef struct IvmCursorShared
 								 * made or rewound */
 	bool		reading;		/* its owner has come to that log, and keeps
 								 * it */
+	bool		busy;			/* its owner is working on what it has read */
 	dsa_pointer segment;		/* IvmLogSegment that its owner is looking at:
 								 * pinned */
 	uint64		position;		/* transactions with smaller numbers are not
@@ -92,6 +95,14 @@ struct IvmDatabase
 	dsa_pointer log;			/* the newest, if any is left; "older" leads
 								 * to those still read */
 	IvmCursorShared cursors[IVM_MAX_CURSORS];
+	dsa_pointer spilling;		/* segment that the decoder writes to a file:
+								 * pinned */
+
+	/* what all logs take, and may take */
+	IvmAccount	account;
+	pg_atomic_uint64 log_memory;	/* bytes, without the area */
+	pg_atomic_uint64 log_disk;	/* bytes */
+	pg_atomic_uint32 over_limit;	/* rows are not taken up; by the decoder */
 
 	/* the decoder; its own, but where said otherwise */
 	int			decoder_procno; /* -1: none */
@@ -99,6 +110,8 @@ struct IvmDatabase
 	pg_atomic_uint32 state;		/* IvmDecoderState */
 	pg_atomic_uint32 sleeping;	/* it wants its latch set by a commit, who
 								 * resets this */
+	pg_atomic_uint32 stalled;	/* it waits for memory, and wants its latch
+								 * set by who frees some or waits for it */
 	pg_atomic_uint64 decoded;	/* everything that ends at or before was
 								 * decoded */
 	pg_atomic_uint64 confirmed;
@@ -122,18 +135,18 @@ struct IvmDatabase
  * The log.
  */
 
-#define IVM_SEGMENT_SIZE	((Size) 1024 * 1024)
-
-/* A stretch of the log: the descriptor of 1 MB, or of one larger record. */
+/* A stretch of the log: the descriptor of some shared memory, of a file, or of both. */
 typedef struct IvmLogSegment
 {
 	dsa_pointer next;			/* set before the segment is sealed */
 	uint64		number;
-	dsa_pointer data;			/* invalid: in its file only */
-	Size		capacity;
-	Size		used;			/* when sealed */
+	dsm_handle	handle;			/* invalid: in its file only */
 	bool		sealed;
 	bool		on_file;
+	Size		capacity;		/* of the memory */
+	Size		used;			/* when sealed; until then, in a file: up to
+								 * the last transaction that was published */
+	Size		disk;			/* bytes in the file */
 	Size		first_begin;	/* where the first transaction that begins
 								 * here does */
 	uint64		first_sequence; /* its number; 0: none begins here */
@@ -148,14 +161,13 @@ typedef struct IvmLog
 	dsa_pointer older;
 	uint64		incarnation;
 	bool		closed;			/* its decoder is gone */
+	bool		resting;		/* its decoder does not hold on to the tail */
 	bool		has_files;
 	FileSet		files;			/* one for each segment that is not in memory */
 	dsa_pointer head;			/* oldest segment that is kept */
 	dsa_pointer tail;			/* the one being written */
 	pg_atomic_uint64 published; /* transactions with smaller numbers are
 								 * complete */
-	pg_atomic_uint64 memory;	/* bytes */
-	pg_atomic_uint64 disk;
 } IvmLog;
 
 /* Kinds of records in a segment; each is MAXALIGNed and begins with IvmRecordHeader. */
@@ -165,8 +177,8 @@ typedef enum IvmRecordKind
 	IVM_RECORD_INSERT,
 	IVM_RECORD_DELETE,
 	IVM_RECORD_TRUNCATE,
-	IVM_RECORD_END,				/* of the transaction */
-	IVM_RECORD_SEGMENT_END
+	IVM_RECORD_LOST,			/* a change that the limit left no room for */
+	IVM_RECORD_END				/* of the transaction */
 } IvmRecordKind;
 
 typedef struct IvmRecordHeader
@@ -187,20 +199,51 @@ extern dsa_area *ivm_database_area(IvmDatabase *database);
 
 /* ---- delta_log.c ---- */
 
-extern void ivm_log_start(IvmDatabase *database, XLogRecPtr start_lsn);
-extern void ivm_log_stop(IvmDatabase *database);
-extern void ivm_log_append_begin(const IvmLogTxn *txn);
-extern void ivm_log_append_row(Oid relid, bool insert, uint32 layout, MinimalTuple tuple);
-extern void ivm_log_append_truncate(Oid relid);
-extern void ivm_log_publish(void);
-extern bool ivm_log_is_full(IvmDatabase *database);
-extern Size ivm_log_memory(IvmDatabase *database, Size *disk);
-
 extern IvmLog *ivm_log_of(IvmDatabase *database, dsa_pointer log);
 extern IvmLogSegment *ivm_segment_of(IvmDatabase *database, dsa_pointer segment);
 extern void ivm_log_trim(IvmDatabase *database);
-extern void ivm_segment_unpinned(IvmDatabase *database, IvmLog *log, dsa_pointer segment);
-extern void ivm_segment_file_name(uint64 number, char *name);
+extern void ivm_segment_unpinned(IvmDatabase *database, dsa_pointer segment);
+extern bool ivm_log_is_busy(IvmDatabase *database);
+extern bool ivm_log_has_readers(IvmDatabase *database);
+
+/* ---- log_writer.c ---- */
+
+extern void ivm_log_start(IvmDatabase *database, XLogRecPtr start_lsn);
+extern void ivm_log_stop(IvmDatabase *database);
+extern void ivm_log_reload(void);
+extern void ivm_log_rest(void);
+extern void ivm_log_yield(void);
+extern void ivm_log_append_begin(const IvmLogTxn *txn);
+extern bool ivm_log_append_row(Oid relid, bool insert, uint32 layout, MinimalTuple tuple);
+extern void ivm_log_append_truncate(Oid relid);
+extern void ivm_log_append_lost(Oid relid);
+extern void ivm_log_publish(void);
+extern bool ivm_log_is_over(void);
+extern void ivm_log_next_transaction(void);
+extern bool ivm_log_is_short(IvmDatabase *database, bool again);
+extern bool ivm_log_has_room(IvmDatabase *database);
+extern void ivm_log_give_back(IvmDatabase *database);
+
+/* ---- log_memory.c ---- */
+
+extern void ivm_log_memory_open(IvmDatabase *database);
+extern void ivm_log_memory_close(IvmDatabase *database);
+extern Size ivm_log_segment_size(IvmDatabase *database);
+extern dsm_segment *ivm_log_memory_make(IvmDatabase *database, Size size, bool force);
+extern void ivm_log_memory_free(IvmDatabase *database, dsm_handle handle, Size size);
+extern dsm_segment *ivm_log_memory_attach(dsm_handle handle);
+
+/* ---- log_file.c ---- */
+
+extern void ivm_log_file_start(void);
+extern void ivm_log_file_reload(void);
+extern uint64 ivm_log_file_limit(void);
+extern void ivm_log_file_choose(FileSet *files);
+extern bool ivm_log_file_is_elsewhere(void);
+extern bool ivm_log_file_write(IvmLog *log, uint64 number, bool make,
+							   const char *data, Size length, Size offset);
+extern void ivm_log_file_read(IvmLog *log, uint64 number, char *data, Size length, Size offset);
+extern void ivm_log_file_delete(IvmLog *log, uint64 number);
 
 /* ---- cursor.c ---- */
 
@@ -222,6 +265,7 @@ extern IvmRegistration *ivm_registry_find(Oid relid);
 /* ---- wake.c ---- */
 
 extern void ivm_wake_decoder(IvmDatabase *database);
+extern void ivm_wake_stalled_decoder(IvmDatabase *database);
 extern void ivm_wake_consumers(IvmDatabase *database, uint64 which);
 extern void ivm_wake_position_reached(IvmDatabase *database, XLogRecPtr decoded);
 

@@ -9,8 +9,12 @@
  *
  * A reader pins one segment, the one it looks at, by naming it in its cursor.
  * A pinned segment is not freed, and its memory, if it has some at that moment,
- * stays.  A segment without memory is read from its file as a whole.  Rows of a
- * segment in memory are handed out in place.
+ * stays.  Rows of a segment in memory are handed out in place.  A segment
+ * without memory is read from its file in pieces that end with a record; a record
+ * that is larger than a piece makes one of its own, which is freed with the next.
+ *
+ * Who reads nothing for a second lets go of its segment (ivm_cursor_rest), so that
+ * a log that all have read takes no memory.
  *
  * The place is found anew by each rewind: from the log's head along the
  * descriptors to the last segment in which a transaction begins that is not
@@ -18,21 +22,21 @@
  * is remembered (by number, since segments may be gone next time), so that the
  * usual rewind, to where the last batch ended, reads nothing twice.
  *
- * Memory: a handle and a buffer of at most one segment, in TopMemoryContext.
+ * Memory: a handle and, while the cursor reads a file, a piece of it, in TopMemoryContext.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/wait_event.h"
+#include "utils/timestamp.h"
 
 #include "capture/capture_internal.h"
+
+#define PIECE_SIZE		((Size) 64 * 1024)	/* of a file */
+#define REST_DELAY		1000	/* ms */
 
 struct IvmCursor
 {
@@ -48,8 +52,9 @@ struct IvmCursor
 	/* where we read; no segment: the place is not known yet */
 	dsa_pointer segment_pointer;
 	IvmLogSegment *segment;
-	char	   *data;			/* its contents, in memory or in "buffer";
-								 * NULL: not loaded */
+	dsm_segment *mapping;		/* its contents in memory; NULL: none, or not
+								 * mapped yet */
+	bool		in_file;		/* has been found to be in its file only */
 	Size		offset;			/* of the next record */
 	uint64		next_sequence;	/* of the next transaction from here */
 	bool		in_txn;			/* reading next_sequence - 1 */
@@ -59,12 +64,17 @@ struct IvmCursor
 	Size		place_offset;
 	uint64		place_sequence;
 
-	char	   *buffer;
-	Size		buffer_size;
+	char	   *piece;			/* of its file; NULL: none */
+	Size		piece_size;		/* allocated */
+	Size		piece_begin;	/* where it begins */
+	Size		piece_end;
 };
 
 static IvmCursor *my_cursors[IVM_MAX_CURSORS];
 static bool exit_registered = false;
+
+static bool any_has_read;		/* since the last look of ivm_cursor_rest */
+static TimestampTz quiet_since; /* 0: all have let go */
 
 /* Gives up what this process holds; a persistent cursor stays. */
 static void
@@ -143,6 +153,7 @@ ivm_cursor_create(IvmDatabase *database, const char *name, bool persistent)
 	strlcpy(shared->name, name, NAMEDATALEN);
 	shared->incarnation = database->incarnations;
 	shared->reading = false;
+	shared->busy = false;
 	shared->segment = InvalidDsaPointer;
 	shared->position = 0;
 	pg_atomic_write_u64(&shared->confirm, InvalidXLogRecPtr);
@@ -157,11 +168,34 @@ ivm_cursor_create(IvmDatabase *database, const char *name, bool persistent)
 	return cursor;
 }
 
+/* Lets go of the contents of the segment that it looks at. */
+static void
+unload(IvmCursor *cursor)
+{
+	bool		is_shared = false;
+
+	if (cursor->mapping != NULL)
+	{
+		for (int i = 0; i < IVM_MAX_CURSORS; i++)
+			if (my_cursors[i] != NULL && my_cursors[i] != cursor &&
+				my_cursors[i]->mapping == cursor->mapping)
+				is_shared = true;
+		if (!is_shared)
+			dsm_detach(cursor->mapping);
+	}
+	cursor->mapping = NULL;
+	cursor->in_file = false;
+	if (cursor->piece != NULL)
+		pfree(cursor->piece);
+	cursor->piece = NULL;
+}
+
 void
 ivm_cursor_release(IvmCursor *cursor)
 {
 	IvmDatabase *database = cursor->database;
 
+	unload(cursor);
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
 	if (cursor_is_ours(cursor))
 	{
@@ -171,12 +205,13 @@ ivm_cursor_release(IvmCursor *cursor)
 		shared->segment = InvalidDsaPointer;
 		shared->pid = 0;
 		shared->reading = false;
+		shared->busy = false;
 		if (!shared->persistent)
 			shared->in_use = false;
 		if (cursor->log != NULL)
 		{
 			if (DsaPointerIsValid(segment))
-				ivm_segment_unpinned(database, cursor->log, segment);
+				ivm_segment_unpinned(database, segment);
 			ivm_log_trim(database);
 		}
 	}
@@ -185,8 +220,6 @@ ivm_cursor_release(IvmCursor *cursor)
 	for (int i = 0; i < IVM_MAX_CURSORS; i++)
 		if (my_cursors[i] == cursor)
 			my_cursors[i] = NULL;
-	if (cursor->buffer != NULL)
-		pfree(cursor->buffer);
 	pfree(cursor);
 }
 
@@ -203,6 +236,7 @@ ivm_cursor_drop(IvmDatabase *database, const char *name)
 			shared->in_use = false;
 			shared->pid = 0;
 			shared->reading = false;
+			shared->busy = false;
 			shared->segment = InvalidDsaPointer;
 			shared->epoch++;
 		}
@@ -279,12 +313,13 @@ enter_segment_locked(IvmCursor *cursor, dsa_pointer pointer)
 {
 	dsa_pointer left = cursor->shared->segment;
 
+	if (left != pointer)
+		unload(cursor);
 	cursor->shared->segment = pointer;
 	if (DsaPointerIsValid(left) && left != pointer)
-		ivm_segment_unpinned(cursor->database, cursor->log, left);
+		ivm_segment_unpinned(cursor->database, left);
 	cursor->segment_pointer = pointer;
 	cursor->segment = ivm_segment_of(cursor->database, pointer);
-	cursor->data = NULL;
 	cursor->offset = 0;
 }
 
@@ -299,74 +334,78 @@ enter_next_segment(IvmCursor *cursor)
 	LWLockRelease(&cursor->database->lock);
 }
 
-/* Makes the contents of the segment accessible. */
-static void
-load_segment(IvmCursor *cursor)
+/* True if nothing more comes in the segment.  What was published and is not there is in the next. */
+static inline bool
+segment_is_read(IvmCursor *cursor)
 {
-	IvmDatabase *database = cursor->database;
-	IvmLogSegment *segment = cursor->segment;
-	ResourceOwner owner = CurrentResourceOwner;
-	dsa_pointer contents;
-	char		name[NAMEDATALEN];
-	Size		done = 0;
-	File		file;
-
-	/* what is in memory now stays as long as we look at it */
-	LWLockAcquire(&database->lock, LW_SHARED);
-	contents = segment->data;
-	LWLockRelease(&database->lock);
-	if (DsaPointerIsValid(contents))
-	{
-		cursor->data = dsa_get_address(ivm_database_area(database), contents);
-		return;
-	}
-
-	if (cursor->buffer_size < segment->used)
-	{
-		if (cursor->buffer != NULL)
-			pfree(cursor->buffer);
-		cursor->buffer = NULL;
-		cursor->buffer_size = 0;
-		cursor->buffer = MemoryContextAllocHuge(TopMemoryContext, segment->used);
-		cursor->buffer_size = segment->used;
-	}
-
-	if (owner == NULL)
-		CurrentResourceOwner = ResourceOwnerCreate(NULL, "ivm delta log");
-	ivm_segment_file_name(segment->number, name);
-	file = FileSetOpen(&cursor->log->files, name, O_RDONLY);
-	if (file <= 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open temporary file \"%s\" of the delta log: %m", name)));
-	while (done < segment->used)
-	{
-		int			chunk = Min(segment->used - done, (Size) 16 * 1024 * 1024);
-
-		CHECK_FOR_INTERRUPTS();
-		if (FileRead(file, cursor->buffer + done, chunk, done, WAIT_EVENT_BUFFILE_READ) != chunk)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not read from temporary file \"%s\": %m", FilePathName(file))));
-		done += chunk;
-	}
-	FileClose(file);
-	if (owner == NULL)
-	{
-		ResourceOwner temporary = CurrentResourceOwner;
-
-		CurrentResourceOwner = NULL;
-		ResourceOwnerDelete(temporary);
-	}
-	cursor->data = cursor->buffer;
+	if (!cursor->segment->sealed)
+		return false;
+	pg_read_barrier();
+	return cursor->offset >= cursor->segment->used;
 }
 
-static inline IvmRecordHeader *
-current_record(IvmCursor *cursor)
+/*
+ * Makes so many bytes of the file accessible from the cursor's place on, and what
+ * follows as far as there is room.
+ */
+static char *
+read_file(IvmCursor *cursor, Size length)
 {
-	if (cursor->data == NULL)
-		load_segment(cursor);
-	return (IvmRecordHeader *) (cursor->data + cursor->offset);
+	IvmLogSegment *segment = cursor->segment;
+	Size		size;
+
+	if (cursor->piece != NULL && cursor->offset >= cursor->piece_begin &&
+		cursor->offset + length <= cursor->piece_end)
+		return cursor->piece + (cursor->offset - cursor->piece_begin);
+
+	size = Max(length, PIECE_SIZE);
+	if (cursor->piece != NULL && cursor->piece_size != size)
+	{
+		pfree(cursor->piece);
+		cursor->piece = NULL;
+	}
+	if (cursor->piece == NULL)
+		cursor->piece = MemoryContextAllocHuge(TopMemoryContext, size);
+	cursor->piece_size = size;
+	cursor->piece_begin = cursor->piece_end = cursor->offset;
+	/* what comes after that is still being written */
+	if (cursor->offset + length > segment->used)
+		elog(ERROR, "unexpected end of a segment of the delta log");
+	size = Min(size, segment->used - cursor->offset);
+	ivm_log_file_read(cursor->log, segment->number, cursor->piece, size, cursor->offset);
+	cursor->piece_end = cursor->offset + size;
+	return cursor->piece;
+}
+
+/*
+ * The record at the cursor's place, of which so much is needed: with its
+ * contents, or only the header.
+ */
+static IvmRecordHeader *
+current_record(IvmCursor *cursor, bool whole)
+{
+	IvmRecordHeader *header;
+
+	if (cursor->mapping == NULL && !cursor->in_file)
+	{
+		dsm_handle	handle;
+
+		/* what is in memory now stays as long as we look at it */
+		LWLockAcquire(&cursor->database->lock, LW_SHARED);
+		handle = cursor->segment->handle;
+		LWLockRelease(&cursor->database->lock);
+		if (handle == DSM_HANDLE_INVALID)
+			cursor->in_file = true;
+		else
+			cursor->mapping = ivm_log_memory_attach(handle);
+	}
+	if (cursor->mapping != NULL)
+		return (IvmRecordHeader *) ((char *) dsm_segment_address(cursor->mapping) + cursor->offset);
+
+	header = (IvmRecordHeader *) read_file(cursor, IVM_RECORD_HEADER_SIZE);
+	if (whole)
+		header = (IvmRecordHeader *) read_file(cursor, header->length);
+	return header;
 }
 
 /*
@@ -424,6 +463,11 @@ skip_txn(IvmCursor *cursor)
 	{
 		IvmRecordHeader *record;
 
+		if (segment_is_read(cursor))
+		{
+			enter_next_segment(cursor);
+			continue;
+		}
 		/* a segment that is in the middle of it need not even be loaded */
 		if (cursor->offset == 0 && cursor->segment->sealed)
 		{
@@ -443,12 +487,7 @@ skip_txn(IvmCursor *cursor)
 		}
 
 		CHECK_FOR_INTERRUPTS();
-		record = current_record(cursor);
-		if (record->kind == IVM_RECORD_SEGMENT_END)
-		{
-			enter_next_segment(cursor);
-			continue;
-		}
+		record = current_record(cursor, false);
 		cursor->offset += record->length;
 		if (record->kind == IVM_RECORD_END)
 			cursor->in_txn = false;
@@ -494,6 +533,7 @@ ivm_log_rewind(IvmCursor *cursor)
 	check_ownership(cursor);
 
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	cursor->shared->busy = true;
 	same = cursor->incarnation == database->incarnations;
 	if (!same)
 	{
@@ -539,14 +579,20 @@ ivm_log_next_txn(IvmCursor *cursor, IvmLogTxn *txn)
 				return false;
 		}
 		if (cursor->next_sequence >= published)
+		{
+			if (cursor->piece != NULL)
+				pfree(cursor->piece);
+			cursor->piece = NULL;
 			return false;
+		}
 
-		record = current_record(cursor);
-		if (record->kind == IVM_RECORD_SEGMENT_END)
+		if (segment_is_read(cursor))
 		{
 			enter_next_segment(cursor);
 			continue;
 		}
+		any_has_read = true;
+		record = current_record(cursor, true);
 		if (record->kind != IVM_RECORD_BEGIN)
 			elog(ERROR, "unexpected record of kind %u in the delta log", record->kind);
 		*txn = *(IvmLogTxn *) ((char *) record + IVM_RECORD_HEADER_SIZE);
@@ -572,13 +618,14 @@ ivm_log_next_record(IvmCursor *cursor, IvmLogRecord *result)
 {
 	while (cursor->in_txn)
 	{
-		IvmRecordHeader *record = current_record(cursor);
+		IvmRecordHeader *record;
 
-		if (record->kind == IVM_RECORD_SEGMENT_END)
+		if (segment_is_read(cursor))
 		{
 			enter_next_segment(cursor);
 			continue;
 		}
+		record = current_record(cursor, true);
 		cursor->offset += record->length;
 		result->relid = record->relid;
 		switch ((IvmRecordKind) record->kind)
@@ -591,7 +638,8 @@ ivm_log_next_record(IvmCursor *cursor, IvmLogRecord *result)
 				result->tuple = (MinimalTuple) ((char *) record + IVM_RECORD_HEADER_SIZE);
 				return true;
 			case IVM_RECORD_TRUNCATE:
-				result->kind = IVM_LOG_TRUNCATE;
+			case IVM_RECORD_LOST:
+				result->kind = record->kind == IVM_RECORD_TRUNCATE ? IVM_LOG_TRUNCATE : IVM_LOG_LOST;
 				result->weight = 0;
 				result->layout = 0;
 				result->tuple = NULL;
@@ -613,6 +661,8 @@ ivm_cursor_advance(IvmCursor *cursor, uint64 sequence)
 	IvmLogSegment *head;
 
 	check_ownership(cursor);
+	cursor->shared->busy = false;
+	ivm_wake_stalled_decoder(database);
 	if (!have_log(cursor))
 		return;
 	sequence = Min(sequence, pg_atomic_read_u64(&cursor->log->published));
@@ -649,4 +699,48 @@ ivm_cursor_confirm(IvmCursor *cursor, XLogRecPtr lsn)
 	check_ownership(cursor);
 	if (lsn > pg_atomic_read_u64(&cursor->shared->confirm))
 		pg_atomic_write_u64(&cursor->shared->confirm, lsn);
+}
+
+long
+ivm_cursor_rest(void)
+{
+	TimestampTz now;
+	bool		any = false;
+
+	for (int i = 0; i < IVM_MAX_CURSORS && !any; i++)
+		any = my_cursors[i] != NULL && my_cursors[i]->segment != NULL;
+	if (!any)
+	{
+		any_has_read = false;
+		quiet_since = 0;
+		return PG_INT32_MAX;
+	}
+	now = GetCurrentTimestamp();
+	if (any_has_read || quiet_since == 0)
+	{
+		any_has_read = false;
+		quiet_since = now;
+		return REST_DELAY;
+	}
+	if (!TimestampDifferenceExceeds(quiet_since, now, REST_DELAY))
+		return TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(quiet_since, REST_DELAY)) + 1;
+
+	for (int i = 0; i < IVM_MAX_CURSORS; i++)
+	{
+		IvmCursor  *cursor = my_cursors[i];
+
+		if (cursor == NULL || cursor->segment == NULL)
+			continue;
+		LWLockAcquire(&cursor->database->lock, LW_EXCLUSIVE);
+		unload(cursor);
+		if (cursor_is_ours(cursor))
+		{
+			enter_segment_locked(cursor, InvalidDsaPointer);
+			ivm_log_trim(cursor->database);
+		}
+		LWLockRelease(&cursor->database->lock);
+		cursor->segment = NULL;
+		cursor->in_txn = false;
+	}
+	return PG_INT32_MAX;
 }

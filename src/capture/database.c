@@ -63,6 +63,10 @@ reset_entry(IvmDatabase *database)
 	pg_atomic_write_u64(&database->acknowledged, 0);
 	database->next_sequence = 1;
 	database->log = InvalidDsaPointer;
+	database->spilling = InvalidDsaPointer;
+	pg_atomic_write_u64(&database->log_memory, 0);
+	pg_atomic_write_u64(&database->log_disk, 0);
+	pg_atomic_write_u32(&database->over_limit, 0);
 	for (int i = 0; i < IVM_MAX_CURSORS; i++)
 	{
 		database->cursors[i].in_use = false;
@@ -73,6 +77,7 @@ reset_entry(IvmDatabase *database)
 	database->decoder_pid = 0;
 	pg_atomic_write_u32(&database->state, IVM_DECODER_STOPPED);
 	pg_atomic_write_u32(&database->sleeping, 0);
+	pg_atomic_write_u32(&database->stalled, 0);
 	pg_atomic_write_u64(&database->decoded, InvalidXLogRecPtr);
 	pg_atomic_write_u64(&database->confirmed, InvalidXLogRecPtr);
 	pg_atomic_write_u64(&database->restart, InvalidXLogRecPtr);
@@ -115,6 +120,11 @@ ivm_capture_shmem_init(void)
 			pg_atomic_init_u64(&database->acknowledged, 0);
 			pg_atomic_init_u32(&database->state, IVM_DECODER_STOPPED);
 			pg_atomic_init_u32(&database->sleeping, 0);
+			pg_atomic_init_u32(&database->stalled, 0);
+			ivm_account_init(&database->account);
+			pg_atomic_init_u64(&database->log_memory, 0);
+			pg_atomic_init_u64(&database->log_disk, 0);
+			pg_atomic_init_u32(&database->over_limit, 0);
 			pg_atomic_init_u64(&database->decoded, 0);
 			pg_atomic_init_u64(&database->confirmed, 0);
 			pg_atomic_init_u64(&database->restart, 0);
@@ -215,6 +225,7 @@ ivm_database_release(Oid dboid)
 		dsa_unpin(mapping->area);
 		dsa_detach(mapping->area);
 		mapping->area = NULL;
+		ivm_log_memory_close(database);
 	}
 
 	LWLockAcquire(&capture->lock, LW_EXCLUSIVE);
@@ -255,6 +266,7 @@ ivm_database_attach(IvmDatabase *database)
 		mapping->area = dsa_create(capture->tranche);
 		dsa_pin(mapping->area);
 		database->area = dsa_get_handle(mapping->area);
+		ivm_log_memory_open(database);
 	}
 	else
 		mapping->area = dsa_attach(database->area);

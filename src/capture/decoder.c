@@ -11,7 +11,11 @@
  *		transaction that it decoded before is visible (registry.c);
  *	-	confirms the slot up to what all cursors allow, never further, and not at
  *		all while there is no persistent cursor;
- *	-	stops reading while the log is full and nobody reads it.
+ *	-	stops reading while the log is full and nobody reads it;
+ *	-	stops for a while when the log would go to files: the WAL is the queue.
+ *		Not while nobody works on what is in the log, which would help nobody,
+ *		and not while somebody waits for it to reach a position; a second at
+ *		most, then again after as much as STALL_DISTANCE went to files.
  *
  * With synchronous_commit = off a transaction is visible before it is flushed,
  * and its callback leaves a hint how far to flush.  The decoder does so, at
@@ -29,6 +33,14 @@
  * The process never writes to the database: its decoding context is made
  * outside of any transaction, so its xid would be left out of every snapshot.
  *
+ * Memory.  The log has an account of its own.  Transactions that are not complete
+ * are in PostgreSQL's reorder buffer, which goes to files of its own beyond
+ * logical_decoding_work_mem: in this process that is the share which the budget
+ * reserves for it.  What that does not count: the values that were stored out of
+ * line, put together again, of the row that is being replayed; descriptors of
+ * transactions and subtransactions; and what is read back of each subtransaction at
+ * once, up to 4096 changes.
+ *
  * After an error the process ends, and the launcher starts another, with a new
  * log.
  *
@@ -44,12 +56,14 @@
 #include "postmaster/interrupt.h"
 #include "replication/decode.h"
 #include "replication/logical.h"
+#include "replication/reorderbuffer.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -59,6 +73,9 @@
 #include "base/debug_point.h"
 #include "base/settings.h"
 #include "capture/capture_internal.h"
+#include "memory/arena.h"
+#include "memory/budget.h"
+#include "memory/reclaim.h"
 #include "stats/stats.h"
 
 #define RECORDS_AT_ONCE		1000	/* between two looks at everything else */
@@ -66,6 +83,12 @@
 #define REPORT_DELAY		200 /* ms, between reports to the statistics */
 #define BUSY_WAKE_DELAY		100 /* ms, between wake-ups of consumers while
 								 * behind */
+#define STALL_TIME			1000	/* ms, the longest wait for memory */
+#define STALL_CHECK			100 /* ms, between looks for lack of a wake-up */
+#define STALL_DISTANCE		((uint64) 8 * 1024 * 1024)	/* bytes to files between two */
+#define REST_DELAY			1000	/* ms without anything to decode */
+#define TRIM_DISTANCE		((XLogRecPtr) 4 * 1024 * 1024)	/* of WAL, between trims */
+#define BUSY_TRIM_DISTANCE	((XLogRecPtr) 64 * 1024 * 1024)
 #define NEAR_END			((XLogRecPtr) 16 * 1024)
 #define FIRST_COMMITTED		256
 
@@ -93,6 +116,13 @@ static TimestampTz last_report;
 static TimestampTz behind_since;	/* since when there is something to
 									 * decode; 0: there is not */
 static bool position_changed;
+
+/* Waiting for memory. */
+static TimestampTz stalled_since;	/* 0: it does not */
+static uint64 stall_disk;		/* not before the log has this on disk */
+
+static TimestampTz idle_since;	/* 0: it is not, or has let go of everything */
+static XLogRecPtr trimmed_at;	/* place of the last trim */
 
 /* ---- what happens to decoded transactions ---- */
 
@@ -231,6 +261,71 @@ pause_for(long timeout_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* ---- waiting for memory ---- */
+
+/*
+ * Is there a reason to read no further now?  The log is short of memory; somebody is
+ * working on it, so that there will be more; nobody waits for us.
+ */
+static bool
+should_stall(bool again)
+{
+	return ivm_log_is_short(database, again) &&
+		pg_atomic_read_u64(&database->log_disk) >= stall_disk &&
+		pg_atomic_read_u64(&database->wanted) == PG_UINT64_MAX &&
+		ivm_log_is_busy(database);
+}
+
+static void
+end_stall(void)
+{
+	if (stalled_since == 0)
+		return;
+	stalled_since = 0;
+	pg_atomic_write_u32(&database->stalled, 0);
+	ivm_budget_stall_end();
+	ivm_stats_worker_state("running");
+}
+
+/*
+ * Waits for memory, holding nothing, if there is a reason to: true after some time, for
+ * everything else to be looked at again.
+ */
+static bool
+stall(void)
+{
+	TimestampTz now;
+
+	if (stalled_since == 0 && !should_stall(false))
+		return false;
+
+	/* whoever comes after the look that follows sets the latch */
+	pg_atomic_write_u32(&database->stalled, 1);
+	pg_memory_barrier();
+	if (!should_stall(true))
+	{
+		pg_atomic_write_u32(&database->stalled, 0);
+		end_stall();
+		return false;
+	}
+	now = GetCurrentTimestamp();
+	if (stalled_since == 0)
+	{
+		stalled_since = now;
+		ivm_budget_stall_begin();
+		ivm_stats_worker_state("waiting for memory");
+	}
+	else if (TimestampDifferenceExceeds(stalled_since, now, STALL_TIME))
+	{
+		/* it did not help: files, for a stretch */
+		stall_disk = pg_atomic_read_u64(&database->log_disk) + STALL_DISTANCE;
+		end_stall();
+		return false;
+	}
+	pause_for(STALL_CHECK);
+	return true;
+}
+
 /* ---- the main loop's parts ---- */
 
 static void
@@ -301,6 +396,8 @@ decode(void)
 		CHECK_FOR_INTERRUPTS();
 		if (!acknowledging && pg_atomic_read_u64(&database->generation) != taken)
 			break;
+		if (should_stall(false))
+			break;
 	}
 	position_changed |= did;
 
@@ -363,6 +460,23 @@ flush(void)
 	return 0;
 }
 
+/* Tells the budget what the reorder buffer holds of the share. */
+static void
+count_reorder_buffer(void)
+{
+	static Size counted = 0;
+	IvmAccount *account = ivm_budget_account();
+	Size		size = decoding->reorder->size;
+
+	if (account == NULL)
+		return;
+	if (size > counted)
+		ivm_account_force(account, size - counted);
+	else
+		ivm_account_give(account, counted - size);
+	counted = size;
+}
+
 /*
  * Tells the statistics.  Returns false if it is too early to do so.
  */
@@ -379,9 +493,9 @@ report(void)
 	last_report = now;
 	position_changed = false;
 
-	LWLockAcquire(&database->lock, LW_SHARED);
-	memory = ivm_log_memory(database, &disk);
-	LWLockRelease(&database->lock);
+	count_reorder_buffer();
+	memory = pg_atomic_read_u64(&database->log_memory);
+	disk = pg_atomic_read_u64(&database->log_disk);
 	ivm_replication_slot_name(MyDatabaseId, name);
 	ivm_stats_worker_report(pg_atomic_read_u64(&database->decoded),
 							pg_atomic_read_u64(&database->confirmed));
@@ -400,10 +514,60 @@ decoder_exit(int code, Datum argument)
 	database->decoder_pid = 0;
 	LWLockRelease(&database->lock);
 	pg_atomic_write_u32(&database->sleeping, 0);
+	pg_atomic_write_u32(&database->stalled, 0);
 	pg_atomic_write_u32(&database->state, IVM_DECODER_STOPPED);
 	ivm_log_stop(database);
 	ConditionVariableBroadcast(&database->acknowledged_changed);
 	ConditionVariableBroadcast(&database->decoded_changed);
+}
+
+/*
+ * What follows from settings, and is not looked at each time.  The share of the
+ * budget is a part of it that others cannot take: this process's minimum.
+ */
+static void
+settings_changed(void)
+{
+	const char *configured = GetConfigOptionResetString("logical_decoding_work_mem");
+	Size		share = ivm_budget_decoding_share((Size) pg_strtoint32(configured) * 1024);
+	char		kilobytes[32];
+
+	snprintf(kilobytes, sizeof(kilobytes), "%zu", Max(share / 1024, (Size) 64));
+	SetConfigOption("logical_decoding_work_mem", kilobytes, PGC_SUSET, PGC_S_SESSION);
+	(void) ivm_budget_open(share, true);
+	ivm_log_file_reload();
+	ivm_log_reload();
+}
+
+/* Gives back what the C library holds, if so much was decoded since the last time. */
+static void
+trim(XLogRecPtr distance)
+{
+	if (decoding->reader->EndRecPtr < trimmed_at + distance)
+		return;
+	trimmed_at = decoding->reader->EndRecPtr;
+	ivm_arena_process_trim();
+}
+
+/*
+ * Gives back what is not needed now when there has been nothing to decode for a second.
+ * Returns when to come again.
+ */
+static long
+rest(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (idle_since == 0)
+		return PG_INT32_MAX;
+	if (!TimestampDifferenceExceeds(idle_since, now, REST_DELAY))
+		return TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(idle_since, REST_DELAY)) + 1;
+	idle_since = 0;
+	ivm_log_rest();
+	ivm_log_reload();
+	trim(TRIM_DISTANCE);
+	position_changed = true;
+	return PG_INT32_MAX;
 }
 
 /* Takes the slot, starts the log and the decoding. */
@@ -417,8 +581,7 @@ begin(void)
 	database->decoder_pid = MyProcPid;
 	LWLockRelease(&database->lock);
 
-	/* spilling must not fail for a limit that is meant for queries */
-	SetConfigOption("temp_file_limit", "-1", PGC_SUSET, PGC_S_SESSION);
+	ivm_log_file_start();
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 
@@ -439,7 +602,10 @@ begin(void)
 	acknowledging = true;
 	ivm_log_start(database, MyReplicationSlot->data.confirmed_flush);
 
+	settings_changed();
+	MemoryContextSwitchTo(TopMemoryContext);
 	decoding = ivm_replication_slot_decode();
+	trimmed_at = decoding->reader->EndRecPtr;
 	pg_atomic_write_u32(&database->state, IVM_DECODER_RUNNING);
 	ivm_stats_worker_state("running");
 
@@ -473,19 +639,32 @@ ivm_decoder_run(IvmDatabase *db)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			settings_changed();
 		}
 		acknowledge();
 		confirm();
+		ivm_log_give_back(database);
+		if (ivm_budget_asked())
+		{
+			ivm_log_yield();
+			ivm_give_back();
+		}
 
-		if (ivm_log_is_full(database))
+		if (ivm_log_is_short(database, false) && !ivm_log_has_readers(database))
 		{
 			pause_for(acknowledging ? VISIBILITY_DELAY : Min(ivm_naptime, 1000));
 			continue;
 		}
+		if (stall())
+			continue;
 		if (decode())
 		{
-			if (TimestampDifferenceExceeds(last_report, GetCurrentTimestamp(), 5 * REPORT_DELAY))
+			idle_since = GetCurrentTimestamp();
+			if (TimestampDifferenceExceeds(last_report, idle_since, 5 * REPORT_DELAY))
+			{
 				(void) report();
+				trim(BUSY_TRIM_DISTANCE);
+			}
 			continue;
 		}
 
@@ -504,6 +683,7 @@ ivm_decoder_run(IvmDatabase *db)
 			timeout = Min(timeout, REPORT_DELAY);
 		if (acknowledging)
 			timeout = Min(timeout, VISIBILITY_DELAY);
+		timeout = Min(timeout, rest());
 		/* who comes after this look finds the flag up, and sets the latch */
 		if (!has_work())
 			ivm_decoder_sleep(decoding->reader->EndRecPtr, timeout);
@@ -526,7 +706,8 @@ ivm_decoder_status(IvmDatabase *db, IvmDecoderStatus *status)
 	status->state = (IvmDecoderState) pg_atomic_read_u32(&db->state);
 	status->pid = db->decoder_pid;
 	status->slot_is_new = db->slot_is_new;
-	status->log_memory = ivm_log_memory(db, &status->log_disk);
+	status->log_memory = pg_atomic_read_u64(&db->log_memory);
+	status->log_disk = pg_atomic_read_u64(&db->log_disk);
 	LWLockRelease(&db->lock);
 	status->decoded_lsn = pg_atomic_read_u64(&db->decoded);
 	status->confirmed_lsn = pg_atomic_read_u64(&db->confirmed);

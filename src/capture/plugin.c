@@ -301,15 +301,26 @@ need_txn(ReorderBufferTXN *txn)
 	}
 }
 
-/* The relation changed in a way that cannot be told. */
+/* The relation changed in a way that cannot be told: it is unknown, or has no room in the log. */
 static void
-log_unknown_change(ReorderBufferTXN *txn, TrackedRelation *entry)
+log_unknown_change(ReorderBufferTXN *txn, TrackedRelation *entry, bool no_room)
 {
 	if (entry->unknown_in == transactions)
 		return;
 	entry->unknown_in = transactions;
 	need_txn(txn);
-	ivm_log_append_truncate(entry->relid);
+	if (no_room)
+		ivm_log_append_lost(entry->relid);
+	else
+		ivm_log_append_truncate(entry->relid);
+}
+
+static void
+log_row(ReorderBufferTXN *txn, TrackedRelation *entry, bool insert, MinimalTuple row)
+{
+	need_txn(txn);
+	if (!ivm_log_append_row(entry->relid, insert, entry->layout, row))
+		log_unknown_change(txn, entry, true);
 }
 
 /*
@@ -335,6 +346,14 @@ deform(TrackedRelation *entry, TupleDesc desc, HeapTuple tuple, Datum *values, b
 		}
 		if (nulls[i] || attribute->attlen != -1)
 			continue;
+		if (VARATT_IS_EXTERNAL_INDIRECT(DatumGetPointer(values[i])))
+		{
+			/* put together again by logical decoding: no copy of it is needed */
+			struct varatt_indirect redirect;
+
+			VARATT_EXTERNAL_GET_POINTER(redirect, DatumGetPointer(values[i]));
+			values[i] = PointerGetDatum(redirect.pointer);
+		}
 		if (VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(values[i])))
 		{
 			if (old_values == NULL || old_nulls[i])
@@ -367,6 +386,11 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	entry = get_tracked(relation);
 	if (!entry->tracked)
 		goto done;
+	if (ivm_log_is_over())
+	{
+		log_unknown_change(txn, entry, true);
+		goto done;
+	}
 	if (change->action != REORDER_BUFFER_CHANGE_INSERT)
 	{
 		if (old_tuple == NULL || relation->rd_rel->relreplident != REPLICA_IDENTITY_FULL)
@@ -391,16 +415,15 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	if (old_row == NULL || new_row == NULL || entry->every_change ||
 		!ivm_row_image_equal(old_row, new_row))
 	{
-		need_txn(txn);
 		if (old_row != NULL)
-			ivm_log_append_row(entry->relid, false, entry->layout, old_row);
+			log_row(txn, entry, false, old_row);
 		if (new_row != NULL)
-			ivm_log_append_row(entry->relid, true, entry->layout, new_row);
+			log_row(txn, entry, true, new_row);
 	}
 	goto done;
 
 unknown:
-	log_unknown_change(txn, entry);
+	log_unknown_change(txn, entry, false);
 done:
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(change_context);
@@ -430,6 +453,7 @@ begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
 	transactions++;
 	txn_is_begun = false;
+	ivm_log_next_transaction();
 }
 
 static void

@@ -149,6 +149,7 @@ ivm_registry_wait(IvmDatabase *database, uint64 generation)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("the processes of this database were stopped")));
 		ivm_wake_decoder(database);
+		ivm_wake_stalled_decoder(database);
 		ConditionVariableSleep(&database->acknowledged_changed, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

@@ -100,6 +100,16 @@ ivm_wake_decoder(IvmDatabase *database)
 		set_latch_of(database->decoder_procno);
 }
 
+/* The same if it waits for memory: some was freed, or somebody waits for it. */
+void
+ivm_wake_stalled_decoder(IvmDatabase *database)
+{
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&database->stalled) != 0 &&
+		pg_atomic_exchange_u32(&database->stalled, 0) != 0)
+		set_latch_of(database->decoder_procno);
+}
+
 void
 ivm_wake_consumers(IvmDatabase *database, uint64 which)
 {
@@ -245,6 +255,7 @@ ivm_decoder_wait(IvmDatabase *database, XLogRecPtr lsn, long timeout_ms)
 				break;
 		}
 		ivm_wake_decoder(database);
+		ivm_wake_stalled_decoder(database);
 		if (timeout_ms >= 0)
 			(void) ConditionVariableTimedSleep(&database->decoded_changed, left, PG_WAIT_EXTENSION);
 		else

@@ -195,7 +195,7 @@ drop_truncated(IvmApplyWorker *worker)
 		if (!consumer->truncated)
 			continue;
 		ivm_stats_view_state(MyDatabaseId, consumer->relid, "rebuild");
-		ivm_stats_view_rebuild(MyDatabaseId, consumer->relid, "a table that it reads was truncated or changed as a whole");
+		ivm_stats_view_rebuild(MyDatabaseId, consumer->relid, consumer->truncated_reason);
 		ivm_consumer_list_forget(worker, consumer);
 		any = true;
 	}
@@ -478,6 +478,6 @@ ivm_apply_main(Datum unused)
 				continue;
 		}
 		ivm_stats_worker_state("idle");
-		ivm_process_wait(sleep_ms);
+		ivm_process_wait(Min(sleep_ms, ivm_cursor_rest()));
 	}
 }

@@ -59,6 +59,8 @@
 #include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */
+#define TRUNCATED_REASON	"a table that it reads was truncated or changed as a whole"
+#define LOST_REASON			"the delta log exceeded ivm.delta_log_limit, or its disk was full"
 
 static uint64 batch_number = 0;
 
@@ -248,9 +250,10 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	}
 	if (consumer->txn_contained || !visible)
 		return;
-	if (record->kind == IVM_LOG_TRUNCATE || !row_is_readable(interest, record))
+	if (record->kind != IVM_LOG_ROW || !row_is_readable(interest, record))
 	{
 		consumer->truncated = true;
+		consumer->truncated_reason = record->kind == IVM_LOG_LOST ? LOST_REASON : TRUNCATED_REASON;
 		return;
 	}
 	consumer->changes++;
@@ -393,7 +396,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 	INSTR_TIME_SET_CURRENT(start);
 	if (consumer->truncated)
 	{
-		ivm_metadata_set_state(consumer->relid, IVM_STATE_REBUILD, "a table that it reads was truncated or changed as a whole");
+		ivm_metadata_set_state(consumer->relid, IVM_STATE_REBUILD, consumer->truncated_reason);
 		return;
 	}
 

@@ -74,7 +74,8 @@ typedef struct IvmConsumer
 
 	/* within a batch */
 	bool		in_batch;
-	bool		truncated;		/* a table that it reads was */
+	bool		truncated;		/* its changes cannot be had ... */
+	const char *truncated_reason;	/* ... since */
 	uint64		changes;		/* rows received */
 	uint64		txn_sequence;	/* the transaction that "txn_contained" is
 								 * about */
