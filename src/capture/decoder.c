@@ -284,7 +284,7 @@ end_stall(void)
 	stalled_since = 0;
 	pg_atomic_write_u32(&database->stalled, 0);
 	ivm_budget_stall_end();
-	ivm_stats_worker_state("running");
+	ivm_stats_worker_state(ivm_log_is_over() ? "delta log at limit" : "running");
 }
 
 /*
@@ -643,6 +643,7 @@ ivm_decoder_run(IvmDatabase *db)
 		}
 		acknowledge();
 		confirm();
+		ivm_log_next_transaction();
 		ivm_log_give_back(database);
 		if (ivm_budget_asked())
 		{

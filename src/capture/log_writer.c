@@ -39,6 +39,7 @@
 #include "base/settings.h"
 #include "capture/capture_internal.h"
 #include "memory/reclaim.h"
+#include "stats/stats.h"
 
 #define BUFFER_SIZE		((Size) 64 * 1024)
 #define SMALL_FILE		((Size) 1024 * 1024)	/* is not worth its place */
@@ -244,6 +245,7 @@ begin_episode(bool disk_is_full)
 	over_until = Min(disk, ivm_log_file_limit()) / 2;
 	over_since = disk_is_full ? GetCurrentTimestamp() : 0;
 	pg_atomic_write_u32(&database->over_limit, 1);
+	ivm_stats_worker_state("delta log at limit");
 	if (disk_is_full)
 		ereport(LOG,
 				(errcode(ERRCODE_DISK_FULL),
@@ -283,6 +285,7 @@ ivm_log_next_transaction(void)
 	{
 		over = false;
 		pg_atomic_write_u32(&database->over_limit, 0);
+		ivm_stats_worker_state("running");
 	}
 }
 
