@@ -427,6 +427,7 @@ ivm_apply_main(Datum unused)
 		ivm_consumer_list_refresh(worker);
 		ivm_debug_point("apply-looked");
 		ivm_progress_scout(worker);
+		ivm_progress_give_up(worker);
 		take_verifications(worker);
 
 		if (worker->missing != NIL)

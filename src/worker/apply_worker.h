@@ -120,6 +120,15 @@ extern void ivm_progress_scout(IvmApplyWorker *worker);
  */
 extern bool ivm_progress_publish(IvmApplyWorker *worker);
 
+/* Why a view is rebuilt whose changes had no room in the log. */
+#define IVM_LOST_REASON "the delta log exceeded ivm.delta_log_limit, or its disk was full"
+
+/*
+ * While the log is at its limit: leaves those to the builder that keep it from getting smaller, since
+ * they were left behind for a lock or after a failure.
+ */
+extern void ivm_progress_give_up(IvmApplyWorker *worker);
+
 /* Commit time of the first transaction that waits to be applied; 0 if none does. */
 extern TimestampTz ivm_progress_oldest(IvmApplyWorker *worker);
 

@@ -60,7 +60,6 @@
 
 #define DECODER_PATIENCE	100 /* ms */
 #define TRUNCATED_REASON	"a table that it reads was truncated or changed as a whole"
-#define LOST_REASON			"the delta log exceeded ivm.delta_log_limit, or its disk was full"
 
 static uint64 batch_number = 0;
 
@@ -253,7 +252,7 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	if (record->kind != IVM_LOG_ROW || !row_is_readable(interest, record))
 	{
 		consumer->truncated = true;
-		consumer->truncated_reason = record->kind == IVM_LOG_LOST ? LOST_REASON : TRUNCATED_REASON;
+		consumer->truncated_reason = record->kind == IVM_LOG_LOST ? IVM_LOST_REASON : TRUNCATED_REASON;
 		return;
 	}
 	consumer->changes++;

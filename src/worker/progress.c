@@ -151,6 +151,29 @@ ivm_progress_scout(IvmApplyWorker *worker)
 	ivm_cursor_advance(worker->scout, worker->scouted);
 }
 
+void
+ivm_progress_give_up(IvmApplyWorker *worker)
+{
+	ListCell   *cell;
+	bool		any = false;
+
+	if (!ivm_log_is_over_limit(worker->capture))
+		return;
+	foreach(cell, list_copy(worker->consumers))
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		Oid			relid = consumer->relid;
+
+		if (consumer->leaving || consumer->pending == 0 || !(consumer->behind || consumer->failures > 0))
+			continue;
+		ivm_consumer_list_forget(worker, consumer);
+		ivm_failure_rebuild(relid, IVM_LOST_REASON);
+		any = true;
+	}
+	if (any)
+		ivm_consumer_list_index(worker);
+}
+
 /*
  * What the statistics say of a consumer that is behind, or not any more.
  */

@@ -115,6 +115,25 @@ wait_until_empty();
 insert('t', 500_000, 10);
 are_exact($node, 'exact afterwards');
 
+# ---- one view that cannot be locked keeps the log: it is given up, the rest goes on ----
+
+is_exact($node, 'o', 'exact before');
+my $others = rebuilt('o');
+my $session = connection($node);
+$session->query_safe('BEGIN');
+$session->query_safe('CREATE INDEX ON v (bytes)');
+insert('t', 550_000, 10);
+wait_for_state($node, 'v', 'waiting for lock');
+insert('t', 560_000 + 1000 * $_, 800) foreach (1 .. 20);
+wait_until($node, q{SELECT state = 'rebuild' FROM pg_stat_ivm WHERE relname = 'v'}, 'the view is given up');
+wait_until_empty();
+insert('other', 560_000, 10);
+is_exact($node, 'o', 'another view goes on');
+is(rebuilt('o'), $others, 'it was not rebuilt');
+$session->query_safe('COMMIT');
+$session->quit;
+are_exact($node, 'exact when the lock is gone');
+
 # ---- temp_file_limit counts as well, and fails nothing ----
 
 $node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.delta_log_limit = '1GB'});
