@@ -195,6 +195,8 @@ ivm_build_request_fail(Oid relid, const ErrorData *error)
 void
 ivm_build_drop_orphans(void)
 {
+	MemoryContext old = CurrentMemoryContext;
+
 	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
 	{
 		IvmRequest *request = &ivm_control->requests[i];
@@ -219,6 +221,7 @@ ivm_build_drop_orphans(void)
 		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		MemoryContextSwitchTo(old);
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		request->kind = IVM_REQUEST_FREE;
 		LWLockRelease(ivm_control->lock);
@@ -233,12 +236,15 @@ ivm_build_drop_orphans(void)
 void
 ivm_build_drop_unused(void)
 {
+	MemoryContext old = CurrentMemoryContext;
+
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ivm_metadata_is_installed())
 		ivm_metadata_drop_unused(ivm_metadata_unused_arrangements());
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
 }
 
 void
