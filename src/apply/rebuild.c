@@ -23,8 +23,17 @@
  * executor's is not.  So where a plan has such a sum, floating-point columns
  * are equal within a relative difference of 1e-9.
  *
- * Memory: both sides' differing rows in an arena, at most the view and the
- * query's result together.
+ * Where memory is short the rows of both sides go to temporary files, and the
+ * difference comes in parts.  A rebuild writes it so (view_writer.c).  For
+ * verifying, the parts are by the hash of the columns that have a type's
+ * equality, so that rows which are equal come in one part.  That cannot
+ * always be had: of a view with floating-point sums alone, say, all rows have
+ * one hash.  So what the parts leave over is compared once more, and then each
+ * missing row with each one that is too much: as many of the former as memory
+ * holds against a reading of all of the latter, and so on.  Of a view that is
+ * right nothing is left over, unless such rows fell into different parts.
+ *
+ * Memory: both sides' differing rows in an arena, or a part of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,10 +45,13 @@
 #include "apply/apply.h"
 #include "apply/state.h"
 #include "apply/view_index.h"
+#include "apply/view_writer.h"
 #include "dataflow/dataflow.h"
 #include "memory/arena.h"
+#include "memory/reclaim.h"
 #include "stats/stats.h"
 #include "zset/key.h"
+#include "zset/spill.h"
 #include "zset/zset.h"
 
 #include "access/htup_details.h"
@@ -67,49 +79,59 @@ typedef struct Collection
 	uint64		received;
 } Collection;
 
-/* What a rebuild writes. */
-typedef struct Difference
+/* A row taken apart. */
+typedef struct RowValues
 {
-	Relation	view;
-	IvmPlan    *plan;
-	IvmZset    *delta;
-	Snapshot	snapshot;
-	IvmApplyCounts *counts;
-} Difference;
+	Datum	   *values;
+	bool	   *isnull;
+	Datum	   *keys;
+	bool	   *keys_isnull;
+} RowValues;
 
 /* How rows are compared when their images differ. */
 typedef struct RowComparison
 {
 	TupleDesc	desc;
 	int			nkeys;
-	int		   *key_columns;	/* those with an equality, 0-based */
+	int		   *key_columns;	/* those with an equality, from 1 on */
 	IvmKey	   *key;
+	IvmRowKey  *row_key;		/* the same, of a row */
 	int			nfloats;
-	int		   *float_columns;	/* those compared within the tolerance */
+	int		   *float_columns;	/* those compared within the tolerance,
+								 * 0-based */
 	int			nimages;
-	int		   *image_columns;	/* those whose types have no equality */
+	int		   *image_columns;	/* those whose types have no equality, 0-based */
+	IvmArena   *arena;			/* for rows */
+	RowValues	left;			/* the two rows in hand */
+	RowValues	right;
+	MemoryContext row_context;	/* for what comparing allocates */
 } RowComparison;
 
-/* A row that images left over. */
-typedef struct LeftRow
+/* Rows that the parts have left over. */
+typedef struct LeftRows
 {
-	uint64		hash;
-	int64		weight;
-	Datum	   *values;
-	bool	   *isnull;
-	Datum	   *keys;
-	bool	   *keys_isnull;
-} LeftRow;
+	IvmSpill   *missing;		/* by the hash of their keys, NULL: none */
+	IvmSpill   *extra;			/* the same, weights positive, too */
+} LeftRows;
 
-static void write_difference(void *difference);
+static void begin_collection(Collection *collection, IvmArena *arena, IvmPlan *plan,
+							 IvmPartitionHash hash, void *hash_context);
 static void collect_row(void *context, TupleTableSlot *row, int64 weight);
 static void collect_view(Collection *collection, Relation view, Snapshot snapshot);
-static void cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *extra);
-static RowComparison *make_comparison(TupleDesc desc, IvmPlan *plan);
+static void cancel_equal_rows(IvmZset *difference, RowComparison *comparison, int64 *missing, int64 *extra);
+static void cancel_part(RowComparison *comparison, IvmRow **rows, int64 count);
+static void keep_left_rows(LeftRows *left, IvmRow **rows, int64 count);
+static int64 sum_of_weights(IvmSpill *spill, int partition);
+static IvmSpill *cancel_block(RowComparison *comparison, IvmRow **block, int64 count, IvmSpill *extra, int partition);
+static void cancel_partition(RowComparison *comparison, LeftRows *left, int partition, int64 *missing, int64 *extra);
+static void cancel_left_rows(RowComparison *comparison, LeftRows *left, int64 *missing, int64 *extra);
+static RowComparison *make_comparison(TupleDesc desc, IvmPlan *plan, IvmArena *arena);
 static bool plan_has_float_sum(IvmPlan *plan);
-static void fill_left_row(RowComparison *comparison, LeftRow *left, IvmRow *row);
-static int	compare_left_rows(const void *a, const void *b);
-static bool left_rows_equal(RowComparison *comparison, LeftRow *a, LeftRow *b);
+static int	compare_rows(const void *a, const void *b);
+static void make_row_values(RowComparison *comparison, RowValues *values);
+static void take_apart(RowComparison *comparison, IvmRow *row, RowValues *values);
+static void cancel_two(RowComparison *comparison, IvmRow *a, IvmRow *b);
+static bool values_equal(RowComparison *comparison, RowValues *a, RowValues *b);
 static bool floats_match(Oid type, Datum a, Datum b);
 
 void
@@ -121,7 +143,7 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	Collection	collection;
 	IvmDataflow *dataflow;
 	IvmZset    *result;
-	Difference	difference;
+	IvmRowKey  *key = ivm_dataflow_output_key(plan);
 	Relation	view;
 
 	view = table_open(relid, RowExclusiveLock);
@@ -130,9 +152,7 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	PopActiveSnapshot();
 
 	snapshot = ivm_push_advanced_snapshot(snapshot);
-	collection.zset = ivm_zset_create(arena, plan->root->desc);
-	collection.row_context = AllocSetContextCreate(context, "ivm rebuild row", ALLOCSET_DEFAULT_SIZES);
-	collection.received = 0;
+	begin_collection(&collection, arena, plan, key == NULL ? NULL : ivm_row_key_hash, key);
 
 	ivm_stats_build_phase("running query");
 	dataflow = ivm_dataflow_create(plan, context);
@@ -163,19 +183,14 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 
 	ivm_stats_build_phase("writing differences");
 	ivm_view_drop_obsolete_indexes(view, plan);
-	difference.view = view;
-	difference.plan = plan;
-	difference.delta = collection.zset;
-	difference.snapshot = snapshot;
-	difference.counts = counts;
-	if (!ivm_view_within_limits(write_difference, &difference))
+	if (!ivm_view_apply_within_limits(view, plan, collection.zset, snapshot, counts))
 	{
 		/*
 		 * a key has grown too long for its index; any other limit is raised
 		 * again
 		 */
 		(void) ivm_view_replace_key_index(view, plan);
-		write_difference(&difference);
+		ivm_view_apply(view, plan, collection.zset, snapshot, counts);
 	}
 	CommandCounterIncrement();
 	ivm_view_create_index(relid, plan);
@@ -189,38 +204,41 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	MemoryContextDelete(context);
 }
 
-static void
-write_difference(void *difference)
-{
-	Difference *what = difference;
-
-	ivm_view_apply(what->view, what->plan, what->delta, what->snapshot, what->counts);
-}
-
 void
 ivm_view_verify(Oid relid, IvmPlan *plan, Snapshot snapshot, int64 *missing, int64 *extra)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm verify", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	IvmArena   *arena = ivm_arena_create("verify", context);
+	RowComparison *comparison = make_comparison(plan->root->desc, plan, arena);
 	Collection	collection;
 	Relation	view;
 
 	view = table_open(relid, AccessShareLock);
 	PushActiveSnapshot(snapshot);
-	collection.zset = ivm_zset_create(arena, plan->root->desc);
-	collection.row_context = AllocSetContextCreate(context, "ivm verify row", ALLOCSET_DEFAULT_SIZES);
-	collection.received = 0;
+	begin_collection(&collection, arena, plan, ivm_row_key_hash, comparison->row_key);
 
 	ivm_execute_subtree(plan, plan->statement->planTree, snapshot, collect_row, &collection);
 	collect_view(&collection, view, snapshot);
-	cancel_equal_rows(collection.zset, plan, missing, extra);
+	cancel_equal_rows(collection.zset, comparison, missing, extra);
 	ivm_zset_close(collection.zset);
 
 	PopActiveSnapshot();
 	table_close(view, NoLock);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+}
+
+/* An empty one in the current context; with "hash", partitioned by it. */
+static void
+begin_collection(Collection *collection, IvmArena *arena, IvmPlan *plan,
+				 IvmPartitionHash hash, void *hash_context)
+{
+	collection->zset = ivm_zset_create(arena, plan->root->desc);
+	if (hash != NULL)
+		ivm_zset_partition_by(collection->zset, hash, hash_context);
+	collection->row_context = AllocSetContextCreate(CurrentMemoryContext, "ivm collected row", ALLOCSET_DEFAULT_SIZES);
+	collection->received = 0;
 }
 
 static void
@@ -251,64 +269,14 @@ collect_view(Collection *collection, Relation view, Snapshot snapshot)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* The same for a part of the difference: adds to the counts. */
-static void
-cancel_part(RowComparison *comparison, IvmRow **part, int64 n, int64 *missing, int64 *extra)
-{
-	LeftRow    *rows = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(LeftRow));
-	int64		end;
-
-	for (int64 i = 0; i < n; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		fill_left_row(comparison, &rows[i], part[i]);
-	}
-	qsort(rows, n, sizeof(LeftRow), compare_left_rows);
-
-	/* Equal rows have equal hashes; within a hash, missing ones stand first. */
-	for (int64 first = 0; first < n; first = end)
-	{
-		int64		negative = first;
-
-		end = first + 1;
-		while (end < n && rows[end].hash == rows[first].hash)
-			end++;
-		while (negative < end && rows[negative].weight > 0)
-			negative++;
-		for (int64 i = first; i < negative; i++)
-		{
-			for (int64 j = negative; j < end && rows[i].weight > 0; j++)
-			{
-				int64		both;
-
-				CHECK_FOR_INTERRUPTS();
-				if (rows[j].weight == 0 || !left_rows_equal(comparison, &rows[i], &rows[j]))
-					continue;
-				both = Min(rows[i].weight, -rows[j].weight);
-				rows[i].weight -= both;
-				rows[j].weight += both;
-			}
-		}
-	}
-
-	for (int64 i = 0; i < n; i++)
-	{
-		if (rows[i].weight > 0)
-			*missing += rows[i].weight;
-		else
-			*extra -= rows[i].weight;
-	}
-	pfree(rows);
-}
-
 /*
  * Counts what is left of a difference when rows that are equal to their types
  * have cancelled out as well.
  */
 static void
-cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *extra)
+cancel_equal_rows(IvmZset *difference, RowComparison *comparison, int64 *missing, int64 *extra)
 {
-	RowComparison *comparison;
+	LeftRows	left = {NULL, NULL};
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
@@ -318,16 +286,205 @@ cancel_equal_rows(IvmZset *difference, IvmPlan *plan, int64 *missing, int64 *ext
 	if (ivm_zset_is_empty(difference))
 		return;
 
-	comparison = make_comparison(ivm_zset_desc(difference), plan);
 	ivm_zset_parts_begin(difference, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
-		cancel_part(comparison, rows, count, missing, extra);
+	{
+		cancel_part(comparison, rows, count);
+		if (parts.level != NULL)
+		{
+			keep_left_rows(&left, rows, count);
+			continue;
+		}
+		for (int64 i = 0; i < count; i++)
+		{
+			if (rows[i]->weight > 0)
+				*missing += rows[i]->weight;
+			else
+				*extra -= rows[i]->weight;
+		}
+	}
 	ivm_zset_parts_end(&parts);
+	cancel_left_rows(comparison, &left, missing, extra);
+}
+
+/* Takes from the weights of a part's rows what cancels out; sets their hashes to those of their keys. */
+static void
+cancel_part(RowComparison *comparison, IvmRow **rows, int64 count)
+{
+	int64		end;
+
+	for (int64 i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		rows[i]->hash = ivm_row_key_hash(comparison->row_key, ivm_row_tuple(rows[i]));
+	}
+	qsort(rows, count, sizeof(IvmRow *), compare_rows);
+
+	/* Equal rows have equal hashes; within a hash, missing ones stand first. */
+	for (int64 first = 0; first < count; first = end)
+	{
+		int64		negative = first;
+
+		end = first + 1;
+		while (end < count && rows[end]->hash == rows[first]->hash)
+			end++;
+		while (negative < end && rows[negative]->weight > 0)
+			negative++;
+		if (negative == first || negative == end)
+			continue;
+		for (int64 i = first; i < negative; i++)
+		{
+			take_apart(comparison, rows[i], &comparison->left);
+			for (int64 j = negative; j < end && rows[i]->weight > 0; j++)
+				cancel_two(comparison, rows[i], rows[j]);
+		}
+	}
+}
+
+/* Puts what a part has left over into the files. */
+static void
+keep_left_rows(LeftRows *left, IvmRow **rows, int64 count)
+{
+	for (int64 i = 0; i < count; i++)
+	{
+		int64		weight = rows[i]->weight;
+		IvmSpill  **spill = weight > 0 ? &left->missing : &left->extra;
+
+		CHECK_FOR_INTERRUPTS();
+		if (weight == 0)
+			continue;
+		if (*spill == NULL)
+			*spill = ivm_spill_create(0);
+		ivm_spill_put(*spill, ivm_row_tuple(rows[i]), Abs(weight), rows[i]->hash);
+	}
+}
+
+static int64
+sum_of_weights(IvmSpill *spill, int partition)
+{
+	IvmSpillReader reader;
+	IvmRow	   *row;
+	int64		sum = 0;
+
+	if (spill == NULL || ivm_spill_rows(spill, partition) == 0)
+		return 0;
+	ivm_spill_read_begin(spill, partition, &reader);
+	while ((row = ivm_spill_read_next(&reader)) != NULL)
+		sum += row->weight;
+	ivm_spill_read_end(&reader);
+	return sum;
+}
+
+/* Compares a block of missing rows with all others of their partition; returns what is left of the latter. */
+static IvmSpill *
+cancel_block(RowComparison *comparison, IvmRow **block, int64 count, IvmSpill *extra, int partition)
+{
+	IvmSpill   *rest = ivm_spill_create(0);
+	IvmSpillReader reader;
+	IvmRow	   *row;
+
+	qsort(block, count, sizeof(IvmRow *), compare_rows);
+	ivm_spill_read_begin(extra, partition, &reader);
+	while ((row = ivm_spill_read_next(&reader)) != NULL)
+	{
+		int64		low = 0;
+		int64		high = count;
+
+		while (low < high)
+		{
+			int64		middle = low + (high - low) / 2;
+
+			if (block[middle]->hash < row->hash)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		row->weight = -row->weight;
+		if (low < count && block[low]->hash == row->hash)
+			take_apart(comparison, row, &comparison->left);
+		for (; low < count && block[low]->hash == row->hash && row->weight < 0; low++)
+			cancel_two(comparison, row, block[low]);
+		if (row->weight < 0)
+			ivm_spill_put(rest, ivm_row_tuple(row), -row->weight, row->hash);
+	}
+	ivm_spill_read_end(&reader);
+	ivm_spill_flush(rest);
+	return rest;
+}
+
+/* Compares all missing rows of a partition with all others, block by block. */
+static void
+cancel_partition(RowComparison *comparison, LeftRows *left, int partition, int64 *missing, int64 *extra)
+{
+	Size		limit = ivm_spill_is_forced("output") ? 0 : ivm_pin_limit();
+	IvmSpill   *others = left->extra;
+	int64		allocated = 64;
+	IvmRow	  **block = palloc(sizeof(IvmRow *) * allocated);
+	IvmSpillReader reader;
+	IvmRow	   *row;
+
+	ivm_spill_read_begin(left->missing, partition, &reader);
+	do
+	{
+		int64		count = 0;
+		Size		bytes = 0;
+		IvmSpill   *rest;
+
+		while (bytes <= limit && (row = ivm_spill_read_next(&reader)) != NULL)
+		{
+			if (count == allocated)
+				block = repalloc_huge(block, sizeof(IvmRow *) * (allocated *= 2));
+			block[count++] = ivm_row_make(comparison->arena, ivm_row_tuple(row), row->weight, row->hash);
+			bytes += ivm_row_tuple(row)->t_len + sizeof(IvmRow) + sizeof(IvmRow *);
+		}
+		rest = cancel_block(comparison, block, count, others, partition);
+		if (others != left->extra)
+			ivm_spill_destroy(others);
+		others = rest;
+		for (int64 i = 0; i < count; i++)
+		{
+			*missing += block[i]->weight;
+			ivm_arena_free(comparison->arena, block[i]);
+		}
+	} while (row != NULL);
+	ivm_spill_read_end(&reader);
+	pfree(block);
+
+	*extra += sum_of_weights(others, partition);
+	if (others != left->extra)
+		ivm_spill_destroy(others);
+}
+
+/* Cancels out what fell into different parts, and adds what is left then to the counts. */
+static void
+cancel_left_rows(RowComparison *comparison, LeftRows *left, int64 *missing, int64 *extra)
+{
+	if (left->missing != NULL)
+		ivm_spill_flush(left->missing);
+	if (left->extra != NULL)
+		ivm_spill_flush(left->extra);
+
+	for (int i = 0; i < IVM_SPILL_PARTITIONS; i++)
+	{
+		if (left->missing == NULL || left->extra == NULL ||
+			ivm_spill_rows(left->missing, i) == 0 || ivm_spill_rows(left->extra, i) == 0)
+		{
+			*missing += sum_of_weights(left->missing, i);
+			*extra += sum_of_weights(left->extra, i);
+		}
+		else
+			cancel_partition(comparison, left, i, missing, extra);
+	}
+
+	if (left->missing != NULL)
+		ivm_spill_destroy(left->missing);
+	if (left->extra != NULL)
+		ivm_spill_destroy(left->extra);
 }
 
 /* Sorts the columns by the way in which they are compared. */
 static RowComparison *
-make_comparison(TupleDesc desc, IvmPlan *plan)
+make_comparison(TupleDesc desc, IvmPlan *plan, IvmArena *arena)
 {
 	RowComparison *comparison = palloc0(sizeof(RowComparison));
 	Oid		   *operators = palloc(desc->natts * sizeof(Oid));
@@ -335,6 +492,7 @@ make_comparison(TupleDesc desc, IvmPlan *plan)
 	bool		tolerant = plan_has_float_sum(plan);
 
 	comparison->desc = desc;
+	comparison->arena = arena;
 	comparison->key_columns = palloc(desc->natts * sizeof(int));
 	comparison->float_columns = palloc(desc->natts * sizeof(int));
 	comparison->image_columns = palloc(desc->natts * sizeof(int));
@@ -349,12 +507,16 @@ make_comparison(TupleDesc desc, IvmPlan *plan)
 		{
 			operators[comparison->nkeys] = type->eq_opr;
 			collations[comparison->nkeys] = attribute->attcollation;
-			comparison->key_columns[comparison->nkeys++] = i;
+			comparison->key_columns[comparison->nkeys++] = i + 1;
 		}
 		else
 			comparison->image_columns[comparison->nimages++] = i;
 	}
 	comparison->key = ivm_key_create(comparison->nkeys, operators, collations, true);
+	comparison->row_key = ivm_row_key_create(comparison->key, desc, comparison->key_columns);
+	make_row_values(comparison, &comparison->left);
+	make_row_values(comparison, &comparison->right);
+	comparison->row_context = AllocSetContextCreate(CurrentMemoryContext, "ivm compared row", ALLOCSET_DEFAULT_SIZES);
 	return comparison;
 }
 
@@ -375,37 +537,11 @@ plan_has_float_sum(IvmPlan *plan)
 	return false;
 }
 
-static void
-fill_left_row(RowComparison *comparison, LeftRow *left, IvmRow *row)
-{
-	int			natts = comparison->desc->natts;
-	MinimalTuple tuple = ivm_row_tuple(row);
-	HeapTupleData heap_tuple;
-
-	heap_tuple.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET;
-	heap_tuple.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
-	ItemPointerSetInvalid(&heap_tuple.t_self);
-	heap_tuple.t_tableOid = InvalidOid;
-
-	left->weight = row->weight;
-	left->values = palloc(Max(natts, 1) * sizeof(Datum));
-	left->isnull = palloc(Max(natts, 1) * sizeof(bool));
-	left->keys = palloc(Max(comparison->nkeys, 1) * sizeof(Datum));
-	left->keys_isnull = palloc(Max(comparison->nkeys, 1) * sizeof(bool));
-	heap_deform_tuple(&heap_tuple, comparison->desc, left->values, left->isnull);
-	for (int i = 0; i < comparison->nkeys; i++)
-	{
-		left->keys[i] = left->values[comparison->key_columns[i]];
-		left->keys_isnull[i] = left->isnull[comparison->key_columns[i]];
-	}
-	left->hash = ivm_key_hash_right(comparison->key, left->keys, left->keys_isnull);
-}
-
 static int
-compare_left_rows(const void *a, const void *b)
+compare_rows(const void *a, const void *b)
 {
-	const LeftRow *row_a = a;
-	const LeftRow *row_b = b;
+	const IvmRow *row_a = *(IvmRow *const *) a;
+	const IvmRow *row_b = *(IvmRow *const *) b;
 
 	CHECK_FOR_INTERRUPTS();
 	if (row_a->hash != row_b->hash)
@@ -415,8 +551,60 @@ compare_left_rows(const void *a, const void *b)
 	return 0;
 }
 
+static void
+make_row_values(RowComparison *comparison, RowValues *values)
+{
+	values->values = palloc(Max(comparison->desc->natts, 1) * sizeof(Datum));
+	values->isnull = palloc(Max(comparison->desc->natts, 1) * sizeof(bool));
+	values->keys = palloc(Max(comparison->nkeys, 1) * sizeof(Datum));
+	values->keys_isnull = palloc(Max(comparison->nkeys, 1) * sizeof(bool));
+}
+
+static void
+take_apart(RowComparison *comparison, IvmRow *row, RowValues *values)
+{
+	MinimalTuple tuple = ivm_row_tuple(row);
+	HeapTupleData heap_tuple;
+
+	heap_tuple.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET;
+	heap_tuple.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+	ItemPointerSetInvalid(&heap_tuple.t_self);
+	heap_tuple.t_tableOid = InvalidOid;
+
+	heap_deform_tuple(&heap_tuple, comparison->desc, values->values, values->isnull);
+	for (int i = 0; i < comparison->nkeys; i++)
+	{
+		values->keys[i] = values->values[comparison->key_columns[i] - 1];
+		values->keys_isnull[i] = values->isnull[comparison->key_columns[i] - 1];
+	}
+}
+
+/*
+ * Takes from the weights of two rows, one above zero and one below, what they
+ * have in common if they are equal.  The first one is in comparison->left.
+ */
+static void
+cancel_two(RowComparison *comparison, IvmRow *a, IvmRow *b)
+{
+	MemoryContext caller;
+	int64		both = Min(Abs(a->weight), Abs(b->weight));
+
+	CHECK_FOR_INTERRUPTS();
+	if (both == 0)
+		return;
+	MemoryContextReset(comparison->row_context);
+	caller = MemoryContextSwitchTo(comparison->row_context);
+	take_apart(comparison, b, &comparison->right);
+	if (values_equal(comparison, &comparison->left, &comparison->right))
+	{
+		a->weight += a->weight > 0 ? -both : both;
+		b->weight += b->weight > 0 ? -both : both;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
 static bool
-left_rows_equal(RowComparison *comparison, LeftRow *a, LeftRow *b)
+values_equal(RowComparison *comparison, RowValues *a, RowValues *b)
 {
 	for (int i = 0; i < comparison->nfloats; i++)
 	{

@@ -18,11 +18,12 @@
  *	 is no index, or if there are so many rows that reading the heap is
  *	 cheaper than that many lookups.
  *
- * All rows of a call are found before the first is changed, so the snapshot
- * need not see what the call writes.
+ * A row may be deleted as soon as it is found: the scan goes on behind it, and
+ * the snapshot need not see that it is gone.
  *
- * Memory: scans allocate as they go, in the context of the call; row images
- * are formed in a context that is reset for each row.
+ * Memory: scans allocate as they go, in the current context; row images are
+ * formed in a context that is reset for each row.  Reading the whole heap takes
+ * 16 to 32 bytes for each wanted row.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,29 +64,31 @@ typedef struct LastPlace
 
 static HTAB *last_places = NULL;
 
-/* The copies of one old row, while the heap is read. */
-typedef struct WantedRows
+/* Who takes what is found. */
+typedef struct Taker
 {
-	int64		first;			/* first of the changes */
-	int64		copies;			/* 0: free entry */
-	int64		found;
-} WantedRows;
+	IvmFoundRow found;
+	void	   *context;
+} Taker;
 
 static bool is_wanted_row(IvmRowFinder *finder, MinimalTuple wanted);
-static bool find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count);
-static void find_by_index(IvmRowFinder *finder, IvmViewChange *changes, int64 count);
-static void find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, int64 wanted);
+static bool find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker);
+static void find_by_index(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker);
+static void find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker);
 static void report_missing_row(IvmRowFinder *finder);
 
-/* Number of changes from "first" on that are copies of one old row. */
-static inline int64
-run_length(IvmViewChange *changes, int64 first, int64 count)
+/* Which of a change's keys are NULL. */
+static inline bool *
+key_nulls(const IvmViewChange *change, int nkeys)
 {
-	int64		i = first + 1;
+	return (bool *) (change->keys + nkeys);
+}
 
-	while (i < count && changes[i].row == changes[first].row)
-		i++;
-	return i - first;
+static inline void
+take(Taker *taker, IvmViewChange *change, ItemPointer tid)
+{
+	taker->found(taker->context, change, tid);
+	change->wanted--;
 }
 
 void
@@ -97,7 +100,6 @@ ivm_row_finder_begin(IvmRowFinder *finder, Relation view, IvmPlan *plan, TupleDe
 	finder->plan = plan;
 	finder->desc = desc;
 	finder->snapshot = snapshot;
-	finder->context = CurrentMemoryContext;
 	finder->row_context = AllocSetContextCreate(CurrentMemoryContext, "ivm view row", ALLOCSET_DEFAULT_SIZES);
 	finder->slot = table_slot_create(view, NULL);
 	finder->fit.kind = IVM_VIEW_INDEX_NONE;
@@ -116,13 +118,14 @@ ivm_row_finder_begin(IvmRowFinder *finder, Relation view, IvmPlan *plan, TupleDe
 		Relation	index = finder->fit.index;
 
 		finder->nkeys = list_length(finder->fit.columns);
+		finder->key_size = MAXALIGN(finder->nkeys * (sizeof(Datum) + sizeof(bool)));
 		finder->order = palloc0(finder->nkeys * sizeof(SortSupportData));
 		for (int i = 0; i < finder->nkeys; i++)
 		{
 			SortSupport order = &finder->order[i];
 			int16		option = index->rd_indoption[i];
 
-			order->ssup_cxt = finder->context;
+			order->ssup_cxt = CurrentMemoryContext;
 			order->ssup_collation = index->rd_indcollation[i];
 			order->ssup_nulls_first = (option & INDOPTION_NULLS_FIRST) != 0;
 			order->ssup_attno = i + 1;
@@ -144,14 +147,14 @@ ivm_row_finder_begin(IvmRowFinder *finder, Relation view, IvmPlan *plan, TupleDe
 }
 
 void
-ivm_row_finder_prepare(IvmRowFinder *finder, IvmViewChange *change, MinimalTuple tuple)
+ivm_row_finder_prepare(IvmRowFinder *finder, IvmViewChange *change, void *space)
 {
+	MinimalTuple tuple = ivm_row_tuple(change->row);
 	HeapTupleData heap_tuple;
 	ListCell   *lc;
 	int			i = 0;
 
 	change->keys = NULL;
-	change->isnull = NULL;
 	change->hash = change->row->hash;
 
 	if (finder->fit.kind == IVM_VIEW_INDEX_NONE ||
@@ -165,12 +168,14 @@ ivm_row_finder_prepare(IvmRowFinder *finder, IvmViewChange *change, MinimalTuple
 
 	if (finder->fit.kind == IVM_VIEW_INDEX_KEY)
 	{
-		/* By-reference values point into the row, which outlives the call. */
-		change->keys = palloc(finder->nkeys * sizeof(Datum));
-		change->isnull = palloc(finder->nkeys * sizeof(bool));
+		/* By-reference values point into the row, which outlives the change. */
+		bool	   *isnull;
+
+		change->keys = space;
+		isnull = key_nulls(change, finder->nkeys);
 		foreach(lc, finder->fit.columns)
 		{
-			change->keys[i] = heap_getattr(&heap_tuple, lfirst_int(lc), finder->desc, &change->isnull[i]);
+			change->keys[i] = heap_getattr(&heap_tuple, lfirst_int(lc), finder->desc, &isnull[i]);
 			i++;
 		}
 	}
@@ -208,8 +213,9 @@ ivm_row_finder_compare(const IvmViewChange *a, const IvmViewChange *b, IvmRowFin
 
 	for (int i = 0; i < finder->nkeys; i++)
 	{
-		int			result = ApplySortComparator(a->keys[i], a->isnull[i],
-												 b->keys[i], b->isnull[i], &finder->order[i]);
+		int			result = ApplySortComparator(a->keys[i], key_nulls(a, finder->nkeys)[i],
+												 b->keys[i], key_nulls(b, finder->nkeys)[i],
+												 &finder->order[i]);
 
 		if (result != 0)
 			return result;
@@ -223,26 +229,31 @@ ivm_row_finder_compare(const IvmViewChange *a, const IvmViewChange *b, IvmRowFin
 }
 
 void
-ivm_row_finder_find(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
+ivm_row_finder_find(IvmRowFinder *finder, IvmViewChange *changes, int64 count,
+					IvmFoundRow found, void *context)
 {
+	Taker		taker = {found, context};
 	int64		wanted = 0;
 
 	for (int64 i = 0; i < count; i++)
 	{
-		if (changes[i].action == IVM_VIEW_DELETE)
-			wanted++;
+		changes[i].wanted = 0;
+		if (changes[i].action != IVM_VIEW_DELETE)
+			continue;
+		changes[i].wanted = -changes[i].row->weight;
+		wanted += changes[i].wanted;
 	}
 	if (wanted == 0)
 		return;
 
-	if (wanted == 1 && find_by_last_place(finder, changes, count))
+	if (wanted == 1 && find_by_last_place(finder, changes, count, &taker))
 		return;
 	if (finder->fit.kind == IVM_VIEW_INDEX_NONE ||
 		(wanted >= MANY_LOOKUPS &&
 		 wanted / LOOKUPS_PER_PAGE > RelationGetNumberOfBlocks(finder->view)))
-		find_by_scan(finder, changes, count, wanted);
+		find_by_scan(finder, changes, count, &taker);
 	else
-		find_by_index(finder, changes, count);
+		find_by_index(finder, changes, count, &taker);
 }
 
 void
@@ -288,7 +299,7 @@ is_wanted_row(IvmRowFinder *finder, MinimalTuple wanted)
  * or be gone: the snapshot and the image tell.
  */
 static bool
-find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
+find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker)
 {
 	Oid			relid = RelationGetRelid(finder->view);
 	LastPlace  *place;
@@ -303,12 +314,12 @@ find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
 
 	for (int64 i = 0; i < count; i++)
 	{
-		if (changes[i].action != IVM_VIEW_DELETE)
+		if (changes[i].wanted == 0)
 			continue;
 		if (table_tuple_fetch_row_version(finder->view, &place->tid, finder->snapshot, finder->slot) &&
 			is_wanted_row(finder, ivm_row_tuple(changes[i].row)))
 		{
-			changes[i].tid = place->tid;
+			take(taker, &changes[i], &place->tid);
 			found = true;
 		}
 		ExecClearTuple(finder->slot);
@@ -318,13 +329,12 @@ find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
 
 /* Looks each row up in the index. */
 static void
-find_by_index(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
+find_by_index(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker)
 {
 	Relation	index = finder->fit.index;
 	int			nkeys = Max(finder->nkeys, 1);
 	ScanKey		keys = palloc0(nkeys * sizeof(ScanKeyData));
 	IndexScanDesc scan;
-	int64		run;
 
 	if (finder->nkeys == 0)
 		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(0));
@@ -341,67 +351,73 @@ find_by_index(IvmRowFinder *finder, IvmViewChange *changes, int64 count)
 	}
 
 	scan = index_beginscan(finder->view, index, finder->snapshot, nkeys, 0);
-	for (int64 first = 0; first < count; first += run)
+	for (int64 i = 0; i < count; i++)
 	{
-		IvmViewChange *change = &changes[first];
-		int64		found = 0;
+		IvmViewChange *change = &changes[i];
 
-		run = run_length(changes, first, count);
-		if (change->action != IVM_VIEW_DELETE)
+		if (change->wanted == 0)
 			continue;
 
 		if (finder->nkeys == 0)
 			keys[0].sk_argument = Int64GetDatum((int64) change->hash);
-		for (int i = 0; i < finder->nkeys; i++)
+		for (int k = 0; k < finder->nkeys; k++)
 		{
-			keys[i].sk_flags = change->isnull[i] ? SK_ISNULL | SK_SEARCHNULL : 0;
-			keys[i].sk_strategy = change->isnull[i] ? InvalidStrategy : BTEqualStrategyNumber;
-			keys[i].sk_argument = change->isnull[i] ? (Datum) 0 : change->keys[i];
+			bool		isnull = key_nulls(change, finder->nkeys)[k];
+
+			keys[k].sk_flags = isnull ? SK_ISNULL | SK_SEARCHNULL : 0;
+			keys[k].sk_strategy = isnull ? InvalidStrategy : BTEqualStrategyNumber;
+			keys[k].sk_argument = isnull ? (Datum) 0 : change->keys[k];
 		}
 
 		index_rescan(scan, keys, nkeys, NULL, 0);
-		while (found < run && index_getnext_slot(scan, ForwardScanDirection, finder->slot))
+		while (change->wanted > 0 && index_getnext_slot(scan, ForwardScanDirection, finder->slot))
 		{
 			CHECK_FOR_INTERRUPTS();
 			if (is_wanted_row(finder, ivm_row_tuple(change->row)))
-				changes[first + found++].tid = finder->slot->tts_tid;
+				take(taker, change, &finder->slot->tts_tid);
 		}
-		if (found < run)
+		if (change->wanted > 0)
 			report_missing_row(finder);
 	}
 	index_endscan(scan);
 	ExecClearTuple(finder->slot);
+	pfree(keys);
 }
 
 /* Reads the heap once and picks the wanted rows. */
 static void
-find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, int64 wanted)
+find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Taker *taker)
 {
-	uint64		mask = pg_nextpower2_64(Max(wanted, 8) * 2) - 1;
-	WantedRows *table;			/* open addressing by image hash */
+	int64		missing = 0;	/* rows with copies that are not found yet */
+	uint64		mask;
+	IvmViewChange **table;		/* open addressing by image hash */
 	TableScanDesc scan;
-	int64		run;
 
-	table = MemoryContextAllocExtended(finder->context, (mask + 1) * sizeof(WantedRows),
-									   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	for (int64 first = 0; first < count; first += run)
+	for (int64 i = 0; i < count; i++)
 	{
-		uint64		place = changes[first].row->hash & mask;
+		if (changes[i].wanted > 0)
+			missing++;
+	}
+	mask = pg_nextpower2_64(Max(missing, 8) * 2) - 1;
+	table = MemoryContextAllocExtended(CurrentMemoryContext, (mask + 1) * sizeof(IvmViewChange *),
+									   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int64 i = 0; i < count; i++)
+	{
+		uint64		place = changes[i].row->hash & mask;
 
-		run = run_length(changes, first, count);
-		if (changes[first].action != IVM_VIEW_DELETE)
+		if (changes[i].wanted == 0)
 			continue;
-		while (table[place].copies != 0)
+		while (table[place] != NULL)
 			place = (place + 1) & mask;
-		table[place].first = first;
-		table[place].copies = run;
+		table[place] = &changes[i];
 	}
 
 	scan = table_beginscan_strat(finder->view, finder->snapshot, 0, NULL, true, false);
-	while (wanted > 0 && table_scan_getnextslot(scan, ForwardScanDirection, finder->slot))
+	while (missing > 0 && table_scan_getnextslot(scan, ForwardScanDirection, finder->slot))
 	{
 		MemoryContext caller;
 		MinimalTuple tuple;
+		IvmViewChange *change;
 		uint64		place;
 
 		CHECK_FOR_INTERRUPTS();
@@ -410,16 +426,16 @@ find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, int64 wa
 		tuple = ivm_row_form(finder->desc, finder->slot);
 		MemoryContextSwitchTo(caller);
 
-		for (place = ivm_row_image_hash(tuple) & mask; table[place].copies != 0; place = (place + 1) & mask)
+		for (place = ivm_row_image_hash(tuple) & mask;
+			 (change = table[place]) != NULL; place = (place + 1) & mask)
 		{
-			WantedRows *rows = &table[place];
-
-			if (!ivm_row_image_equal(ivm_row_tuple(changes[rows->first].row), tuple))
+			if (!ivm_row_image_equal(ivm_row_tuple(change->row), tuple))
 				continue;
-			if (rows->found < rows->copies)
+			if (change->wanted > 0)
 			{
-				changes[rows->first + rows->found++].tid = finder->slot->tts_tid;
-				wanted--;
+				take(taker, change, &finder->slot->tts_tid);
+				if (change->wanted == 0)
+					missing--;
 			}
 			break;
 		}
@@ -428,7 +444,7 @@ find_by_scan(IvmRowFinder *finder, IvmViewChange *changes, int64 count, int64 wa
 	ExecClearTuple(finder->slot);
 	pfree(table);
 
-	if (wanted > 0)
+	if (missing > 0)
 		report_missing_row(finder);
 }
 

@@ -27,20 +27,24 @@ typedef enum IvmViewAction
 								 * old row */
 	IVM_VIEW_INSERT,			/* the row comes */
 	IVM_VIEW_UPDATE,			/* the row at "tid" becomes this one */
-	IVM_VIEW_REPLACED			/* an old row that an update takes care of */
+	IVM_VIEW_DONE				/* an old row that an update takes care of, or
+								 * that is deleted already */
 } IvmViewAction;
 
-/* One row of a delta, one copy of it. */
+/* One row of a delta, with all its copies.  Small: there may be many. */
 typedef struct IvmViewChange
 {
-	IvmRow	   *row;
-	Datum	   *keys;			/* columns of a key index, else NULL */
-	bool	   *isnull;
+	IvmRow	   *row;			/* its weight is the number of copies */
+	Datum	   *keys;			/* columns of a key index, and behind them
+								 * which are NULL; else NULL */
 	uint64		hash;			/* what a hash index has for it */
-	ItemPointerData tid;		/* place of an old row; set by
-								 * ivm_row_finder_find */
-	IvmViewAction action;
+	int64		wanted;			/* copies of an old row that are to be found */
+	ItemPointerData tid;		/* place of an old row */
+	uint8		action;			/* an IvmViewAction */
 } IvmViewChange;
+
+/* Takes the place of one copy of an old row; in the current context, which is not reset. */
+typedef void (*IvmFoundRow) (void *context, IvmViewChange *change, ItemPointer tid);
 
 typedef struct IvmRowFinder
 {
@@ -50,33 +54,35 @@ typedef struct IvmRowFinder
 	Snapshot	snapshot;
 	IvmViewIndex fit;			/* the index to use */
 	int			nkeys;			/* of a key index */
+	Size		key_size;		/* bytes of a change's "keys" */
 	SortSupport order;			/* of a key index, one for each column */
 	TupleDesc	hash_desc;		/* of a hash index: what is hashed, NULL: the
 								 * image as it is */
 	TupleTableSlot *slot;		/* a row of the view */
-	MemoryContext context;		/* of the whole call; scans keep memory here */
 	MemoryContext row_context;	/* reset for each row */
 } IvmRowFinder;
 
 /*
  * Prepares to find rows of the view, whose indexes are open.  Memory is in the
- * current context, which is also used while finding.
+ * current context.
  */
 extern void ivm_row_finder_begin(IvmRowFinder *finder, Relation view, IvmPlan *plan, TupleDesc desc,
 								 Snapshot snapshot, int nindexes, Relation *indexes);
 
-/* Sets the fields that order a change: its keys or its hash. */
-extern void ivm_row_finder_prepare(IvmRowFinder *finder, IvmViewChange *change, MinimalTuple tuple);
+/* Sets the fields that order a change, whose row is set: its hash, or its keys, which stand in "space" (key_size bytes). */
+extern void ivm_row_finder_prepare(IvmRowFinder *finder, IvmViewChange *change, void *space);
 
 /* Order of two changes in the index; 0: they belong together. */
 extern int	ivm_row_finder_compare(const IvmViewChange *a, const IvmViewChange *b, IvmRowFinder *finder);
 
 /*
- * Sets "tid" of every change whose action is IVM_VIEW_DELETE.  Changes are
- * sorted; copies of one row stand together.  A row that is not there is an
- * error.
+ * Finds all copies of the row of every change whose action is IVM_VIEW_DELETE.
+ * Changes are sorted.  "found" may delete the row at once, but write nothing else
+ * into the view.  A row that is not there is an error.  Memory is in the current
+ * context.
  */
-extern void ivm_row_finder_find(IvmRowFinder *finder, IvmViewChange *changes, int64 count);
+extern void ivm_row_finder_find(IvmRowFinder *finder, IvmViewChange *changes, int64 count,
+								IvmFoundRow found, void *context);
 
 /* The one row of a single-row view is now there: a hint for the next time. */
 extern void ivm_row_finder_remember(IvmRowFinder *finder, ItemPointer tid);

@@ -10,13 +10,25 @@
  * column changes.  Which row is paired with which is a matter of speed only:
  * the heap's contents are the same.
  *
- * Everything that leaves is found first, then come deletes, updates and
- * inserts, in this order, so that a unique index never sees a row that comes
- * before the row that makes room for it.  With updates alone that would not be
- * enough: two rows may swap their values of a column that has a unique index
- * of its own.  An update that changes a column of any other unique index than
- * the one that pairs (or of its expressions or predicate) is therefore taken
- * apart again into a delete and an insert.
+ * A delta that is larger than may stay in memory comes in parts (zset.h), and
+ * each is found, paired and written before the next one is looked at.  The
+ * dataflow sees to it that rows of one key come in one part; where they do
+ * not, an update becomes a delete and an insert.
+ *
+ * Deletes come first, then updates, then inserts, so that a unique index never
+ * sees a row that comes before the row that makes room for it.  With updates
+ * alone that would not be enough: two rows may swap their values of a column
+ * that has a unique index of its own.  An update that changes a column of any
+ * other unique index than the one that pairs (or of its expressions or
+ * predicate) is therefore taken apart again into a delete and an insert.  And
+ * a row of a later part may make room for one of an earlier part: so the
+ * inserts of all parts wait in a file until the last part has done its
+ * deletes.  Updates need not wait, they claim nothing in a unique index.
+ *
+ * No part finds what an earlier one has written, although the snapshot sees
+ * it: that are rows with the image of a new row, and equal images have been
+ * added up, so nobody looks for one.  What an earlier part has deleted the
+ * snapshot does not see.
  *
  * An unchanged large value that the old row has outside of the heap is kept
  * there: the new row takes the old one's pointer, so that updating a count
@@ -29,9 +41,13 @@
  * The caller has become the view's owner in a security-restricted operation:
  * index expressions and predicates are evaluated here.
  *
- * Cost: a sort of the delta, one index lookup for each row that leaves, one
- * heap change for each row.  Memory: some 50 bytes for each row of the delta,
- * besides the delta itself, palloc'd in a context that is gone on return.
+ * Cost: a sort of each part, one index lookup for each row that leaves (or a
+ * read of the heap for each part, if that is less or there is no index), one
+ * heap change for each row.
+ *
+ * Memory: besides the present part some 50 bytes for each of its rows, which
+ * is about as much as the rows themselves take at least, however many copies
+ * of a row there are; palloc'd in a context that is gone on return.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +56,10 @@
 #include "apply/apply.h"
 #include "apply/insert_buffer.h"
 #include "apply/row_finder.h"
+#include "apply/view_index.h"
 #include "apply/view_writer.h"
+#include "memory/reclaim.h"
+#include "zset/spill.h"
 
 #include "access/detoast.h"
 #include "access/heaptoast.h"
@@ -56,11 +75,20 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+/* Rows that are written together while parts are forced to be small. */
+#define FORCED_ROWS		8
+
 /* Everything that one call works with. */
 typedef struct ViewWriter
 {
 	Relation	view;
+	IvmPlan    *plan;
+	IvmZset    *delta;
 	Snapshot	snapshot;
+	bool		indexed;		/* use and write indexes */
+	MemoryContext context;		/* of all of this */
+	MemoryContext part_context; /* reset for each part */
+	MemoryContext row_context;	/* reset for each row */
 	CommandId	cid;
 	EState	   *estate;
 	RangeTblEntry *rte;			/* collects the columns that updates change */
@@ -70,91 +98,172 @@ typedef struct ViewWriter
 								 * delete and an insert */
 	bool		guards_row;		/* a unique index depends on the whole row */
 	bool		compares;		/* must know which columns an update changes */
-	MemoryContext row_context;	/* reset for each row */
+	IvmZsetParts parts;
+	bool		in_parts;		/* there may be more than one */
+	IvmSpill   *waiting;		/* rows to be inserted; NULL: none so far */
+	IvmInsertBuffer *buffer;	/* NULL: nothing was inserted so far */
+
+	/* the present part */
 	IvmViewChange *changes;
 	int64		count;
+
 	IvmApplyCounts counts;
 } ViewWriter;
 
-static void apply_delta(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, bool indexed,
-						IvmApplyCounts *counts);
-static void open_target(ViewWriter *writer, bool indexed);
+static void init_writer(ViewWriter *writer, Relation view, IvmPlan *plan, IvmZset *delta,
+						Snapshot snapshot, bool indexed);
+static void write_delta(void *view_writer);
+static void write_part(ViewWriter *writer, IvmRow **rows, int64 count);
+static void close_files(ViewWriter *writer);
+static void open_target(ViewWriter *writer);
 static void collect_changes(ViewWriter *writer, IvmRow **rows, int64 count);
 static int	compare_changes(const void *a, const void *b, void *writer);
 static void find_guarded_columns(ViewWriter *writer);
+static void take_found_row(void *view_writer, IvmViewChange *change, ItemPointer tid);
 static void pair_changes(ViewWriter *writer);
 static bool note_changed_columns(ViewWriter *writer, IvmViewChange *old, IvmViewChange *new);
+static void delete_row(ViewWriter *writer, ItemPointer tid);
 static void delete_rows(ViewWriter *writer);
 static void update_rows(ViewWriter *writer);
 static void keep_stored_values(ViewWriter *writer, IvmViewChange *change, TupleTableSlot *slot);
+static void insert_row(ViewWriter *writer, IvmRow *row, TupleTableSlot *slot);
 static void insert_rows(ViewWriter *writer);
+static void insert_waiting_rows(ViewWriter *writer);
 static void check_result(ViewWriter *writer, TM_Result result);
 
 void
 ivm_view_apply(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, IvmApplyCounts *counts)
 {
-	apply_delta(view, plan, delta, snapshot, true, counts);
+	ViewWriter	writer;
+
+	memset(counts, 0, sizeof(IvmApplyCounts));
+	if (ivm_zset_is_empty(delta))
+		return;
+	init_writer(&writer, view, plan, delta, snapshot, true);
+	write_delta(&writer);
+	*counts = writer.counts;
+	MemoryContextDelete(writer.context);
 }
 
 void
 ivm_view_apply_unindexed(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, IvmApplyCounts *counts)
 {
-	apply_delta(view, plan, delta, snapshot, false, counts);
+	ViewWriter	writer;
+
+	init_writer(&writer, view, plan, delta, snapshot, false);
+	write_delta(&writer);
+	*counts = writer.counts;
+	MemoryContextDelete(writer.context);
 }
 
-static void
-apply_delta(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, bool indexed, IvmApplyCounts *counts)
+bool
+ivm_view_apply_within_limits(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, IvmApplyCounts *counts)
 {
 	ViewWriter	writer;
-	MemoryContext context;
-	MemoryContext caller;
-	IvmZsetParts parts;
-	IvmRow	  **rows;
-	int64		count;
+	bool		written;
 
 	memset(counts, 0, sizeof(IvmApplyCounts));
 	if (ivm_zset_is_empty(delta))
-		return;
+		return true;
+	init_writer(&writer, view, plan, delta, snapshot, true);
+	written = ivm_view_within_limits(write_delta, &writer);
+	if (written)
+		*counts = writer.counts;
+	else
+		close_files(&writer);
+	MemoryContextDelete(writer.context);
+	return written;
+}
 
-	context = AllocSetContextCreate(CurrentMemoryContext, "ivm view apply", ALLOCSET_DEFAULT_SIZES);
-	caller = MemoryContextSwitchTo(context);
-	PushActiveSnapshot(snapshot);
+static void
+init_writer(ViewWriter *writer, Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, bool indexed)
+{
+	memset(writer, 0, sizeof(ViewWriter));
+	writer->view = view;
+	writer->plan = plan;
+	writer->delta = delta;
+	writer->snapshot = snapshot;
+	writer->indexed = indexed;
+	writer->context = AllocSetContextCreate(CurrentMemoryContext, "ivm view apply", ALLOCSET_DEFAULT_SIZES);
+	writer->part_context = AllocSetContextCreate(writer->context, "ivm view part", ALLOCSET_DEFAULT_SIZES);
+	writer->row_context = AllocSetContextCreate(writer->context, "ivm view change", ALLOCSET_DEFAULT_SIZES);
+}
 
-	memset(&writer, 0, sizeof(ViewWriter));
-	writer.view = view;
-	writer.snapshot = snapshot;
-	writer.cid = GetCurrentCommandId(true);
-	writer.row_context = AllocSetContextCreate(context, "ivm view change", ALLOCSET_DEFAULT_SIZES);
-	open_target(&writer, indexed);
-	ivm_row_finder_begin(&writer.finder, view, plan, ivm_zset_desc(delta), snapshot,
-						 writer.target->ri_NumIndices, writer.target->ri_IndexRelationDescs);
-	find_guarded_columns(&writer);
+static void
+write_delta(void *view_writer)
+{
+	ViewWriter *writer = view_writer;
+	MemoryContext caller = MemoryContextSwitchTo(writer->context);
+	bool		forced = ivm_spill_is_forced("output");
+	IvmRow	  **rows;
+	int64		count;
 
-	ivm_zset_parts_begin(delta, &parts);
-	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	PushActiveSnapshot(writer->snapshot);
+	writer->cid = GetCurrentCommandId(true);
+	open_target(writer);
+	ivm_row_finder_begin(&writer->finder, writer->view, writer->plan, ivm_zset_desc(writer->delta), writer->snapshot,
+						 writer->target->ri_NumIndices, writer->target->ri_IndexRelationDescs);
+	find_guarded_columns(writer);
+
+	ivm_zset_parts_begin(writer->delta, &writer->parts);
+	writer->in_parts = forced || writer->parts.level != NULL;
+	while ((rows = ivm_zset_parts_next(&writer->parts, &count)) != NULL)
 	{
-		collect_changes(&writer, rows, count);
-		ivm_row_finder_find(&writer.finder, writer.changes, writer.count);
-		pair_changes(&writer);
+		int64		step = forced ? FORCED_ROWS : Max(count, 1);
 
-		delete_rows(&writer);
-		update_rows(&writer);
-		insert_rows(&writer);
+		for (int64 i = 0; i < count; i += step)
+			write_part(writer, rows + i, Min(step, count - i));
 	}
-	ivm_zset_parts_end(&parts);
+	insert_waiting_rows(writer);
+	close_files(writer);
 
-	ivm_row_finder_end(&writer.finder);
-	ExecCloseIndices(writer.target);
-	FreeExecutorState(writer.estate);
+	if (writer->buffer != NULL)
+	{
+		ivm_insert_buffer_end(writer->buffer);
+		if (writer->plan->single_row)
+			ivm_row_finder_remember(&writer->finder, &writer->buffer->last_tid);
+	}
+	ivm_row_finder_end(&writer->finder);
+	ExecCloseIndices(writer->target);
+	FreeExecutorState(writer->estate);
 	PopActiveSnapshot();
-	*counts = writer.counts;
 	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
+}
+
+static void
+write_part(ViewWriter *writer, IvmRow **rows, int64 count)
+{
+	MemoryContext caller = MemoryContextSwitchTo(writer->part_context);
+
+	collect_changes(writer, rows, count);
+	ivm_row_finder_find(&writer->finder, writer->changes, writer->count, take_found_row, writer);
+	pair_changes(writer);
+
+	delete_rows(writer);
+	update_rows(writer);
+	insert_rows(writer);
+
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(writer->part_context);
+}
+
+/*
+ * Files belong to the top-level transaction, so a subtransaction that fails
+ * leaves them open.
+ */
+static void
+close_files(ViewWriter *writer)
+{
+	if (writer->parts.zset != NULL)
+		ivm_zset_parts_end(&writer->parts);
+	if (writer->waiting != NULL)
+		ivm_spill_destroy(writer->waiting);
+	writer->waiting = NULL;
 }
 
 /* What the executor's index code wants to see of a statement that writes the view. */
 static void
-open_target(ViewWriter *writer, bool indexed)
+open_target(ViewWriter *writer)
 {
 	writer->estate = CreateExecutorState();
 	writer->rte = makeNode(RangeTblEntry);
@@ -167,36 +276,32 @@ open_target(ViewWriter *writer, bool indexed)
 
 	writer->target = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->target, writer->view, 1, NULL, 0);
-	if (indexed)
+	if (writer->indexed)
 		ExecOpenIndices(writer->target, false);
 }
 
-/* One change for each copy of each row, in the order of the index, old before new. */
+/* One change for each row, in the order of the index, old before new. */
 static void
 collect_changes(ViewWriter *writer, IvmRow **rows, int64 count)
 {
-	int64		i = 0;
+	Size		key_size = writer->finder.key_size;
+	char	   *keys = NULL;
 
-	writer->count = 0;
-	for (int64 r = 0; r < count; r++)
-		writer->count += Abs(rows[r]->weight);
-
-	writer->changes = MemoryContextAllocHuge(CurrentMemoryContext, Max(writer->count, 1) * sizeof(IvmViewChange));
-	for (int64 r = 0; r < count; r++)
+	writer->count = count;
+	writer->changes = MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * sizeof(IvmViewChange));
+	if (key_size > 0)
+		keys = MemoryContextAllocHuge(CurrentMemoryContext, Max(count, 1) * key_size);
+	for (int64 i = 0; i < count; i++)
 	{
-		IvmRow	   *row = rows[r];
 		IvmViewChange *change = &writer->changes[i];
 
 		CHECK_FOR_INTERRUPTS();
-		change->row = row;
-		change->action = row->weight < 0 ? IVM_VIEW_DELETE : IVM_VIEW_INSERT;
+		change->row = rows[i];
+		change->action = rows[i]->weight < 0 ? IVM_VIEW_DELETE : IVM_VIEW_INSERT;
 		ItemPointerSetInvalid(&change->tid);
-		ivm_row_finder_prepare(&writer->finder, change, ivm_row_tuple(row));
-		i++;
-		for (int64 copy = 1; copy < Abs(row->weight); copy++)
-			writer->changes[i++] = *change;
+		ivm_row_finder_prepare(&writer->finder, change, keys + i * key_size);
 	}
-	qsort_arg(writer->changes, writer->count, sizeof(IvmViewChange), compare_changes, writer);
+	qsort_arg(writer->changes, count, sizeof(IvmViewChange), compare_changes, writer);
 }
 
 static int
@@ -210,9 +315,7 @@ compare_changes(const void *a, const void *b, void *writer)
 	result = ivm_row_finder_compare(change_a, change_b, &((ViewWriter *) writer)->finder);
 	if (result != 0)
 		return result;
-	if (change_a->action != change_b->action)
-		return change_a->action < change_b->action ? -1 : 1;
-	return change_a->row < change_b->row ? -1 : change_a->row > change_b->row ? 1 : 0;
+	return (int) change_a->action - (int) change_b->action;
 }
 
 /* Which columns do the unique indexes depend on that do not find the rows? */
@@ -241,6 +344,22 @@ find_guarded_columns(ViewWriter *writer)
 	writer->guards_row = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, writer->guarded);
 }
 
+/*
+ * A copy of an old row is there.  Of a row that has several all are deleted at
+ * once: there is no end to how many it may have.
+ */
+static void
+take_found_row(void *view_writer, IvmViewChange *change, ItemPointer tid)
+{
+	ViewWriter *writer = view_writer;
+
+	change->tid = *tid;
+	if (change->row->weight == -1)
+		return;
+	delete_row(writer, tid);
+	change->action = IVM_VIEW_DONE;
+}
+
 /* Makes updates of old and new rows that stand together. */
 static void
 pair_changes(ViewWriter *writer)
@@ -267,18 +386,21 @@ pair_changes(ViewWriter *writer)
 		while (end < writer->count &&
 			   ivm_row_finder_compare(&writer->changes[first], &writer->changes[end], finder) == 0)
 			end++;
-		while (new < end && writer->changes[new].action == IVM_VIEW_DELETE)
+		while (new < end && writer->changes[new].action != IVM_VIEW_INSERT)
 			new++;
 		for (int64 old_end = new; old < old_end && new < end; old++, new++)
 		{
 			IvmViewChange *old_change = &writer->changes[old];
 			IvmViewChange *new_change = &writer->changes[new];
 
+			/* A key has one row; if it has more, there is no need for speed. */
+			if (old_change->action == IVM_VIEW_DONE || new_change->row->weight != 1)
+				continue;
 			if (writer->compares && !note_changed_columns(writer, old_change, new_change))
 				continue;
 			new_change->tid = old_change->tid;
 			new_change->action = IVM_VIEW_UPDATE;
-			old_change->action = IVM_VIEW_REPLACED;
+			old_change->action = IVM_VIEW_DONE;
 		}
 	}
 }
@@ -336,19 +458,30 @@ note_changed_columns(ViewWriter *writer, IvmViewChange *old, IvmViewChange *new)
 }
 
 static void
+delete_row(ViewWriter *writer, ItemPointer tid)
+{
+	TM_FailureData failure;
+	MemoryContext caller;
+	TM_Result	result;
+
+	MemoryContextReset(writer->row_context);
+	caller = MemoryContextSwitchTo(writer->row_context);
+	result = table_tuple_delete(writer->view, tid, writer->cid,
+								writer->snapshot, InvalidSnapshot, false, &failure, false);
+	MemoryContextSwitchTo(caller);
+	check_result(writer, result);
+	writer->counts.deleted++;
+}
+
+static void
 delete_rows(ViewWriter *writer)
 {
 	for (int64 i = 0; i < writer->count; i++)
 	{
-		TM_FailureData failure;
-
 		if (writer->changes[i].action != IVM_VIEW_DELETE)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		check_result(writer,
-					 table_tuple_delete(writer->view, &writer->changes[i].tid, writer->cid,
-										writer->snapshot, InvalidSnapshot, false, &failure, false));
-		writer->counts.deleted++;
+		delete_row(writer, &writer->changes[i].tid);
 	}
 }
 
@@ -458,26 +591,84 @@ keep_stored_values(ViewWriter *writer, IvmViewChange *change, TupleTableSlot *sl
 	ExecClearTuple(stored);
 }
 
+/* Inserts all copies of a row.  Without "slot" its memory stays until the buffer is flushed. */
+static void
+insert_row(ViewWriter *writer, IvmRow *row, TupleTableSlot *slot)
+{
+	if (writer->buffer == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(writer->context);
+
+		writer->buffer = ivm_insert_buffer_create(writer->view, writer->cid, 0, false,
+												  writer->target, writer->estate);
+		MemoryContextSwitchTo(caller);
+	}
+	if (slot != NULL)
+		ExecStoreMinimalTuple(ivm_row_tuple(row), slot, false);
+	for (int64 copy = 0; copy < row->weight; copy++)
+	{
+		if (slot != NULL)
+			ivm_insert_buffer_add(writer->buffer, slot);
+		else
+			ivm_insert_buffer_add_tuple(writer->buffer, ivm_row_tuple(row));
+	}
+	writer->counts.inserted += row->weight;
+}
+
+/* Inserts what comes, or puts it to the rows that wait. */
 static void
 insert_rows(ViewWriter *writer)
 {
-	IvmInsertBuffer *buffer = NULL;
-
 	for (int64 i = 0; i < writer->count; i++)
 	{
+		IvmRow	   *row = writer->changes[i].row;
+
 		if (writer->changes[i].action != IVM_VIEW_INSERT)
 			continue;
-		if (buffer == NULL)
-			buffer = ivm_insert_buffer_create(writer->view, writer->cid, 0, false,
-											  writer->target, writer->estate);
-		ivm_insert_buffer_add_tuple(buffer, ivm_row_tuple(writer->changes[i].row));
-		writer->counts.inserted++;
+		CHECK_FOR_INTERRUPTS();
+		if (!writer->in_parts)
+		{
+			insert_row(writer, row, NULL);
+			continue;
+		}
+		if (writer->waiting == NULL)
+		{
+			MemoryContext caller = MemoryContextSwitchTo(writer->context);
+
+			writer->waiting = ivm_spill_create(0);
+			MemoryContextSwitchTo(caller);
+		}
+		/* All in one partition: they are read in the order in which they came. */
+		ivm_spill_put(writer->waiting, ivm_row_tuple(row), row->weight, 0);
 	}
-	if (buffer == NULL)
+	if (writer->buffer != NULL)
+		ivm_insert_buffer_flush(writer->buffer);
+}
+
+/* All parts have done their deletes. */
+static void
+insert_waiting_rows(ViewWriter *writer)
+{
+	TupleTableSlot *slot;
+	IvmSpillReader reader;
+	IvmRow	   *row;
+
+	if (writer->waiting == NULL)
 		return;
-	ivm_insert_buffer_end(buffer);
-	if (writer->finder.plan->single_row)
-		ivm_row_finder_remember(&writer->finder, &buffer->last_tid);
+	ivm_spill_flush(writer->waiting);
+	slot = MakeSingleTupleTableSlot(ivm_zset_desc(writer->delta), &TTSOpsMinimalTuple);
+	ivm_spill_read_begin(writer->waiting, 0, &reader);
+	while ((row = ivm_spill_read_next(&reader)) != NULL)
+	{
+		bool		large = ivm_row_tuple(row)->t_len > IVM_INSERT_BUFFER_BYTES;
+
+		CHECK_FOR_INTERRUPTS();
+		insert_row(writer, row, large ? NULL : slot);
+		if (large)
+			ivm_insert_buffer_flush(writer->buffer);
+	}
+	ivm_spill_read_end(&reader);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* The row was there a moment ago, and nobody else may write. */

@@ -115,6 +115,7 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 			dataflow->root = op;
 		op->routine->init(op);
 	}
+	dataflow->output_key = ivm_dataflow_output_key(plan);
 	MemoryContextSwitchTo(old);
 	return dataflow;
 }
@@ -123,6 +124,30 @@ void
 ivm_dataflow_destroy(IvmDataflow *dataflow)
 {
 	MemoryContextDelete(dataflow->context);
+}
+
+IvmRowKey *
+ivm_dataflow_output_key(IvmPlan *plan)
+{
+	int			nkeys = list_length(plan->key);
+	int		   *columns = palloc(sizeof(int) * Max(nkeys, 1));
+	Oid		   *operators = palloc(sizeof(Oid) * Max(nkeys, 1));
+	Oid		   *collations = palloc(sizeof(Oid) * Max(nkeys, 1));
+	IvmRowKey  *result = NULL;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		columns[i] = list_nth_int(plan->key, i);
+		operators[i] = list_nth_oid(plan->key_operators, i);
+		collations[i] = TupleDescAttr(plan->root->desc, columns[i] - 1)->attcollation;
+	}
+	if (nkeys > 0)
+		result = ivm_row_key_create(ivm_key_create(nkeys, operators, collations, true),
+									plan->root->desc, columns);
+	pfree(columns);
+	pfree(operators);
+	pfree(collations);
+	return result;
 }
 
 void
@@ -135,6 +160,8 @@ ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bo
 	dataflow->batch_context = CurrentMemoryContext;
 	dataflow->receiver = NULL;
 	dataflow->output = ivm_zset_create(arena, dataflow->root->node->desc);
+	if (dataflow->output_key != NULL)
+		ivm_zset_partition_by(dataflow->output, ivm_row_key_hash, dataflow->output_key);
 	for (int i = 0; i < dataflow->noperators; i++)
 	{
 		dataflow->operators[i].replay = NULL;

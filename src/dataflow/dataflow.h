@@ -25,6 +25,7 @@
 #include "memory/arena.h"
 #include "plan/plan.h"
 #include "utils/snapshot.h"
+#include "zset/key.h"
 #include "zset/zset.h"
 
 typedef struct IvmDataflow IvmDataflow;
@@ -46,6 +47,12 @@ typedef struct IvmOperatorCounters
 /* Makes the run-time side in a context of its own under "parent". */
 extern IvmDataflow *ivm_dataflow_create(IvmPlan *plan, MemoryContext parent);
 extern void ivm_dataflow_destroy(IvmDataflow *dataflow);
+
+/*
+ * The key of the output of a view with a key, in the current context, else NULL.  Z-sets of output rows
+ * are partitioned by it, so that the old and the new row of a key come in one part.
+ */
+extern IvmRowKey *ivm_dataflow_output_key(IvmPlan *plan);
 
 /*
  * Starts a batch.  "snapshot" (registered by the caller) is what tables and

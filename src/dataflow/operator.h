@@ -88,6 +88,7 @@ struct IvmDataflow
 	int			noperators;
 	IvmOperator *operators;		/* inputs before their readers */
 	IvmOperator *root;
+	IvmRowKey  *output_key;		/* NULL: the view has none */
 
 	/* of the batch */
 	bool		running;

@@ -41,6 +41,7 @@
 #include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/multirangetypes.h"
 #include "utils/rangetypes.h"
 #include "utils/syscache.h"
@@ -341,4 +342,52 @@ ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 			return false;
 	}
 	return true;
+}
+
+/*
+ * The key that some columns of a row are.
+ */
+IvmRowKey *
+ivm_row_key_create(IvmKey *key, TupleDesc desc, const int *columns)
+{
+	IvmRowKey  *row_key = palloc(sizeof(IvmRowKey));
+
+	row_key->key = key;
+	row_key->desc = desc;
+	row_key->columns = palloc(sizeof(int) * Max(key->ncolumns, 1));
+	memcpy(row_key->columns, columns, sizeof(int) * key->ncolumns);
+	row_key->values = palloc(sizeof(Datum) * Max(key->ncolumns, 1));
+	row_key->isnull = palloc(sizeof(bool) * Max(key->ncolumns, 1));
+	return row_key;
+}
+
+/*
+ * Hash of a row by its key alone; leaves nothing in the current context.
+ */
+uint64
+ivm_row_key_hash(void *row_key, MinimalTuple tuple)
+{
+	static MemoryContext scratch = NULL;
+	IvmRowKey  *which = row_key;
+	HeapTupleData heap_tuple;
+	MemoryContext caller;
+	uint64		hash;
+
+	/* Reset before use: whatever an error left behind goes as well. */
+	if (scratch == NULL)
+		scratch = AllocSetContextCreate(TopMemoryContext, "ivm row key", ALLOCSET_SMALL_SIZES);
+	else
+		MemoryContextReset(scratch);
+	caller = MemoryContextSwitchTo(scratch);
+
+	heap_tuple.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET;
+	heap_tuple.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+	ItemPointerSetInvalid(&heap_tuple.t_self);
+	heap_tuple.t_tableOid = InvalidOid;
+	for (int i = 0; i < which->key->ncolumns; i++)
+		which->values[i] = heap_getattr(&heap_tuple, which->columns[i], which->desc, &which->isnull[i]);
+	hash = ivm_key_hash_right(which->key, which->values, which->isnull);
+
+	MemoryContextSwitchTo(caller);
+	return hash;
 }

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "access/tupdesc.h"
 #include "fmgr.h"
 
 /*
@@ -49,5 +51,24 @@ extern bool ivm_equality_is_of_images(Oid type, Oid operator, Oid collation);
 
 extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 						  const Datum *right, const bool *right_isnull);
+
+/* The key that some columns of a row of that shape are. */
+typedef struct IvmRowKey
+{
+	IvmKey	   *key;
+	TupleDesc	desc;
+	int		   *columns;		/* numbers, from 1 on */
+	Datum	   *values;
+	bool	   *isnull;
+} IvmRowKey;
+
+/*
+ * Makes one in the current context; "desc" and "key" must live as long, "columns" (as many as the
+ * key has) are copied.
+ */
+extern IvmRowKey *ivm_row_key_create(IvmKey *key, TupleDesc desc, const int *columns);
+
+/* Hash of that key, as a right side: an IvmPartitionHash (zset.h) over an IvmRowKey. */
+extern uint64 ivm_row_key_hash(void *row_key, MinimalTuple tuple);
 
 #endif							/* IVM_KEY_H */

@@ -55,7 +55,7 @@ extern void ivm_zset_close(IvmZset *zset);
  * much as may stay in memory while one works on it (ivm_pin_limit); usually there
  * is one.  The array and the rows are in the arena, good until the next call; the array may be
  * reordered, and row->hash (the image's) and row->next used.  Between begin and end the Z-set must
- * not grow; it can be looked at again afterwards.
+ * not grow; it can be looked at again afterwards, unless weights were changed.
  */
 typedef struct IvmZsetParts
 {
