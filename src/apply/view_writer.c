@@ -453,7 +453,12 @@ note_changed_columns(ViewWriter *writer, IvmViewChange *old, IvmViewChange *new)
 	MemoryContextSwitchTo(caller);
 
 	if (result && !bms_is_subset(changed, writer->rte->updatedCols))
+	{
+		/* it is for all parts */
+		caller = MemoryContextSwitchTo(writer->context);
 		writer->rte->updatedCols = bms_add_members(writer->rte->updatedCols, changed);
+		MemoryContextSwitchTo(caller);
+	}
 	return result;
 }
 
