@@ -89,6 +89,8 @@
 #define REST_DELAY			1000	/* ms without anything to decode */
 #define TRIM_DISTANCE		((XLogRecPtr) 4 * 1024 * 1024)	/* of WAL, between trims */
 #define BUSY_TRIM_DISTANCE	((XLogRecPtr) 64 * 1024 * 1024)
+#define LARGE_BUFFER		(1024 * 1024)
+#define SMALL_BUFFER		(5 * XLOG_BLCKSZ)
 #define NEAR_END			((XLogRecPtr) 16 * 1024)
 #define FIRST_COMMITTED		256
 
@@ -539,6 +541,33 @@ settings_changed(void)
 	ivm_log_reload();
 }
 
+/*
+ * PostgreSQL keeps a buffer as large as the largest record that was read, and one
+ * as large as the largest change that went through a file.  Neither holds anything between
+ * two records.
+ */
+static void
+shrink_buffers(void)
+{
+	XLogReaderState *reader = decoding->reader;
+	ReorderBuffer *reorder = decoding->reorder;
+
+	if (reader->readRecordBufSize > LARGE_BUFFER)
+	{
+		char	   *small = MemoryContextAlloc(GetMemoryChunkContext(reader->readRecordBuf), SMALL_BUFFER);
+
+		pfree(reader->readRecordBuf);
+		reader->readRecordBuf = small;
+		reader->readRecordBufSize = SMALL_BUFFER;
+	}
+	if (reorder->outbufsize > LARGE_BUFFER)
+	{
+		pfree(reorder->outbuf);
+		reorder->outbuf = NULL;
+		reorder->outbufsize = 0;
+	}
+}
+
 /* Gives back what the C library holds, if so much was decoded since the last time. */
 static void
 trim(XLogRecPtr distance)
@@ -546,6 +575,7 @@ trim(XLogRecPtr distance)
 	if (decoding->reader->EndRecPtr < trimmed_at + distance)
 		return;
 	trimmed_at = decoding->reader->EndRecPtr;
+	shrink_buffers();
 	ivm_arena_process_trim();
 }
 
@@ -648,6 +678,7 @@ ivm_decoder_run(IvmDatabase *db)
 		if (ivm_budget_asked())
 		{
 			ivm_log_yield();
+			shrink_buffers();
 			ivm_give_back();
 		}
 
