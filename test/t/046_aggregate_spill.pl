@@ -102,6 +102,26 @@ is_value($node, 'SELECT sum(rebuilds) FROM pg_stat_ivm', '0', 'no view was compu
 # a round reads the input for four of them
 is_value($node, q{SELECT recomputes > 10 FROM pg_stat_ivm WHERE relid = 'groups'::regclass}, 't',
 	'groups that refused were computed in rounds');
+
+# The look of a row that came is no use if the row has gone again.
+$node->safe_psql('postgres', 'CREATE TABLE look (id int, n numeric)');
+$node->safe_psql('postgres', 'INSERT INTO look VALUES (1, 1.0)');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW look_view AS SELECT n, count(*) FROM look GROUP BY n');
+$node->safe_psql('postgres', 'INSERT INTO look VALUES (2, 1.000)');
+sync($node);
+$node->safe_psql('postgres', 'BEGIN; INSERT INTO look VALUES (3, 1.00); DELETE FROM look WHERE id <> 2; COMMIT');
+are_exact($node, 'a row came and went, and so did the one that was shown');
+is_value($node, 'SELECT n FROM look_view', '1.000', 'the one that is left is shown');
+
+# Numeric's inverse refuses when the widest scale leaves; but here one comes as well.
+$node->safe_psql('postgres', 'CREATE TABLE wide (id int, n numeric)');
+$node->safe_psql('postgres', 'INSERT INTO wide VALUES (1, 1), (2, 1.5), (3, 1)');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW wide_view AS SELECT sum(n) FROM wide');
+sync($node);
+$node->safe_psql('postgres', 'UPDATE wide SET n = n + 0.1 WHERE id = 2');
+are_exact($node, 'the row of widest scale is another one');
+is_value($node, q{SELECT recomputes FROM pg_stat_ivm WHERE relid = 'wide_view'::regclass}, '0',
+	'what comes is added before anything is taken away');
 $node->stop;
 
 # ---- by size ----
