@@ -14,6 +14,11 @@
  *		float sum		an exact sum (exact_sum.c)
  *		bool			counts of what is not null and what is true
  *
+ * Sums of integers know their number of values, and are no other when it was less than
+ * zero in between: values may be taken away before they come.  So it is with all
+ * kinds that are not moving.  The state of no value is then the initial one
+ * or one of zero values, which are the same.
+ *
  * The functions see a window aggregate's context, which is what moving-aggregate
  * functions are made for.
  *
@@ -68,12 +73,15 @@ typedef struct Call
 	FmgrInfo	deserialfn;
 	int16		result_length;
 	bool		result_byval;
+
+	bool		commutes;		/* a value may be taken away before it comes */
 } Call;
 
 struct IvmAccumulators
 {
 	int			ncalls;
 	Call	   *calls;
+	bool		commute;		/* all of them */
 	ExprContext *econtext;
 	WindowAggState *agg_context;	/* what the functions take for their
 									 * aggregate */
@@ -107,6 +115,8 @@ init_moving(Call *call)
 								 &transfn, &inversefn);
 	fmgr_info(form->aggmtransfn, &call->transfn);
 	fmgr_info_set_expr((Node *) transfn, &call->transfn);
+	call->commutes = form->aggmtransfn == F_INT2_AVG_ACCUM || form->aggmtransfn == F_INT4_AVG_ACCUM ||
+		form->aggmtransfn == F_INT8_AVG_ACCUM;
 	fmgr_info(form->aggminvtransfn, &call->inversefn);
 	fmgr_info_set_expr((Node *) inversefn, &call->inversefn);
 
@@ -151,6 +161,7 @@ ivm_accumulators_create(List *calls)
 	ListCell   *cell;
 
 	result->calls = palloc0(sizeof(Call) * Max(list_length(calls), 1));
+	result->commute = true;
 	result->econtext = CreateStandaloneExprContext();
 	result->agg_context = makeNode(WindowAggState);
 	result->call_context = AllocSetContextCreate(CurrentMemoryContext, "ivm transition", ALLOCSET_DEFAULT_SIZES);
@@ -168,8 +179,17 @@ ivm_accumulators_create(List *calls)
 			call->args[call->nargs++] = ExecInitExpr(lfirst_node(TargetEntry, inner)->expr, NULL);
 		if (call->kind == IVM_ACC_MOVING || call->kind == IVM_ACC_MOVING_SERIAL)
 			init_moving(call);
+		else
+			call->commutes = true;
+		result->commute &= call->commutes;
 	}
 	return result;
+}
+
+bool
+ivm_accumulators_commute(IvmAccumulators *accumulators)
+{
+	return accumulators->commute;
 }
 
 int
@@ -297,6 +317,15 @@ ivm_accumulators_load(IvmAccumulators *accumulators, TupleTableSlot *row, AttrNu
 	return states;
 }
 
+static void
+complain_about_lack(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("aggregate state lacks a value that is to be removed"),
+			 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+}
+
 void
 ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 					   Datum *values, bool *isnull)
@@ -315,6 +344,8 @@ ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulatorState *state
 		Call	   *call = &accumulators->calls[i];
 		IvmAccumulatorState *state = &states[i];
 
+		if (state->count < 0)
+			complain_about_lack();
 		memcpy(VARDATA(counts) + sizeof(int64) * i, &state->count, sizeof(int64));
 		isnull[i] = state->isnull;
 		values[i] = state->value;
@@ -393,26 +424,15 @@ advance(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
 
 /*
  * One call of the inverse transition function; see advance_windowaggregate_base.
+ * False if it refuses.
  */
 static bool
-retreat(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
-		NullableDatum *args, MemoryContext context)
+call_inverse(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
+			 NullableDatum *args, MemoryContext context)
 {
 	Datum		value;
 	bool		isnull;
 
-	if (state->count <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("aggregate state lacks a value that is to be removed"),
-				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
-	if (state->count == 1)
-	{
-		if (!state->isnull && !call->transtype_byval)
-			pfree(DatumGetPointer(state->value));
-		reset_moving(call, state, context);
-		return true;
-	}
 	args[0].value = state->value;
 	args[0].isnull = state->isnull;
 	value = call_function(accumulators, call, &call->inversefn, call->nargs + 1, args, context, &isnull);
@@ -421,6 +441,33 @@ retreat(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
 	replace_value(call, state, value, context);
 	state->count--;
 	return true;
+}
+
+static bool
+retreat(IvmAccumulators *accumulators, Call *call, IvmAccumulatorState *state,
+		NullableDatum *args, MemoryContext context)
+{
+	if (call->commutes)
+	{
+		if (state->isnull)
+		{
+			/* there is no state before there is a value */
+			advance(accumulators, call, state, args, context);
+			if (!call_inverse(accumulators, call, state, args, context))
+				return false;
+		}
+		return call_inverse(accumulators, call, state, args, context);
+	}
+	if (state->count <= 0)
+		complain_about_lack();
+	if (state->count == 1)
+	{
+		if (!state->isnull && !call->transtype_byval)
+			pfree(DatumGetPointer(state->value));
+		reset_moving(call, state, context);
+		return true;
+	}
+	return call_inverse(accumulators, call, state, args, context);
 }
 
 static bool

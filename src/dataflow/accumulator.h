@@ -28,6 +28,9 @@ typedef struct IvmAccumulatorState
 
 extern IvmAccumulators *ivm_accumulators_create(List *calls);
 
+/* True if values may be taken away before they come: only what is there in the end counts. */
+extern bool ivm_accumulators_commute(IvmAccumulators *accumulators);
+
 /* Number of columns in which the states are stored, and their types. */
 extern int	ivm_accumulators_width(IvmAccumulators *accumulators);
 extern void ivm_accumulators_describe(IvmAccumulators *accumulators, TupleDesc desc, AttrNumber first);

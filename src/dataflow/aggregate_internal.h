@@ -68,6 +68,7 @@ typedef struct AggregateRun
 	IvmKey	   *key;
 	bool		varies;			/* may the columns of a group's rows look
 								 * different? */
+	bool		commutes;		/* rows may go before they come */
 	IvmAccumulators *accumulators;
 	int			ncalls;
 	TupleDesc	input_desc;

@@ -16,7 +16,8 @@
  * are: groups are opened and stay, and from then on a row that comes to an open group is
  * added to its states at once, and is gone.  What it would cancel out with later
  * does no harm: it is added and taken away again.  Rows that are to be
- * taken away wait in a Z-set, since all additions have to precede them.  Rows of groups
+ * taken away wait in a Z-set, since all additions have to precede them, unless
+ * the order makes no difference (counts, sums of integers).  Rows of groups
  * that are not open are collected as before, until there are enough of them to
  * open their groups in the order of the state table.  When the groups
  * have all the memory that they may have no more are opened: from there on rows of
@@ -92,6 +93,7 @@ aggregate_init(IvmOperator *op)
 	}
 	state->key = ivm_key_create(state->ncolumns, operators, collations, true);
 	state->accumulators = ivm_accumulators_create(node->calls);
+	state->commutes = !state->varies && ivm_accumulators_commute(state->accumulators);
 
 	state->input_desc = input->desc;
 	state->key_desc = CreateTemplateTupleDesc(state->ncolumns);
@@ -320,7 +322,7 @@ absorb(IvmOperator *op, TupleTableSlot *row, int64 weight, uint64 hash, bool ope
 	}
 	if (group != NULL)
 	{
-		if (weight > 0)
+		if (weight > 0 || state->commutes)
 			ivm_group_add(state, group, row, weight);
 		else
 			remove_later(op, row, weight);
