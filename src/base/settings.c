@@ -42,6 +42,7 @@ int			ivm_naptime = 10000;
 int			ivm_memory_budget = 65536;
 int			ivm_delta_log_memory = 65536;
 int			ivm_delta_log_limit = 16 * 1024 * 1024;
+int			ivm_cache_memory = 4096;
 int			ivm_fallback = IVM_FALLBACK_RECOMPUTE;
 bool		ivm_statement_syntax = true;
 char	   *ivm_debug_points = NULL;
@@ -99,6 +100,14 @@ ivm_settings_define(void)
 							"What does not fit is written to temporary files.",
 							&ivm_memory_budget,
 							Max(MINIMUM_BUDGET, NBuffers / 4 * (BLCKSZ / 1024)), 1024, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.cache_memory",
+							"Most memory for rows that joins look up often, for each apply worker.",
+							"It is part of ivm.memory_budget.  0 turns the cache off.",
+							&ivm_cache_memory,
+							4096, 0, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 

@@ -24,6 +24,7 @@ extern int	ivm_memory_budget;	/* kB, for all processes of the cluster */
 extern int	ivm_delta_log_limit;	/* kB of the log in files, a database */
 extern int	ivm_delta_log_memory;	/* kB of the log held in memory, a
 									 * database */
+extern int	ivm_cache_memory;	/* kB, an apply worker */
 extern int	ivm_fallback;		/* an IvmFallback */
 extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;

@@ -331,10 +331,19 @@ ivm_dataflow_end(IvmDataflow *dataflow)
 }
 
 void
+ivm_dataflow_forget(IvmDataflow *dataflow)
+{
+	for (int i = 0; i < dataflow->noperators; i++)
+		if (dataflow->operators[i].routine->forget != NULL)
+			dataflow->operators[i].routine->forget(&dataflow->operators[i]);
+}
+
+void
 ivm_dataflow_abort(IvmDataflow *dataflow)
 {
 	/* what was open is gone with the transaction, its memory with the batch */
 	dataflow->running = false;
+	ivm_dataflow_forget(dataflow);
 }
 
 bool

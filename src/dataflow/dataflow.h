@@ -11,7 +11,7 @@
  *		ivm_dataflow_finish(...)	runs the stateful operators, gives the output
  *		ivm_dataflow_end(...)
  *
- * An error between begin and end leaves it to be ended by ivm_dataflow_abort
+ * An error between begin and the commit leaves it to be ended by ivm_dataflow_abort
  * after the transaction was aborted; the next begin starts afresh.
  *
  *-------------------------------------------------------------------------
@@ -88,6 +88,12 @@ extern void ivm_dataflow_set_receiver(IvmDataflow *dataflow, IvmRowReceiver rece
 
 extern void ivm_dataflow_end(IvmDataflow *dataflow);
 extern void ivm_dataflow_abort(IvmDataflow *dataflow);
+
+/*
+ * What the next batch's deltas are added to is not what the last batch left: nothing that was kept in memory
+ * is used any more.  Abort does this, too.
+ */
+extern void ivm_dataflow_forget(IvmDataflow *dataflow);
 
 /* Takes the counters of operator "i", which begin at zero again; false past the last one. */
 extern bool ivm_dataflow_take_counters(IvmDataflow *dataflow, int i, IvmOperatorCounters *counters);

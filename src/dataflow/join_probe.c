@@ -42,6 +42,7 @@
 #include "utils/memutils.h"
 
 #include "arrange/arrange.h"
+#include "arrange/cache.h"
 #include "base/settings.h"
 #include "dataflow/join_probe.h"
 #include "memory/reclaim.h"
@@ -104,12 +105,16 @@ struct IvmJoinProbe
 	int16	   *lengths;		/* of the probe's values */
 	bool	   *byval;
 	bool	   *isnull;			/* all false */
+	IvmCache   *cache;			/* of the new state; NULL: there is none */
 
 	/* of the batch */
 	MemoryContext context;
 	IvmArena   *arena;
+	IvmCacheFill *fill;			/* NULL: none yet */
 
 	/* of the run */
+	bool		cached;			/* the cache is used */
+	bool		filling;		/* rows that are found are added to it */
 	IvmRowIndex *minus;			/* NULL: the new state is wanted */
 	TupleTableSlot *row;		/* of the delta, or of the sum */
 
@@ -127,8 +132,27 @@ struct IvmJoinProbe
 	void	   *receiver_context;
 };
 
+/* The cache that serves this probe, a new one if need be. */
+static IvmCache *
+share_cache(IvmJoinProbe *probe, IvmArrangement *arrangement, List **caches)
+{
+	IvmCache   *cache;
+	ListCell   *cell;
+
+	foreach(cell, *caches)
+	{
+		cache = lfirst(cell);
+		if (ivm_cache_serves(cache, arrangement, probe->lengths, probe->byval))
+			return cache;
+	}
+	cache = ivm_cache_create(arrangement, probe->key, probe->key_states, probe->lengths, probe->byval);
+	if (cache != NULL)
+		*caches = lappend(*caches, cache);
+	return cache;
+}
+
 IvmJoinProbe *
-ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid)
+ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List **caches)
 {
 	IvmJoinProbe *probe = palloc0(sizeof(IvmJoinProbe));
 	int			nkeys = list_length(arrangement->keys);
@@ -157,6 +181,7 @@ ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid)
 	probe->econtext = CreateStandaloneExprContext();
 	probe->by_value = nkeys > 0 && probe->byval[0] && arrangement->kind == IVM_ARRANGE_INDEX;
 	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm join probe key", ALLOCSET_SMALL_SIZES);
+	probe->cache = caches == NULL ? NULL : share_cache(probe, arrangement, caches);
 	return probe;
 }
 
@@ -166,6 +191,8 @@ ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bo
 	ivm_lookup_begin(probe->lookup, snapshot, arena, populate);
 	probe->context = CurrentMemoryContext;
 	probe->arena = arena;
+	probe->fill = NULL;
+	probe->filling = false;
 	probe->minus = NULL;
 	probe->row = NULL;
 	probe->has_last = false;
@@ -437,7 +464,7 @@ index_delta(IvmJoinProbe *probe, IvmZset *delta)
 }
 
 void
-ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory)
+ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached)
 {
 	Assert(probe->minus == NULL && probe->row == NULL);
 	probe->has_last = false;
@@ -447,6 +474,9 @@ ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size m
 	probe->row = MakeSingleTupleTableSlot(probe->desc, &TTSOpsMinimalTuple);
 	if (minus != NULL)
 		index_delta(probe, minus);
+	probe->cached = cached && probe->cache != NULL;
+	if (probe->cached)
+		expected = ivm_cache_start(probe->cache, expected);
 	ivm_lookup_expect(probe->lookup, expected);
 }
 
@@ -526,6 +556,16 @@ hash_of(IvmJoinProbe *probe, const Datum *values)
 	return hash;
 }
 
+static void
+give_values(void *context, const Datum *values, const bool *isnull, int64 weight)
+{
+	IvmJoinProbe *probe = context;
+
+	if (probe->remembering)
+		remember(probe, values, isnull, weight);
+	probe->receiver(probe->receiver_context, values, isnull, weight);
+}
+
 /* A row was found, by the lookup or elsewhere. */
 static void
 give(void *context, TupleTableSlot *row, int64 weight)
@@ -533,16 +573,44 @@ give(void *context, TupleTableSlot *row, int64 weight)
 	IvmJoinProbe *probe = context;
 
 	slot_getallattrs(row);
-	if (probe->remembering)
-		remember(probe, row->tts_values, row->tts_isnull, weight);
-	probe->receiver(probe->receiver_context, row->tts_values, row->tts_isnull, weight);
+	if (probe->filling)
+		ivm_cache_fill_add(probe->fill, row->tts_values, row->tts_isnull, weight);
+	give_values(probe, row->tts_values, row->tts_isnull, weight);
+}
+
+/* Gives the rows of the new state: from the cache, or as they are found. */
+static void
+look_up_new(IvmJoinProbe *probe, const Datum *values)
+{
+	uint64		hash = 0;
+
+	probe->filling = false;
+	if (probe->cached && ivm_cache_wants(probe->cache))
+	{
+		hash = hash_of(probe, values);
+		if (ivm_cache_give(probe->cache, hash, values, give_values, probe, &probe->filling))
+			return;
+	}
+	if (probe->filling && probe->fill == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(probe->context);
+
+		probe->fill = ivm_cache_fill_create(probe->cache);
+		MemoryContextSwitchTo(old);
+	}
+	if (probe->filling)
+		ivm_cache_fill_begin(probe->fill);
+	ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
+	if (probe->filling)
+		ivm_cache_fill_end(probe->fill, hash, values);
+	probe->filling = false;
 }
 
 /* Gives the rows as they are found. */
 static void
 look_up(IvmJoinProbe *probe, const Datum *values)
 {
-	ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
+	look_up_new(probe, values);
 	if (probe->minus != NULL && !ivm_row_index_is_empty(probe->minus))
 	{
 		IvmRow	   *row;

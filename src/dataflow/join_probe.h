@@ -19,8 +19,11 @@ typedef struct IvmJoinProbe IvmJoinProbe;
 /* Gets each row found: as many values as the input has columns. */
 typedef void (*IvmJoinProbeReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
 
-/* Made with the plan; "probes" are the expressions whose values are looked for. */
-extern IvmJoinProbe *ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid);
+/*
+ * Made with the plan; "probes" are the expressions whose values are looked for.  *caches are those (IvmCache) of
+ * all probes of a join, which share them; NULL: this one has none.
+ */
+extern IvmJoinProbe *ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List **caches);
 
 /* Begin and end of a batch, or a population: see ivm_lookup_begin. */
 extern void ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bool populate);
@@ -29,8 +32,9 @@ extern void ivm_join_probe_end(IvmJoinProbe *probe);
 /*
  * Begin and end of a run of about so many probes.  If "minus" is not NULL they find
  * the state of the input before that delta.  "memory" is what may be taken to remember rows.
+ * "cached": the caches know of the batch's deltas, and may be used.
  */
-extern void ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory);
+extern void ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached);
 extern void ivm_join_probe_stop(IvmJoinProbe *probe);
 
 /*

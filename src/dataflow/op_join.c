@@ -28,6 +28,9 @@
  * In population the old state of everything is empty.  One path runs
  * with the full contents of its start, and all lookups are of the new state.
  *
+ * Hot keys are in a cache in front of the lookups (arrange/cache.c), which
+ * forgets the keys of all deltas before the first path runs.
+ *
  * Work is proportional to the delta times its matches, never to a table.
  *
  * Memory: the inputs' deltas in the arena until the batch ends; values of a
@@ -43,6 +46,7 @@
 #include "nodes/nodeFuncs.h"
 
 #include "arrange/arrange.h"
+#include "arrange/cache.h"
 #include "dataflow/join_probe.h"
 #include "dataflow/operator.h"
 #include "memory/reclaim.h"
@@ -85,6 +89,7 @@ typedef struct JoinRun
 	TupleTableSlot *wide;
 	List	   *arrangements;	/* IvmArrangement: private ones that this join
 								 * keeps */
+	List	   *caches;			/* IvmCache: of all stages */
 } JoinRun;
 
 /* Where a walk is: one for each stage of the path that runs. */
@@ -152,8 +157,12 @@ widen(Node *node, void *context)
 static void
 init_stage(IvmOperator *op, JoinRun *state, JoinStage *stage, IvmJoinStage *plan)
 {
+	/* all changes of what it looks up come through this join */
+	bool		is_own = list_nth(op->node->inputs, plan->input) == plan->arrangement->input;
+
 	stage->plan = plan;
-	stage->probe = ivm_join_probe_create(plan->arrangement, plan->probes, op->dataflow->plan->relid);
+	stage->probe = ivm_join_probe_create(plan->arrangement, plan->probes, op->dataflow->plan->relid,
+										 is_own ? &state->caches : NULL);
 	stage->value_states = ExecInitExprList((List *) widen((Node *) plan->probes, state), NULL);
 	stage->value_context = CreateStandaloneExprContext();
 	stage->value_context->ecxt_scantuple = state->wide;
@@ -441,7 +450,7 @@ start_stages(IvmOperator *op, JoinWay *path, bool batch)
 		JoinInput  *input = &state->inputs[stage->plan->input];
 		bool		wants_old = batch && stage->plan->input > path->plan->start && input->count > 0;
 
-		ivm_join_probe_start(stage->probe, wants_old ? input->delta : NULL, start->count, memory);
+		ivm_join_probe_start(stage->probe, wants_old ? input->delta : NULL, start->count, memory, batch);
 	}
 }
 
@@ -503,6 +512,23 @@ apply_arrangements(IvmOperator *op)
 		CommandCounterIncrement();
 }
 
+/* The caches forget what changed. */
+static void
+apply_to_caches(IvmOperator *op)
+{
+	JoinRun    *state = op->state;
+	ListCell   *cell;
+
+	foreach(cell, state->caches)
+	{
+		IvmCache   *cache = lfirst(cell);
+
+		for (int i = 0; i < state->ninputs; i++)
+			if (state->inputs[i].count > 0 && list_nth(op->node->inputs, i) == ivm_cache_input(cache))
+				ivm_cache_apply_delta(cache, state->inputs[i].delta);
+	}
+}
+
 static void
 join_finish(IvmOperator *op)
 {
@@ -518,6 +544,7 @@ join_finish(IvmOperator *op)
 			run_path(op, population_path(state));
 		return;
 	}
+	apply_to_caches(op);
 	for (int i = 0; i < state->npaths; i++)
 		if (state->inputs[state->paths[i].plan->start].count > 0)
 			run_path(op, &state->paths[i]);
@@ -556,6 +583,16 @@ join_end(IvmOperator *op)
 			ivm_join_probe_end(state->paths[i].stages[k].probe);
 }
 
+static void
+join_forget(IvmOperator *op)
+{
+	JoinRun    *state = op->state;
+	ListCell   *cell;
+
+	foreach(cell, state->caches)
+		ivm_cache_forget(lfirst(cell));
+}
+
 const IvmOperatorRoutine ivm_op_join = {
 	.init = join_init,
 	.begin = join_begin,
@@ -563,4 +600,5 @@ const IvmOperatorRoutine ivm_op_join = {
 	.finish = join_finish,
 	.replay = join_replay,
 	.end = join_end,
+	.forget = join_forget,
 };

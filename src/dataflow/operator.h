@@ -47,6 +47,11 @@ typedef struct IvmOperatorRoutine
 	 * nothing is.
 	 */
 	void		(*end) (IvmOperator *op);
+
+	/*
+	 * Forgets what it knows from earlier batches.  NULL: nothing.
+	 */
+	void		(*forget) (IvmOperator *op);
 } IvmOperatorRoutine;
 
 /* Who reads an operator's output. */

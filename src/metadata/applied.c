@@ -258,6 +258,13 @@ ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn)
 }
 
 bool
+ivm_applied_equal(const IvmAppliedSnapshot *a, const IvmAppliedSnapshot *b)
+{
+	return a->xmin == b->xmin && a->xmax == b->xmax && a->nxip == b->nxip &&
+		memcmp(a->xip, b->xip, sizeof(uint64) * a->nxip) == 0;
+}
+
+bool
 ivm_applied_contains(const IvmAppliedSnapshot *applied, uint64 fxid)
 {
 	if (fxid < applied->xmin)

@@ -100,6 +100,9 @@ extern void ivm_applied_delete(Oid relid);
 /* Converts an MVCC snapshot; palloc'd. */
 extern IvmAppliedSnapshot *ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn);
 
+/* Do they contain the same transactions? */
+extern bool ivm_applied_equal(const IvmAppliedSnapshot *a, const IvmAppliedSnapshot *b);
+
 /* True if the (committed) top-level transaction is contained in it. */
 extern bool ivm_applied_contains(const IvmAppliedSnapshot *applied, uint64 fxid);
 

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "arrange/cache.h"
 #include "base/debug_point.h"
 #include "base/settings.h"
 #include "worker/apply_worker.h"
@@ -384,6 +385,7 @@ ivm_apply_main(Datum unused)
 	worker->shared = &worker->control->apply[worker->number];
 	worker->batch_context = AllocSetContextCreate(TopMemoryContext, "ivm batch", ALLOCSET_DEFAULT_SIZES);
 	worker->arena = ivm_arena_create("batch", TopMemoryContext);
+	ivm_cache_enable();
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	worker->shared->pid = MyProcPid;

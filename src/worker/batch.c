@@ -558,9 +558,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("incremental view with OID %u has no applied snapshot", consumer->relid)));
-		if (consumer->applied != NULL)
-			pfree(consumer->applied);
-		consumer->applied = applied;
+		ivm_consumer_read_applied(consumer, applied);
 		consumer->changes = 0;
 		consumer->truncated = false;
 		consumer->txn_sequence = 0;

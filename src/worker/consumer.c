@@ -503,6 +503,18 @@ ivm_consumer_free(IvmConsumer *consumer)
 	MemoryContextDelete(consumer->context);
 }
 
+void
+ivm_consumer_read_applied(IvmConsumer *consumer, IvmAppliedSnapshot *applied)
+{
+	if (consumer->applied != NULL)
+	{
+		if (!ivm_applied_equal(consumer->applied, applied))
+			ivm_dataflow_forget(consumer->dataflow);
+		pfree(consumer->applied);
+	}
+	consumer->applied = applied;
+}
+
 bool
 ivm_arrangement_end(Oid relid)
 {

@@ -129,6 +129,12 @@ extern int	ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid 
 extern IvmConsumer *ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason);
 extern void ivm_consumer_free(IvmConsumer *consumer);
 
+/*
+ * The stored applied snapshot was read ("applied", in the consumer's context, which has it now).  If it is not
+ * what this process stored last, somebody else changed the contents.
+ */
+extern void ivm_consumer_read_applied(IvmConsumer *consumer, IvmAppliedSnapshot *applied);
+
 /* Compiles a stale consumer again; false, with the reason as above, if the result differs.  In a transaction. */
 extern bool ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason);
 

@@ -259,8 +259,7 @@ read_applied(IvmConsumer *consumer)
 	MemoryContextSwitchTo(old);
 	if (applied == NULL)
 		return;
-	pfree(consumer->applied);
-	consumer->applied = applied;
+	ivm_consumer_read_applied(consumer, applied);
 }
 
 /* Stops the views that read one that is not maintained any more. */

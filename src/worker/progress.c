@@ -363,8 +363,7 @@ ivm_progress_store(IvmApplyWorker *worker)
 			continue;
 		applied->lsn = worker->scouted_lsn;
 		ivm_applied_put(consumer->relid, applied, GetActiveSnapshot());
-		pfree(consumer->applied);
-		consumer->applied = applied;
+		ivm_consumer_read_applied(consumer, applied);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -1,0 +1,779 @@
+/*-------------------------------------------------------------------------
+ *
+ * cache.c
+ *	  Rows of hot keys of arrangements, from one batch to the next.
+ *
+ * An entry has the values of a key that was looked for, and all rows that were found:
+ * those of the new state under the snapshot of the last batch.  A key without
+ * rows has an entry, too.
+ *
+ * Why that is exact.  A consumer gets every change of the tables that it reads between
+ * its applied snapshot and the batch's, and nothing else: the deltas of a join's
+ * inputs are the difference between the two states.  (The old state is the
+ * new one minus the delta, as joins compute it, for the same reason.)  They have
+ * passed filters and projections, so they are in the shape of the arrangement.  So the
+ * rows of a key have changed only if the delta has a row with that key.  Before the
+ * first probe of a batch all keys of the delta are forgotten; what is left is
+ * right for the new state, and what is found by probes from then on is of the new state
+ * anyhow.  Equal keys have equal hashes, whatever their types, scales
+ * and cases are, so by forgetting all entries with the hash of a row's key none is
+ * missed; keys that are looked for are compared byte for byte, so
+ * 1.0 and 1.00 have two entries with one hash.
+ *
+ * All that holds between two batches of one dataflow that follow each other.  The
+ * caller has everything forgotten when
+ *
+ *		a batch is rolled back: rows were found under a snapshot that nobody
+ *			has applied
+ *		the applied snapshot is not what this process committed last: the view was filled
+ *			anew, or another process had it in between
+ *
+ * and a plan that is compiled anew makes new caches.  A table that was truncated makes the
+ * view be rebuilt, so one of these applies.  Only apply workers take part
+ * (ivm_cache_enable), and populations and replays do not.  An index on
+ * fewer columns than the key gives rows of other keys, whose changes would not be
+ * noticed; these arrangements have no cache.
+ *
+ * All entries of the process are in one hash table and in one arena, under one limit
+ * (ivm.cache_memory, and at most a quarter of what the process may hold).  If it is reached, entries are
+ * evicted by the clock algorithm: one that was hit since the hand last came by
+ * stays for another turn.  If memory is short anywhere in the process all goes at once.
+ * Entries whose rows are being gone through are pinned: a receiver may do
+ * anything, so they stay in place for it.
+ *
+ * Keys with many rows are not cached, but there is an entry that says so, which saves
+ * collecting their rows again.
+ *
+ * A cache that is not hit costs the collecting of rows and their entries.  When it
+ * has filled as many entries as the limit might hold, and fewer than an eighth as
+ * many probes have been hits, it is emptied and pauses for many probes.
+ *
+ * Memory: entries and the table in the arena; what becomes an entry is collected in
+ * the batch's context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/tupmacs.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+#include "arrange/cache.h"
+#include "base/settings.h"
+#include "memory/reclaim.h"
+
+/* What may become an entry. */
+#define MAX_ROWS			64
+#define MAX_ROW_BYTES		((Size) 16 * 1024)
+#define MAX_KEY_BYTES		((Size) 1024)	/* of a column */
+
+/* Of ivm_pin_limit, which is an eighth of what the process may hold. */
+#define SHARE_OF_PIN_LIMIT	2
+
+#define FIRST_BUCKETS		1024
+
+/* A cache is judged after so many fills. */
+#define EXPECTED_ENTRY		256 /* bytes */
+#define MIN_WINDOW			1024
+#define MAX_WINDOW			65536
+#define FILLS_PER_HIT		8	/* more are poor */
+#define PAUSE				16	/* windows */
+
+/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
+typedef struct CachedRow
+{
+	uint32		size;			/* of all that */
+	int64		weight;
+} CachedRow;
+
+typedef struct CacheEntry
+{
+	struct CacheEntry *next;	/* in the bucket */
+	dlist_node	clock_node;
+	IvmCache   *cache;
+	uint64		hash;
+	uint32		size;			/* of all of it */
+	uint16		rows;			/* where they begin */
+	uint16		pins;
+	bool		used;			/* since the hand came by */
+	bool		refused;		/* too many rows: there are none here */
+	/* the key's values (Datum), what they point to, rows */
+} CacheEntry;
+
+#define entry_key(entry) ((Datum *) ((char *) (entry) + MAXALIGN(sizeof(CacheEntry))))
+
+struct IvmCache
+{
+	IvmArrangement *arrangement;
+	TupleDesc	desc;			/* of its input */
+	int			nreferences;	/* columns that are passed by reference */
+	int		   *references;
+	int			nkeys;
+	IvmKey	   *key;
+	List	   *key_states;		/* over the input's row */
+	const int16 *lengths;
+	const bool *byval;
+	dlist_node	node;
+	MemoryContextCallback callback;
+	uint64		salt;			/* one number may be a key of many tables */
+	int64		nentries;
+
+	/* how good it is */
+	int64		fills;			/* in this window */
+	int64		hits;
+	int64		pause;			/* probes that are still to be left alone */
+	int64		run_probes;		/* since the last start */
+	int64		run_misses;
+	double		miss_share;		/* of the probes of a run */
+};
+
+struct IvmCacheFill
+{
+	IvmCache   *cache;
+	MemoryContext context;
+	char	   *buffer;			/* rows; pointers are offsets */
+	Size		size;
+	Size		used;
+	int			nrows;
+	bool		refused;
+};
+
+/* Of the process. */
+static IvmArena *arena = NULL;	/* NULL: it has no cache */
+static MemoryContext temporary;
+static IvmReclaimer reclaimer;	/* its bytes are those of entries and table */
+static dlist_head caches = DLIST_STATIC_INIT(caches);
+static dlist_head entry_clock = DLIST_STATIC_INIT(entry_clock);
+static CacheEntry **buckets = NULL;
+static uint64 nbuckets = 0;		/* a power of two */
+static uint64 nentries = 0;
+static uint64 npins = 0;
+static uint32 last_number = 0;	/* of a cache */
+static Size limit = 0;
+static IvmCacheStats counters;
+
+static void reclaim_cache(IvmReclaimer *self);
+
+void
+ivm_cache_enable(void)
+{
+	arena = ivm_arena_create("cache", TopMemoryContext);
+	temporary = AllocSetContextCreate(TopMemoryContext, "ivm cache", ALLOCSET_DEFAULT_SIZES);
+	reclaimer.kind = IVM_RECLAIM_CACHE;
+	reclaimer.arena = arena;
+	reclaimer.reclaim = reclaim_cache;
+}
+
+void
+ivm_cache_stats(IvmCacheStats *stats)
+{
+	*stats = counters;
+	stats->bytes = reclaimer.bytes;
+}
+
+/*
+ * Caches
+ */
+
+static void
+cache_context_gone(void *argument)
+{
+	IvmCache   *cache = argument;
+
+	ivm_cache_forget(cache);
+	dlist_delete(&cache->node);
+}
+
+/* Does a probe find the rows of its own key only? */
+static bool
+finds_keys_exactly(IvmArrangement *arrangement)
+{
+	ListCell   *cell;
+
+	if (arrangement->keys == NIL)
+		return false;
+	foreach(cell, arrangement->probes)
+	{
+		IvmIndexProbe *probe = lfirst(cell);
+
+		if (OidIsValid(probe->index) && list_length(probe->key_numbers) < list_length(arrangement->keys))
+			return false;
+	}
+	return true;
+}
+
+IvmCache *
+ivm_cache_create(IvmArrangement *arrangement, IvmKey *key, List *key_states,
+				 const int16 *lengths, const bool *byval)
+{
+	IvmCache   *cache;
+
+	if (arena == NULL || !finds_keys_exactly(arrangement))
+		return NULL;
+	cache = palloc0(sizeof(IvmCache));
+	cache->arrangement = arrangement;
+	cache->desc = arrangement->input->desc;
+	cache->references = palloc(sizeof(int) * Max(cache->desc->natts, 1));
+	for (int i = 0; i < cache->desc->natts; i++)
+		if (!TupleDescAttr(cache->desc, i)->attbyval)
+			cache->references[cache->nreferences++] = i;
+	cache->nkeys = list_length(arrangement->keys);
+	cache->key = key;
+	cache->key_states = key_states;
+	cache->lengths = lengths;
+	cache->byval = byval;
+	cache->salt = hash_bytes_uint32_extended(++last_number, 0);
+	cache->miss_share = 1;
+	dlist_push_tail(&caches, &cache->node);
+	cache->callback.func = cache_context_gone;
+	cache->callback.arg = cache;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &cache->callback);
+	return cache;
+}
+
+bool
+ivm_cache_serves(IvmCache *cache, IvmArrangement *arrangement, const int16 *lengths, const bool *byval)
+{
+	return cache->arrangement == arrangement &&
+		memcmp(cache->lengths, lengths, sizeof(int16) * cache->nkeys) == 0 &&
+		memcmp(cache->byval, byval, sizeof(bool) * cache->nkeys) == 0;
+}
+
+IvmPlanNode *
+ivm_cache_input(IvmCache *cache)
+{
+	return cache->arrangement->input;
+}
+
+/*
+ * Entries
+ */
+
+static inline CacheEntry **
+bucket_of(IvmCache *cache, uint64 hash)
+{
+	return &buckets[(hash ^ cache->salt) & (nbuckets - 1)];
+}
+
+static void
+remove_entry(CacheEntry *entry)
+{
+	CacheEntry **link = bucket_of(entry->cache, entry->hash);
+
+	while (*link != entry)
+		link = &(*link)->next;
+	*link = entry->next;
+	dlist_delete(&entry->clock_node);
+	entry->cache->nentries--;
+	nentries--;
+	npins -= entry->pins;
+	reclaimer.bytes -= entry->size;
+	ivm_arena_free(arena, entry);
+}
+
+void
+ivm_cache_forget(IvmCache *cache)
+{
+	dlist_mutable_iter iter;
+
+	if (cache->nentries > 0)
+		dlist_foreach_modify(iter, &entry_clock)
+		{
+			CacheEntry *entry = dlist_container(CacheEntry, clock_node, iter.cur);
+
+			if (entry->cache == cache)
+				remove_entry(entry);
+		}
+	cache->fills = cache->hits = 0;
+	cache->miss_share = 1;
+	cache->run_probes = cache->run_misses = 0;
+}
+
+/* All at once, but for what is pinned. */
+static void
+forget_everything(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &caches)
+		dlist_container(IvmCache, node, iter.cur)->miss_share = 1;
+	if (npins > 0)
+	{
+		dlist_foreach_modify(iter, &entry_clock)
+		{
+			CacheEntry *entry = dlist_container(CacheEntry, clock_node, iter.cur);
+
+			if (entry->pins == 0)
+				remove_entry(entry);
+		}
+	}
+	else
+	{
+		dlist_foreach_modify(iter, &caches)
+			dlist_container(IvmCache, node, iter.cur)->nentries = 0;
+		dlist_init(&entry_clock);
+		buckets = NULL;
+		nbuckets = nentries = 0;
+		reclaimer.bytes = 0;
+		ivm_arena_reset(arena);
+	}
+	ivm_arena_trim(arena);
+}
+
+static void
+reclaim_cache(IvmReclaimer *self)
+{
+	counters.evictions += nentries;
+	forget_everything();
+	counters.evictions -= nentries;
+}
+
+/* Makes room for so many bytes; false if that cannot be. */
+static bool
+evict(Size needed)
+{
+	uint64		turns = 2 * nentries;
+
+	while (reclaimer.bytes + needed > limit)
+	{
+		CacheEntry *entry;
+
+		if (nentries == 0 || turns-- == 0)
+			return false;
+		entry = dlist_tail_element(CacheEntry, clock_node, &entry_clock);
+		if (entry->pins > 0 || entry->used)
+		{
+			entry->used = false;
+			dlist_move_head(&entry_clock, &entry->clock_node);
+			continue;
+		}
+		remove_entry(entry);
+		counters.evictions++;
+	}
+	return true;
+}
+
+/* Keeps the buckets short; without memory they become longer.  False if there are none. */
+static bool
+grow_table(void)
+{
+	uint64		count = nbuckets == 0 ? FIRST_BUCKETS : nbuckets * 2;
+	CacheEntry **table;
+	dlist_iter	iter;
+
+	if (nentries < nbuckets)
+		return true;
+	table = ivm_arena_try_alloc(arena, sizeof(CacheEntry *) * count);
+	if (table == NULL)
+		return nbuckets > 0;
+	memset(table, 0, sizeof(CacheEntry *) * count);
+	ivm_arena_free(arena, buckets);
+	reclaimer.bytes += sizeof(CacheEntry *) * (count - nbuckets);
+	buckets = table;
+	nbuckets = count;
+	dlist_foreach(iter, &entry_clock)
+	{
+		CacheEntry *entry = dlist_container(CacheEntry, clock_node, iter.cur);
+		CacheEntry **bucket = bucket_of(entry->cache, entry->hash);
+
+		entry->next = *bucket;
+		*bucket = entry;
+	}
+	return true;
+}
+
+static CacheEntry *
+find_entry(IvmCache *cache, uint64 hash, const Datum *values)
+{
+	if (nbuckets == 0)
+		return NULL;
+	for (CacheEntry *entry = *bucket_of(cache, hash); entry != NULL; entry = entry->next)
+	{
+		Datum	   *key = entry_key(entry);
+		int			i;
+
+		if (entry->hash != hash || entry->cache != cache)
+			continue;
+		for (i = 0; i < cache->nkeys; i++)
+			if (cache->byval[i] ? values[i] != key[i] :
+				!datum_image_eq(values[i], key[i], false, cache->lengths[i]))
+				break;
+		if (i == cache->nkeys)
+			return entry;
+	}
+	return NULL;
+}
+
+/*
+ * Deltas
+ */
+
+static void
+forget_hash(IvmCache *cache, uint64 hash)
+{
+	CacheEntry *next;
+
+	for (CacheEntry *entry = *bucket_of(cache, hash); entry != NULL; entry = next)
+	{
+		next = entry->next;
+		if (entry->hash == hash && entry->cache == cache)
+			remove_entry(entry);
+	}
+}
+
+void
+ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
+{
+	ExprContext *econtext;
+	TupleTableSlot *slot;
+	Datum	   *values;
+	bool	   *isnull;
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	if (cache->nentries == 0)
+		return;
+	econtext = CreateStandaloneExprContext();
+	slot = MakeSingleTupleTableSlot(cache->desc, &TTSOpsMinimalTuple);
+	econtext->ecxt_scantuple = slot;
+	values = palloc(sizeof(Datum) * cache->nkeys);
+	isnull = palloc(sizeof(bool) * cache->nkeys);
+	ivm_zset_parts_begin(delta, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	{
+		/* forgetting all may happen meanwhile: memory can be short */
+		for (int64 r = 0; r < count && cache->nentries > 0; r++)
+		{
+			MemoryContext old;
+			bool		null_key = false;
+			ListCell   *cell;
+			int			i = 0;
+
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
+			ResetExprContext(econtext);
+			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+			foreach(cell, cache->key_states)
+			{
+				values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
+				null_key |= isnull[i++];
+			}
+			if (!null_key)		/* else nobody finds it */
+				forget_hash(cache, ivm_key_hash_right(cache->key, values, isnull));
+			MemoryContextSwitchTo(old);
+		}
+		ExecClearTuple(slot);
+	}
+	ivm_zset_parts_end(&parts);
+	pfree(values);
+	pfree(isnull);
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExprContext(econtext, true);
+}
+
+/*
+ * Probes
+ */
+
+static int64
+window(void)
+{
+	return Min(Max(limit / EXPECTED_ENTRY, MIN_WINDOW), MAX_WINDOW);
+}
+
+int64
+ivm_cache_start(IvmCache *cache, int64 expected)
+{
+	limit = Min((Size) ivm_cache_memory * 1024, SHARE_OF_PIN_LIMIT * ivm_pin_limit());
+	if (reclaimer.bytes > limit && !evict(0))
+		forget_everything();
+	if (cache->run_probes > 0)
+		cache->miss_share = (cache->miss_share + (double) cache->run_misses / cache->run_probes) / 2;
+	cache->run_probes = cache->run_misses = 0;
+	return (int64) (expected * cache->miss_share);
+}
+
+bool
+ivm_cache_wants(IvmCache *cache)
+{
+	if (limit > 0 && cache->pause == 0)
+		return true;
+	cache->run_probes++;
+	cache->run_misses++;
+	if (limit > 0)
+	{
+		cache->pause--;
+		counters.misses++;
+	}
+	return false;
+}
+
+bool
+ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
+			   IvmCacheReceiver receiver, void *context, bool *fill)
+{
+	CacheEntry *entry = find_entry(cache, hash, values);
+	int			natts = cache->desc->natts;
+
+	cache->run_probes++;
+	*fill = entry == NULL;
+	if (entry != NULL)
+		entry->used = true;
+	if (entry == NULL || entry->refused)
+	{
+		cache->run_misses++;
+		counters.misses++;
+		return false;
+	}
+	counters.hits++;
+	cache->hits++;
+	if (entry->rows == entry->size)
+		return true;
+
+	entry->pins++;
+	npins++;
+	for (uint32 position = entry->rows; position < entry->size;)
+	{
+		CachedRow  *row = (CachedRow *) ((char *) entry + position);
+		Datum	   *columns = (Datum *) (row + 1);
+
+		receiver(context, columns, (bool *) (columns + natts), row->weight);
+		position += row->size;
+	}
+	entry->pins--;
+	npins--;
+	return true;
+}
+
+/*
+ * Filling
+ */
+
+IvmCacheFill *
+ivm_cache_fill_create(IvmCache *cache)
+{
+	IvmCacheFill *fill = palloc0(sizeof(IvmCacheFill));
+
+	fill->cache = cache;
+	fill->context = CurrentMemoryContext;
+	fill->size = 512;
+	fill->buffer = palloc(fill->size);
+	return fill;
+}
+
+void
+ivm_cache_fill_begin(IvmCacheFill *fill)
+{
+	fill->used = 0;
+	fill->nrows = 0;
+	fill->refused = false;
+}
+
+/* Room for a row; NULL: the key has too many. */
+static CachedRow *
+make_room(IvmCacheFill *fill, Size size)
+{
+	if (fill->nrows == MAX_ROWS || fill->used + size > MAX_ROW_BYTES)
+		return NULL;
+	if (fill->used + size > fill->size)
+	{
+		fill->size = Max(fill->size * 2, fill->used + size);
+		fill->buffer = repalloc(fill->buffer, fill->size);
+	}
+	return (CachedRow *) (fill->buffer + fill->used);
+}
+
+/*
+ * A value as it can be kept: nothing that is elsewhere, or compressed.  False if it is
+ * too large.
+ */
+static bool
+keep_value(Datum *value, int16 length, Size most)
+{
+	if (length == -1 && VARATT_IS_EXTENDED(DatumGetPointer(*value)) &&
+		!VARATT_IS_SHORT(DatumGetPointer(*value)))
+	{
+		if (toast_raw_datum_size(*value) > most)
+			return false;
+		*value = PointerGetDatum(detoast_attr((struct varlena *) DatumGetPointer(*value)));
+	}
+	return datumGetSize(*value, false, length) <= most;
+}
+
+void
+ivm_cache_fill_add(IvmCacheFill *fill, const Datum *values, const bool *isnull, int64 weight)
+{
+	IvmCache   *cache = fill->cache;
+	int			natts = cache->desc->natts;
+	Size		head = sizeof(CachedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
+	Size		size = head;
+	MemoryContext old;
+	Datum	   *kept;
+	CachedRow  *row;
+	Datum	   *own;
+
+	if (fill->refused)
+		return;
+	old = MemoryContextSwitchTo(temporary);
+	kept = cache->nreferences > 0 ? palloc(sizeof(Datum) * cache->nreferences) : NULL;
+	for (int i = 0; i < cache->nreferences && !fill->refused; i++)
+	{
+		int			column = cache->references[i];
+		Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
+
+		if (isnull[column])
+			continue;
+		kept[i] = values[column];
+		fill->refused = !keep_value(&kept[i], attribute->attlen, MAX_ROW_BYTES);
+		if (fill->refused)
+			break;
+		size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
+		size += datumGetSize(kept[i], false, attribute->attlen);
+	}
+	size = MAXALIGN(size);
+	row = fill->refused ? NULL : make_room(fill, size);
+	fill->refused = row == NULL;
+	if (row != NULL)
+	{
+		row->size = size;
+		row->weight = weight;
+		own = (Datum *) (row + 1);
+		memcpy(own, values, sizeof(Datum) * natts);
+		memcpy(own + natts, isnull, sizeof(bool) * natts);
+		size = head;
+		for (int i = 0; i < cache->nreferences; i++)
+		{
+			int			column = cache->references[i];
+			Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
+			Size		length;
+
+			if (isnull[column])
+				continue;
+			length = datumGetSize(kept[i], false, attribute->attlen);
+			size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
+			memcpy((char *) row + size, DatumGetPointer(kept[i]), length);
+			own[column] = (Datum) size;
+			size += length;
+		}
+		fill->used += row->size;
+		fill->nrows++;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(temporary);
+}
+
+/* Offsets become pointers. */
+static void
+set_pointers(IvmCache *cache, CacheEntry *entry)
+{
+	int			natts = cache->desc->natts;
+
+	if (cache->nreferences == 0)
+		return;
+	for (uint32 position = entry->rows; position < entry->size;)
+	{
+		CachedRow  *row = (CachedRow *) ((char *) entry + position);
+		Datum	   *columns = (Datum *) (row + 1);
+		bool	   *isnull = (bool *) (columns + natts);
+
+		for (int i = 0; i < cache->nreferences; i++)
+		{
+			int			column = cache->references[i];
+
+			if (!isnull[column])
+				columns[column] = PointerGetDatum((char *) row + columns[column]);
+		}
+		position += row->size;
+	}
+}
+
+/* Makes the entry; "kept" is the key. */
+static void
+add_entry(IvmCacheFill *fill, uint64 hash, const Datum *kept)
+{
+	IvmCache   *cache = fill->cache;
+	Size		head = MAXALIGN(sizeof(CacheEntry)) + sizeof(Datum) * cache->nkeys;
+	Size		rows = head;
+	Size		row_bytes = fill->refused ? 0 : fill->used;
+	CacheEntry *entry;
+	CacheEntry **bucket;
+
+	for (int i = 0; i < cache->nkeys; i++)
+		if (!cache->byval[i])
+			rows = MAXALIGN(rows) + datumGetSize(kept[i], false, cache->lengths[i]);
+	rows = MAXALIGN(rows);
+	if (!evict(rows + row_bytes) || !grow_table())
+		return;
+	entry = ivm_arena_try_alloc(arena, rows + row_bytes);
+	if (entry == NULL)
+		return;
+	entry->cache = cache;
+	entry->hash = hash;
+	entry->size = rows + row_bytes;
+	entry->rows = rows;
+	entry->pins = 0;
+	entry->used = false;
+	entry->refused = fill->refused;
+	rows = head;
+	for (int i = 0; i < cache->nkeys; i++)
+	{
+		Size		length;
+
+		entry_key(entry)[i] = kept[i];
+		if (cache->byval[i])
+			continue;
+		rows = MAXALIGN(rows);
+		length = datumGetSize(kept[i], false, cache->lengths[i]);
+		memcpy((char *) entry + rows, DatumGetPointer(kept[i]), length);
+		entry_key(entry)[i] = PointerGetDatum((char *) entry + rows);
+		rows += length;
+	}
+	memcpy((char *) entry + entry->rows, fill->buffer, row_bytes);
+	set_pointers(cache, entry);
+
+	bucket = bucket_of(cache, hash);
+	entry->next = *bucket;
+	*bucket = entry;
+	dlist_push_head(&entry_clock, &entry->clock_node);
+	cache->nentries++;
+	nentries++;
+	reclaimer.bytes += entry->size;
+	ivm_reclaimer_add(&reclaimer);
+}
+
+void
+ivm_cache_fill_end(IvmCacheFill *fill, uint64 hash, const Datum *values)
+{
+	IvmCache   *cache = fill->cache;
+	MemoryContext old = MemoryContextSwitchTo(temporary);
+	Datum	   *kept = palloc(sizeof(Datum) * cache->nkeys);
+	bool		small = true;
+
+	for (int i = 0; i < cache->nkeys && small; i++)
+	{
+		kept[i] = values[i];
+		if (!cache->byval[i])
+			small = keep_value(&kept[i], cache->lengths[i], MAX_KEY_BYTES);
+	}
+	/* the receivers of its rows may have looked for the same key */
+	if (small && find_entry(cache, hash, values) == NULL)
+		add_entry(fill, hash, kept);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(temporary);
+
+	if (++cache->fills < window())
+		return;
+	if (cache->hits * FILLS_PER_HIT < cache->fills)
+	{
+		ivm_cache_forget(cache);
+		cache->pause = PAUSE * window();
+	}
+	cache->fills = cache->hits = 0;
+}
