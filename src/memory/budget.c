@@ -420,6 +420,19 @@ ivm_account_is_over(IvmAccount *account)
 	return over;
 }
 
+bool
+ivm_account_is_short(IvmAccount *account)
+{
+	Size		others;
+	Size		total;
+
+	SpinLockAcquire(&budget->mutex);
+	others = budget->floating - excess(account);
+	total = floating_total();
+	SpinLockRelease(&budget->mutex);
+	return others > total / 4 * 3;
+}
+
 /* ---- this process ---- */
 
 static void

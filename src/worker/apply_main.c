@@ -13,6 +13,13 @@
  * begins at once, also a few that come close together.  Before a batch the
  * worker waits, holding nothing, until the decoder is near the end of the WAL.
  *
+ * Memory: what a batch needed is given back when it has ended, or when nothing
+ * comes for a second if it was little.  A batch that was refused memory is
+ * rolled back, and begun again with the overdraft token (budget.c).  The worker waits for
+ * that in its loop, with no transaction, no lock and nothing but its minimum, so that it
+ * keeps taking over what others wait for.  Before a large batch it waits a moment if others hold
+ * so much that it would have to write files.
+ *
  * Failures: an error rolls the batch back.  It is done again by components,
  * then by single consumers, until the culprit is alone.  What may go away by
  * itself (locks, resources, cancels) is tried again after a pause, anything
@@ -32,13 +39,20 @@
 #include "arrange/cache.h"
 #include "base/debug_point.h"
 #include "base/settings.h"
+#include "memory/budget.h"
+#include "memory/reclaim.h"
 #include "worker/apply_worker.h"
 #include "worker/failure.h"
 #include "worker/process.h"
 
 #define INVISIBLE_RETRY		100 /* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
-#define TRIM_THRESHOLD		(8 * 1024 * 1024)
+#define TRIM_THRESHOLD		(1024 * 1024)
+#define TRIM_DELAY			1000	/* ms without a batch */
+#define OVERDRAFT_PATIENCE	1000	/* ms, then it looks what else there is */
+#define LARGE_BATCH_BYTES	(4 * 1024 * 1024)
+#define SHORTAGE_PATIENCE	1000	/* ms */
+#define SHORTAGE_LOOK		20
 #define BATCH_BURST			10	/* batches that need not keep their distance */
 #define LARGE_BATCH			6	/* changes for each interval that a batch
 								 * takes */
@@ -215,6 +229,7 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 {
 	IvmBatchResult result = IVM_BATCH_DONE;
 	volatile bool failed = false;
+	volatile bool is_short = false;
 	MemoryContext old = CurrentMemoryContext;
 	List	   *parts = NIL;
 	ListCell   *cell;
@@ -226,6 +241,7 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	PG_CATCH();
 	{
 		failed = true;
+		is_short = ivm_failure_is_shortage();
 		MemoryContextSwitchTo(old);
 		ivm_failure_save();
 	}
@@ -235,6 +251,13 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 		return result;
 
 	ivm_batch_abort(worker, consumers);
+	if (is_short)
+	{
+		/* again, as it is */
+		ivm_failure_forget();
+		worker->wants_overdraft = true;
+		return IVM_BATCH_DONE;
+	}
 
 	/* the arrangements alone, then each consumer with those that it reads */
 	foreach(cell, consumers)
@@ -363,12 +386,61 @@ report_operators(IvmApplyWorker *worker, long *sleep_ms)
 	}
 }
 
-/* Gives back what a large batch needed: the arena is empty now, but has its pages. */
+/*
+ * After a batch: gives back what it needed, unless it was little.  The batch's arena is empty now,
+ * but has its pages.
+ */
 static void
 trim(IvmApplyWorker *worker)
 {
-	if (ivm_arena_resident(worker->arena) > TRIM_THRESHOLD)
+	worker->untrimmed = true;
+	if (ivm_arena_resident(worker->arena) > TRIM_THRESHOLD || ivm_overdraft_is_mine())
+	{
 		ivm_arena_process_trim();
+		worker->untrimmed = false;
+	}
+	if (!worker->wants_overdraft)
+		ivm_overdraft_end();
+}
+
+/* When idle: gives back the rest, if nothing has come for a while. */
+static void
+trim_idle(IvmApplyWorker *worker, long *sleep_ms)
+{
+	long		wait;
+
+	if (!worker->untrimmed)
+		return;
+	wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(worker->last_batch, TRIM_DELAY));
+	if (wait > 0)
+	{
+		*sleep_ms = Min(*sleep_ms, wait);
+		return;
+	}
+	ivm_arena_process_trim();
+	worker->untrimmed = false;
+}
+
+/*
+ * Before a large batch: lets others give back what they hold, if they hold most of it.
+ */
+static void
+wait_for_memory(IvmApplyWorker *worker)
+{
+	IvmAccount *account = ivm_budget_account();
+	TimestampTz start = GetCurrentTimestamp();
+
+	if (account == NULL || worker->pending_bytes < LARGE_BATCH_BYTES || !ivm_account_is_short(account))
+		return;
+	ivm_stats_worker_state("waiting for memory");
+	ivm_arena_process_trim();
+	ivm_budget_ask();
+	ivm_budget_stall_begin();
+	while (ivm_account_is_short(account) &&
+		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), SHORTAGE_PATIENCE))
+		ivm_process_wait(SHORTAGE_LOOK);
+	ivm_budget_stall_end();
 }
 
 void
@@ -379,6 +451,7 @@ ivm_apply_main(Datum unused)
 	MemoryContext loop_context;
 
 	ivm_process_init(&argument);
+	ivm_process_open_account(IVM_MINIMUM_WORKER);
 	worker->number = argument.number;
 	worker->capture = ivm_database_get(MyDatabaseId, true);
 	worker->control = ivm_control_my_database();
@@ -409,6 +482,7 @@ ivm_apply_main(Datum unused)
 		bool		late = false;
 
 		CHECK_FOR_INTERRUPTS();
+		ivm_give_back();
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
 		if (generation != pg_atomic_read_u64(&worker->shared->adopted) ||
@@ -452,6 +526,15 @@ ivm_apply_main(Datum unused)
 				(void) ivm_decoder_wait(worker->capture, ivm_wal_end(), 1000);
 				continue;
 			}
+			if (worker->wants_overdraft)
+			{
+				ivm_stats_worker_state("waiting for memory");
+				if (!ivm_overdraft_wait(OVERDRAFT_PATIENCE))
+					continue;
+				worker->wants_overdraft = false;
+			}
+			else
+				wait_for_memory(worker);
 			ivm_stats_worker_position(MyDatabaseId, worker->number,
 									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
@@ -480,6 +563,9 @@ ivm_apply_main(Datum unused)
 			if (ivm_log_end(worker->capture).decoded_lsn > worker->scouted_lsn)
 				continue;
 		}
+		if (due == NIL)
+			worker->wants_overdraft = false;
+		trim_idle(worker, &sleep_ms);
 		ivm_stats_worker_state("idle");
 		ivm_process_wait(Min(sleep_ms, ivm_cursor_rest()));
 	}

@@ -50,6 +50,10 @@ typedef struct IvmApplyWorker
 	uint64		batch_changes;	/* the most that a consumer of the last batch
 								 * received */
 	TimestampTz paced;			/* end of the intervals of all batches so far */
+	uint64		pending_bytes;	/* of rows that came into the log since the
+								 * last batch */
+	bool		wants_overdraft;	/* the last batch was refused memory */
+	bool		untrimmed;		/* a batch ran since the last trim */
 } IvmApplyWorker;
 
 /* Who reads a table. */

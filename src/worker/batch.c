@@ -465,6 +465,7 @@ batch_committed(IvmApplyWorker *worker, List *consumers)
 	ListCell   *cell;
 
 	worker->batch_changes = 0;
+	worker->pending_bytes = 0;
 
 	foreach(cell, consumers)
 	{

@@ -52,6 +52,8 @@
 #include "base/debug_point.h"
 #include "base/settings.h"
 #include "compile/compile.h"
+#include "memory/budget.h"
+#include "memory/reclaim.h"
 #include "worker/build_queue.h"
 #include "worker/consumer.h"
 #include "worker/control.h"
@@ -72,6 +74,7 @@ static uint64 built_rows;
 static uint64 built_for;		/* the last request that was there when it was
 								 * begun */
 static bool nothing_left = false;
+static bool wants_overdraft = false;	/* the last build was refused memory */
 
 static void
 builder_exit(int code, Datum argument)
@@ -98,6 +101,34 @@ builder_exit(int code, Datum argument)
 	if (unfinished)
 		ivm_control_wake_workers(control);
 	ivm_control_wake_launcher();
+}
+
+/*
+ * Memory
+ */
+
+/*
+ * A build that was refused memory is begun again with the overdraft token.  Nothing is
+ * held while it waits for that; whoever gives up meanwhile interrupts it.
+ */
+static void
+wait_for_overdraft(void)
+{
+	while (wants_overdraft)
+	{
+		ivm_stats_worker_state("waiting for memory");
+		if (ivm_overdraft_wait(1000))
+			wants_overdraft = false;
+	}
+	ivm_stats_worker_state("building");
+}
+
+/* Nothing of a build is left: gives back its memory, and the token before it waits for others. */
+static void
+give_memory_back(void)
+{
+	ivm_arena_process_trim();
+	ivm_overdraft_end();
 }
 
 /*
@@ -149,6 +180,7 @@ hand_over(bool is_view)
 {
 	uint64		generation = ivm_control_changed(MyDatabaseId, false);
 
+	give_memory_back();
 	ivm_stats_build_phase("handing over");
 	HOLD_CANCEL_INTERRUPTS();
 	for (;;)
@@ -525,6 +557,7 @@ build(IvmViewRow *row, int failures)
 		 */
 		request = ivm_build_request_find(row->relid);
 		number = request != NULL ? request->number : 0;
+		wait_for_overdraft();
 		while (!done && (request == NULL || !request->abandoned) && is_still_there(row->relid))
 		{
 			done = build_view(row, &rows);
@@ -544,9 +577,10 @@ build(IvmViewRow *row, int failures)
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
+		wants_overdraft = ivm_failure_is_shortage();
 		HOLD_INTERRUPTS();
-		/* somebody holds a lock: no news for the log at each attempt */
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		/* somebody holds a lock, or memory: no news for the log at each attempt */
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !wants_overdraft)
 			EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
@@ -557,7 +591,7 @@ build(IvmViewRow *row, int failures)
 
 		/* a cancel may come from one who has gone meanwhile */
 		request = ivm_build_request_find(row->relid);
-		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft ||
 			(error->sqlerrcode == ERRCODE_QUERY_CANCELED && number != 0 &&
 			 (request == NULL || request->number != number)) ||
 			(request == NULL && rebuild && failures < MAX_TRANSIENT_FAILURES &&
@@ -570,6 +604,7 @@ build(IvmViewRow *row, int failures)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 
+	give_memory_back();
 	ivm_stats_build_end();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = InvalidOid;
@@ -586,6 +621,7 @@ ivm_builder_main(Datum unused)
 	bool		unfinished;
 
 	ivm_process_init(&argument);
+	ivm_process_open_account(IVM_MINIMUM_WORKER);
 	capture = ivm_database_get(MyDatabaseId, true);
 	control = ivm_control_my_database();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
@@ -617,6 +653,7 @@ ivm_builder_main(Datum unused)
 		long		sleep_ms;
 
 		CHECK_FOR_INTERRUPTS();
+		ivm_give_back();
 		watched = NIL;
 		MemoryContextReset(build_context);
 		MemoryContextSwitchTo(build_context);

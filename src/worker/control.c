@@ -79,6 +79,7 @@ ivm_control_find(Oid dboid, bool create)
 	free_entry->holds = 0;
 	free_entry->stopped = true;
 	free_entry->starting_failed = false;
+	free_entry->missing_memory = 0;
 	free_entry->build_wanted = false;
 	free_entry->builder_pid = 0;
 	free_entry->builder_done = false;

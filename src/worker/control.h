@@ -52,6 +52,8 @@ typedef struct IvmControlDatabase
 	int			holds;			/* sessions that want its processes stopped */
 	bool		stopped;		/* none of its processes is left */
 	bool		starting_failed;	/* no worker slot could be had */
+	Size		missing_memory; /* what the budget lacks for a process that is
+								 * wanted; 0: nothing */
 	pg_atomic_uint64 generation;	/* of ivm.view; counts committed changes */
 	bool		build_wanted;	/* some view waits for the builder */
 	int			builder_pid;

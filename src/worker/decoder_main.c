@@ -12,10 +12,12 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "replication/reorderbuffer.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
 #include "capture/capture.h"
+#include "memory/budget.h"
 #include "worker/control.h"
 #include "worker/process.h"
 
@@ -55,6 +57,7 @@ ivm_decoder_main(Datum unused)
 	IvmDatabase *capture;
 
 	ivm_process_init(&argument);
+	ivm_process_open_account(ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024));
 	capture = ivm_database_get(MyDatabaseId, true);
 	control = ivm_control_my_database();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "base/debug_point.h"
+#include "memory/budget.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
 #include "worker/control.h"
@@ -57,13 +58,19 @@ ivm_failure_save(void)
 	ivm_failure_forget();
 	HOLD_INTERRUPTS();
 	saved_error = CopyErrorData();
-	/* a lock that was not had at once is no news: it is tried again */
-	if (saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+	/* a lock that was not had at once, or memory, is no news: it is tried again */
+	if (saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !ivm_failure_is_shortage())
 		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(old);
+}
+
+bool
+ivm_failure_is_shortage(void)
+{
+	return geterrcode() == ERRCODE_OUT_OF_MEMORY && ivm_budget_account() != NULL && !ivm_overdraft_is_mine();
 }
 
 bool

@@ -17,6 +17,12 @@
  * transaction.  The error is kept for ivm_failure_blame.
  */
 extern void ivm_failure_save(void);
+
+/*
+ * In a PG_CATCH block: true if an arena was refused memory which it gets
+ * if this is done again with the overdraft token.
+ */
+extern bool ivm_failure_is_shortage(void);
 extern void ivm_failure_forget(void);
 
 /* The saved error is this consumer's: it is tried again, rebuilt, or stopped. */

@@ -20,6 +20,11 @@
  * before the decoder starts, so that nothing is confirmed that a worker that
  * is still starting needs.
  *
+ * A process is started only if the minimum that it is guaranteed fits into the
+ * memory budget beside those of all others, and the first ones of a database
+ * only all together: half of them would hold what they have and do nothing with
+ * it.  Those that run keep theirs when the budget is lowered.
+ *
  * A process that ended is started again, after a pause that doubles with each
  * failure, up to a minute.  A crash makes the server initialize shared memory
  * and restart this process; the number of such restarts is counted where the
@@ -39,6 +44,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/reorderbuffer.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
@@ -47,6 +53,7 @@
 
 #include "base/settings.h"
 #include "capture/capture.h"
+#include "memory/budget.h"
 #include "stats/stats.h"
 #include "worker/control.h"
 #include "worker/launcher.h"
@@ -62,6 +69,7 @@ typedef struct Child
 	TimestampTz started_at;
 	TimestampTz not_before;
 	int			delay;			/* ms, before the next start */
+	Size		minimum;		/* of its account */
 } Child;
 
 /* What the launcher knows of a database besides the shared entry. */
@@ -72,6 +80,7 @@ typedef struct Family
 	Child		builder;
 	Child		apply[IVM_MAX_APPLY_WORKERS];
 	bool		started;
+	bool		is_short;		/* of memory; that was said */
 } Family;
 
 static Family *families;
@@ -108,6 +117,15 @@ ivm_launcher_register(void)
 	strlcpy(worker.bgw_name, "ivm launcher", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "ivm launcher", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
+}
+
+/* Waits, and publishes a budget that was changed meanwhile. */
+static void
+launcher_wait(long timeout_ms)
+{
+	ivm_process_wait(timeout_ms);
+	ivm_budget_publish((Size) ivm_memory_budget * 1024);
+	ivm_budget_reap();
 }
 
 /*
@@ -147,14 +165,79 @@ child_forgive(Child *child)
 	child->not_before = 0;
 }
 
+/* What the child is going to reserve, if it was started and has not done so yet. */
+static Size
+child_reserves(Child *child)
+{
+	IvmBudgetProcess process;
+	pid_t		pid = 0;
+
+	if (child->handle == NULL)
+		return 0;
+	switch (GetBackgroundWorkerPid(child->handle, &pid))
+	{
+		case BGWH_NOT_YET_STARTED:
+			return child->minimum;
+		case BGWH_STARTED:
+			return ivm_budget_of_process(pid, &process) ? 0 : child->minimum;
+		default:
+			return 0;
+	}
+}
+
+/*
+ * Is there room in the budget for so much more?  If not, that is said once, to
+ * the log and to whoever waits.
+ */
+static bool
+memory_fits(Family *family, Size bytes)
+{
+	IvmControlDatabase *database;
+	Size		missing;
+	bool		fits;
+	bool		news = false;
+
+	for (int i = 0; i < ivm_control->ndatabases; i++)
+	{
+		Family	   *other = &families[i];
+
+		if (!OidIsValid(other->dboid))
+			continue;
+		bytes += child_reserves(&other->decoder) + child_reserves(&other->builder);
+		for (int j = 0; j < ivm_apply_workers; j++)
+			bytes += child_reserves(&other->apply[j]);
+	}
+	fits = ivm_budget_fits(bytes, &missing);
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(family->dboid, false);
+	if (database != NULL && database->missing_memory != missing)
+	{
+		database->missing_memory = missing;
+		news = true;
+	}
+	LWLockRelease(ivm_control->lock);
+	if (news)
+		ConditionVariableBroadcast(&ivm_control->changed);
+
+	if (!fits && !family->is_short)
+		ereport(LOG,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("ivm.memory_budget has no room for the processes of database %u", family->dboid),
+				 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
+	family->is_short = !fits;
+	return fits;
+}
+
 /*
  * Starts the child unless it runs or has to wait; lowers *sleep_ms to the time
  * at which it may be started.
  */
 static void
-child_ensure(Child *child, const char *function, const char *name,
-			 Oid dboid, IvmWorkerType type, int number, long *sleep_ms)
+child_ensure(Family *family, Child *child, const char *function, const char *name,
+			 IvmWorkerType type, int number, Size minimum, long *sleep_ms)
 {
+	Oid			dboid = family->dboid;
 	IvmProcessArgument argument = {.dboid = dboid,.type = type,.number = number};
 	TimestampTz now = GetCurrentTimestamp();
 	bool		started;
@@ -166,6 +249,13 @@ child_ensure(Child *child, const char *function, const char *name,
 		*sleep_ms = Min(*sleep_ms, TimestampDifferenceMilliseconds(now, child->not_before) + 1);
 		return;
 	}
+	if (!memory_fits(family, minimum))
+	{
+		/* told when the budget is raised, but not when somebody else ends */
+		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
+		return;
+	}
+	child->minimum = minimum;
 	child->started_at = now;
 	started = ivm_process_start(function, name, &argument, &child->handle);
 	if (!started)
@@ -247,6 +337,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	bool		build;
 	bool		builder_done;
 	bool		registered = true;
+	Size		decoding = ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024);
 	IvmDatabase *capture;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
@@ -277,6 +368,12 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 		return;
 	}
 
+	if (!family->started &&
+		!memory_fits(family, ivm_apply_workers * IVM_MINIMUM_WORKER + decoding + IVM_MINIMUM_LOG))
+	{
+		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
+		return;
+	}
 	capture = ivm_database_get(dboid, true);
 	if (!family->started)
 	{
@@ -297,8 +394,8 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 
 	for (int i = 0; i < ivm_apply_workers; i++)
 	{
-		child_ensure(&family->apply[i], "ivm_apply_main", "ivm apply worker",
-					 dboid, IVM_WORKER_APPLY, i, sleep_ms);
+		child_ensure(family, &family->apply[i], "ivm_apply_main", "ivm apply worker",
+					 IVM_WORKER_APPLY, i, IVM_MINIMUM_WORKER, sleep_ms);
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
 		registered &= database->apply[i].registered;
 		LWLockRelease(ivm_control->lock);
@@ -306,8 +403,8 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 
 	/* An apply worker that is started again finds the registry as it was. */
 	if (registered || child_is_running(&family->decoder))
-		child_ensure(&family->decoder, "ivm_decoder_main", "ivm decoder",
-					 dboid, IVM_WORKER_DECODER, 0, sleep_ms);
+		child_ensure(family, &family->decoder, "ivm_decoder_main", "ivm decoder",
+					 IVM_WORKER_DECODER, 0, decoding, sleep_ms);
 
 	if (!child_is_running(&family->builder) && builder_done)
 	{
@@ -317,8 +414,8 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 		LWLockRelease(ivm_control->lock);
 	}
 	if (build)
-		child_ensure(&family->builder, "ivm_builder_main", "ivm builder",
-					 dboid, IVM_WORKER_BUILDER, 0, sleep_ms);
+		child_ensure(family, &family->builder, "ivm_builder_main", "ivm builder",
+					 IVM_WORKER_BUILDER, 0, IVM_MINIMUM_WORKER, sleep_ms);
 }
 
 /*
@@ -390,11 +487,11 @@ inspect(Oid dboid)
 	while (!ivm_process_start("ivm_inspect_main", "ivm inspector", &argument, &handle))
 	{
 		report_inspection(true);
-		ivm_process_wait(MIN_RESTART_DELAY);
+		launcher_wait(MIN_RESTART_DELAY);
 	}
 	report_inspection(false);
 	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
-		ivm_process_wait(MIN_RESTART_DELAY);
+		launcher_wait(MIN_RESTART_DELAY);
 	pfree(handle);
 }
 
@@ -478,7 +575,7 @@ stop_orphans(void)
 		LWLockRelease(ivm_control->lock);
 		if (!any)
 			break;
-		ivm_process_wait(100);
+		launcher_wait(100);
 	}
 }
 
@@ -499,6 +596,7 @@ ivm_launcher_main(Datum argument)
 	LWLockRelease(ivm_control->lock);
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	ivm_stats_worker_start(IVM_WORKER_LAUNCHER, InvalidOid);
+	ivm_budget_publish((Size) ivm_memory_budget * 1024);
 
 	families = MemoryContextAllocZero(TopMemoryContext,
 									  ivm_control->ndatabases * sizeof(Family));
@@ -511,7 +609,7 @@ ivm_launcher_main(Datum argument)
 		TimestampTz now;
 
 		while ((now = GetCurrentTimestamp()) < until)
-			ivm_process_wait(TimestampDifferenceMilliseconds(now, until) + 1);
+			launcher_wait(TimestampDifferenceMilliseconds(now, until) + 1);
 	}
 
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -546,7 +644,7 @@ ivm_launcher_main(Datum argument)
 		if (sleep_ms > 0)
 		{
 			ivm_stats_worker_state("idle");
-			ivm_process_wait(sleep_ms);
+			launcher_wait(sleep_ms);
 		}
 	}
 }

@@ -25,6 +25,7 @@
 
 #include "base/debug_point.h"
 #include "base/settings.h"
+#include "memory/budget.h"
 #include "worker/process.h"
 
 StaticAssertDecl(sizeof(IvmProcessArgument) <= BGW_EXTRALEN, "argument too large");
@@ -102,6 +103,20 @@ ivm_process_init(IvmProcessArgument *argument)
 
 	ivm_debug_point_report = report_debug_point;
 	ivm_stats_worker_start(argument->type, argument->dboid);
+}
+
+void
+ivm_process_open_account(Size minimum)
+{
+	Size		missing;
+
+	if (ivm_budget_open(minimum, false))
+		return;
+	(void) ivm_budget_fits(minimum, &missing);
+	ereport(FATAL,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("ivm.memory_budget has no room for another process"),
+			 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
 }
 
 void

@@ -31,6 +31,9 @@ extern bool ivm_process_start(const char *function, const char *name, const IvmP
 /* First thing in a process's main function: signals, connection, settings, statistics row. */
 extern void ivm_process_init(IvmProcessArgument *argument);
 
+/* Opens this process's account in the memory budget; ends the process if that has no room. */
+extern void ivm_process_open_account(Size minimum);
+
 /*
  * From now on a wait for a lock is given up soon (ERRCODE_LOCK_NOT_AVAILABLE),
  * long before deadlock_timeout; or not any more.  A process that waits for a lock

@@ -117,14 +117,18 @@ ivm_progress_scout(IvmApplyWorker *worker)
 	while (worker->scouted < end.sequence && ivm_log_next_txn(worker->scout, &txn))
 	{
 		Oid			last_relid = InvalidOid;
+		IvmInterest *interest = NULL;
 
 		while (ivm_log_next_record(worker->scout, &record))
 		{
-			IvmInterest *interest;
 			ListCell   *cell;
 
 			if (record.relid == last_relid)
+			{
+				if (interest != NULL && record.kind == IVM_LOG_ROW)
+					worker->pending_bytes += record.tuple->t_len;
 				continue;
+			}
 			last_relid = record.relid;
 			interest = hash_search(worker->interest, &record.relid, HASH_FIND, NULL);
 			if (interest == NULL)

@@ -422,6 +422,7 @@ wait_for_build(void)
 		IvmControlDatabase *database;
 		IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
 		bool		failed;
+		Size		missing;
 
 		check_is_to_be_built(name);
 		database = ivm_control_my_database();
@@ -430,7 +431,13 @@ wait_for_build(void)
 			launcher_seen = GetCurrentTimestamp();
 		failed = database->starting_failed || ivm_control->inspection_failed ||
 			TimestampDifferenceExceeds(launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
+		missing = database->missing_memory;
 		LWLockRelease(ivm_control->lock);
+		if (missing > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+					 errmsg("ivm.memory_budget has no room for the processes of this database"),
+					 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
 		if (failed)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
