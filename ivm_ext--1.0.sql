@@ -70,6 +70,13 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'ivm_verify'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 
+-- Lets all processes give back the memory that they do not need; how many bytes that was.
+CREATE FUNCTION ivm.trim()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'ivm_trim'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION ivm.trim() FROM PUBLIC;
+
 -- The hash behind the indexes by which rows of views are found.  It is stored in indexes, so it never changes; users' dumps contain indexes that call it.
 CREATE FUNCTION ivm.row_hash(record)
 RETURNS bigint
@@ -94,9 +101,11 @@ LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100;
 CREATE FUNCTION ivm.stat_workers(
 	OUT pid integer, OUT worker_type text, OUT datid oid, OUT state text, OUT slot_name text,
 	OUT position_lsn pg_lsn, OUT confirmed_lsn pg_lsn, OUT restart_lsn pg_lsn,
-	OUT log_memory_bytes bigint, OUT log_disk_bytes bigint, OUT allocated_bytes bigint,
-	OUT active_bytes bigint, OUT resident_bytes bigint, OUT retained_bytes bigint,
-	OUT peak_bytes bigint, OUT trims bigint, OUT trim_bytes bigint)
+	OUT log_memory_bytes bigint, OUT log_disk_bytes bigint, OUT guaranteed_bytes bigint,
+	OUT granted_bytes bigint, OUT allocated_bytes bigint, OUT active_bytes bigint,
+	OUT resident_bytes bigint, OUT retained_bytes bigint, OUT peak_bytes bigint,
+	OUT process_bytes bigint, OUT stalls bigint, OUT stall_time double precision,
+	OUT spills bigint, OUT spill_bytes bigint, OUT trims bigint, OUT trim_bytes bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'ivm_stat_workers'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
@@ -110,10 +119,13 @@ AS 'MODULE_PATHNAME', 'ivm_stat_operators'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1000;
 
 CREATE FUNCTION ivm.stat_memory(
-	OUT processes integer, OUT allocated_bytes bigint, OUT active_bytes bigint,
-	OUT resident_bytes bigint, OUT retained_bytes bigint, OUT peak_bytes bigint,
-	OUT log_memory_bytes bigint, OUT log_disk_bytes bigint, OUT trims bigint,
-	OUT trim_bytes bigint)
+	OUT processes integer, OUT budget_bytes bigint, OUT guaranteed_bytes bigint,
+	OUT granted_bytes bigint, OUT free_bytes bigint, OUT allocated_bytes bigint,
+	OUT active_bytes bigint, OUT resident_bytes bigint, OUT retained_bytes bigint,
+	OUT peak_bytes bigint, OUT log_memory_bytes bigint, OUT log_disk_bytes bigint,
+	OUT waiters integer, OUT overdraft_pid integer, OUT stalls bigint,
+	OUT stall_time double precision, OUT spills bigint, OUT spill_bytes bigint,
+	OUT trims bigint, OUT trim_bytes bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'ivm_stat_memory'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
@@ -186,8 +198,9 @@ WHERE c.relkind = 'm';
 
 CREATE VIEW ivm.pg_stat_ivm_worker AS
 SELECT s.pid, s.worker_type, d.datname, s.state, s.slot_name, s.position_lsn, s.confirmed_lsn,
-	s.restart_lsn, s.log_memory_bytes, s.log_disk_bytes, s.allocated_bytes, s.active_bytes,
-	s.resident_bytes, s.retained_bytes, s.peak_bytes, s.trims, s.trim_bytes
+	s.restart_lsn, s.log_memory_bytes, s.log_disk_bytes, s.guaranteed_bytes, s.granted_bytes,
+	s.allocated_bytes, s.active_bytes, s.resident_bytes, s.retained_bytes, s.peak_bytes,
+	s.process_bytes, s.stalls, s.stall_time, s.spills, s.spill_bytes, s.trims, s.trim_bytes
 FROM ivm.stat_workers() s
 	LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid;
 
@@ -197,8 +210,10 @@ SELECT s.relid, s.node_id, s.parent_id, s.operator, s.rows_in, s.rows_out, s.sta
 FROM ivm.stat_operators() s;
 
 CREATE VIEW ivm.pg_stat_ivm_memory AS
-SELECT s.processes, s.allocated_bytes, s.active_bytes, s.resident_bytes, s.retained_bytes,
-	s.peak_bytes, s.log_memory_bytes, s.log_disk_bytes, s.trims, s.trim_bytes
+SELECT s.processes, s.budget_bytes, s.guaranteed_bytes, s.granted_bytes, s.free_bytes,
+	s.allocated_bytes, s.active_bytes, s.resident_bytes, s.retained_bytes, s.peak_bytes,
+	s.log_memory_bytes, s.log_disk_bytes, s.waiters, s.overdraft_pid, s.stalls, s.stall_time,
+	s.spills, s.spill_bytes, s.trims, s.trim_bytes
 FROM ivm.stat_memory() s;
 
 CREATE VIEW ivm.pg_stat_progress_ivm_build AS

@@ -105,6 +105,18 @@ select count(*) from pg_replication_slots s join pg_database d on d.datname = s.
 select bool_and(resident_bytes >= active_bytes and active_bytes >= allocated_bytes and peak_bytes >= resident_bytes) as memory,
 	bool_and(resident_bytes > 0) filter (where worker_type = 'apply worker' and datname = current_database()) as used
 	from pg_stat_ivm_worker;
+select bool_and(granted_bytes >= guaranteed_bytes and stalls >= 0 and stall_time >= 0 and spills >= 0 and spill_bytes >= 0) as shares,
+	bool_and(process_bytes > resident_bytes) as process,
+	bool_and(guaranteed_bytes = 4 * 1024 * 1024) filter (where worker_type = 'apply worker') as apply,
+	bool_and(guaranteed_bytes >= 4 * 1024 * 1024) filter (where worker_type = 'decoder') as decoder,
+	bool_and(guaranteed_bytes = 0) filter (where worker_type = 'launcher') as launcher
+	from pg_stat_ivm_worker;
+select budget_bytes = 1024 * (select setting::bigint from pg_settings where name = 'ivm.memory_budget') as budget,
+	guaranteed_bytes >= (select sum(guaranteed_bytes) from pg_stat_ivm_worker) as guaranteed,
+	granted_bytes >= guaranteed_bytes as granted, free_bytes = budget_bytes - granted_bytes as free,
+	waiters = 0 as waiters, overdraft_pid is null as overdraft
+	from pg_stat_ivm_memory;
+select ivm.trim() >= 0 as trimmed;
 select processes >= 2 + current_setting('ivm.apply_workers')::integer as processes, resident_bytes >= active_bytes as memory, peak_bytes >= resident_bytes as peak,
 	log_memory_bytes >= 0 as log from pg_stat_ivm_memory;
 

@@ -30,6 +30,7 @@ refresh materialized view v;
 drop materialized view v;
 alter materialized view v set access method heap;
 select ivm.stat_reset('v');
+select ivm.trim();
 reset role;
 -- who may not read the view learns nothing of it
 set role regress_ivm_other;

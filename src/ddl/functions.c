@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * functions.c
- *	  The SQL functions of schema ivm: sync, explain, verify, and the guards
+ *	  The SQL functions of schema ivm: sync, explain, verify, trim, and the guards
  *	  against a server that runs without the library.
  *
  *-------------------------------------------------------------------------
@@ -16,6 +16,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -28,6 +30,7 @@
 
 #include "compile/compile.h"
 #include "ddl/statement.h"
+#include "memory/budget.h"
 #include "metadata/metadata.h"
 #include "worker/worker.h"
 
@@ -36,6 +39,10 @@ PG_FUNCTION_INFO_V1(ivm_guard_command);
 PG_FUNCTION_INFO_V1(ivm_sync);
 PG_FUNCTION_INFO_V1(ivm_explain);
 PG_FUNCTION_INFO_V1(ivm_verify);
+PG_FUNCTION_INFO_V1(ivm_trim);
+
+#define TRIM_PATIENCE	1000	/* ms */
+#define TRIM_LOOK		5
 
 /* Errors unless the library was loaded at server start. */
 static void
@@ -281,4 +288,28 @@ ivm_verify(PG_FUNCTION_ARGS)
 	values[0] = Int64GetDatum(missing);
 	values[1] = Int64GetDatum(extra);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/*
+ * Asks all processes to give back what they do not need, and returns how much
+ * smaller that made them.  One that is at work may answer later than this waits.
+ */
+Datum
+ivm_trim(PG_FUNCTION_ARGS)
+{
+	TimestampTz start = GetCurrentTimestamp();
+	Size		before;
+	uint64		number;
+
+	require_preloaded();
+	before = ivm_budget_given_back();
+	number = ivm_budget_ask_all();
+	while (!ivm_budget_all_answered(number) &&
+		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), TRIM_PATIENCE))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, TRIM_LOOK, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	PG_RETURN_INT64(ivm_budget_given_back() - before);
 }

@@ -79,6 +79,7 @@ typedef struct Budget
 	Size		peak;
 	uint64		asked;			/* number of the last request to give back */
 	TimestampTz asked_at;
+	Size		given_back;		/* by those who were asked */
 	pid_t		overdraft_pid;
 	int			overdraft_waiters;
 	IvmBudgetCounters ended;	/* of processes that have ended */
@@ -707,13 +708,25 @@ ivm_budget_asked(void)
 }
 
 void
-ivm_budget_answer(void)
+ivm_budget_answer(Size given_back)
 {
 	if (my_entry == NULL)
 		return;
 	SpinLockAcquire(&budget->mutex);
+	budget->given_back += given_back;
 	my_entry->answered = my_asked;
 	SpinLockRelease(&budget->mutex);
+}
+
+Size
+ivm_budget_given_back(void)
+{
+	Size		bytes;
+
+	SpinLockAcquire(&budget->mutex);
+	bytes = budget->given_back;
+	SpinLockRelease(&budget->mutex);
+	return bytes;
 }
 
 bool

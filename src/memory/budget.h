@@ -154,8 +154,11 @@ extern bool ivm_overdraft_is_mine(void);
 extern void ivm_budget_ask(void);
 extern uint64 ivm_budget_ask_all(void);
 extern bool ivm_budget_asked(void);
-extern void ivm_budget_answer(void);
+extern void ivm_budget_answer(Size given_back);
 extern bool ivm_budget_all_answered(uint64 number);
+
+/* What all answers together gave back to the kernel, since the server started. */
+extern Size ivm_budget_given_back(void);
 
 /* Counters of this process.  A stall begins and ends; while it lasts the process is a waiter. */
 extern void ivm_budget_stall_begin(void);

@@ -18,10 +18,12 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "base/settings.h"
 #include "memory/budget.h"
+#include "memory/kernel.h"
 #include "memory/reclaim.h"
 
 /* Less is not worth a file's buffer, nor a system call that gives pages back. */
@@ -154,12 +156,6 @@ drop_caches(void)
 	return freed;
 }
 
-void
-ivm_reclaim_caches(void)
-{
-	(void) drop_caches();
-}
-
 /* The largest that has less than "limit". */
 static IvmReclaimer *
 largest_spill(Size limit)
@@ -198,21 +194,47 @@ ivm_reclaim(void)
 	return false;
 }
 
+/* Does what this process was asked to do, and says by how much that made it smaller. */
+static void
+answer(void)
+{
+	Size		before = 0;
+	Size		after = 0;
+	bool		known = ivm_kernel_anonymous_memory(MyProcPid, &before);
+
+	(void) drop_caches();
+	ivm_arena_process_trim();
+	known = known && ivm_kernel_anonymous_memory(MyProcPid, &after);
+	ivm_budget_answer(known && before > after ? before - after : 0);
+}
+
 void
 ivm_give_back(void)
 {
 	IvmAccount *account = ivm_budget_account();
-	bool		asked;
 
 	if (account == NULL)
 		return;
-	asked = ivm_budget_asked();
-	if (!asked && !ivm_account_is_over(account))
+	if (ivm_budget_asked())
+		answer();
+	else if (ivm_account_is_over(account))
+	{
+		(void) drop_caches();
+		ivm_arena_process_trim();
+	}
+}
+
+void
+ivm_give_back_working(void)
+{
+	IvmAccount *account = ivm_budget_account();
+
+	if (account == NULL)
 		return;
-	ivm_reclaim_caches();
-	ivm_arena_process_trim();
-	if (asked)
-		ivm_budget_answer();
+	if (ivm_budget_asked())
+		answer();
+	if (ivm_account_is_over(account))
+		(void) ivm_reclaim();
 }
 
 Size

@@ -51,14 +51,17 @@ extern void ivm_reclaim_forget(IvmArena *arena);
  */
 extern bool ivm_reclaim(void);
 
-/* Drops all caches of this process. */
-extern void ivm_reclaim_caches(void);
-
 /*
  * If this process was asked to give back what it does not need, or holds more than its minimum while the
  * budget is exceeded: drops its caches and trims.  For the loops of all processes.
  */
 extern void ivm_give_back(void);
+
+/*
+ * The same in the midst of work, to be called now and then: also writes to files, if the
+ * process holds more than its minimum while the budget is exceeded.
+ */
+extern void ivm_give_back_working(void);
 
 /* Bytes that a structure may take that cannot be reclaimed while it is in use (an eighth of what this process may hold). */
 extern Size ivm_pin_limit(void);

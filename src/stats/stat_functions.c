@@ -7,6 +7,10 @@
  * and makes rows of the copy, so that no lock is held while rows are stored.
  * Two rows may therefore be some microseconds apart.
  *
+ * What processes hold of the memory budget is taken from there, at this moment:
+ * it is true also in the midst of a batch, while the rest of the memory columns is as of
+ * the process's last report.
+ *
  * Views and operators are shown for the current database only, since their
  * relids mean nothing elsewhere; processes for the whole cluster.
  *
@@ -22,10 +26,12 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "memory/budget.h"
+#include "memory/kernel.h"
 #include "stats/stats_internal.h"
 
 /* The most columns that any of the functions has. */
-#define MAX_COLUMNS		20
+#define MAX_COLUMNS		32
 
 /* A row while it is being filled, from left to right. */
 typedef struct RowBuilder
@@ -109,6 +115,27 @@ emit(ReturnSetInfo *result, RowBuilder *row)
 	Assert(row->n == result->setDesc->natts);
 	tuplestore_putvalues(result->setResult, result->setDesc, row->values, row->isnull);
 	row->n = 0;
+}
+
+/*
+ * What the arenas of a process hold now.  It may be less than was in use at the last report.
+ */
+static void
+update_memory(IvmArenaStats *memory, const IvmBudgetProcess *process)
+{
+	memory->resident = process->arenas;
+	memory->active = Min(memory->active, memory->resident);
+	memory->allocated = Min(memory->allocated, memory->active);
+	memory->peak = Max(memory->peak, memory->resident);
+}
+
+static void
+put_counters(RowBuilder *row, const IvmBudgetCounters *counters)
+{
+	put_int64(row, counters->stalls);
+	put_float8(row, counters->stall_time);
+	put_int64(row, counters->spills);
+	put_int64(row, counters->spill_bytes);
 }
 
 /* Copies the rows of the running processes; sets *count. */
@@ -304,7 +331,13 @@ ivm_stat_workers(PG_FUNCTION_ARGS)
 	for (int i = 0; i < count; i++)
 	{
 		IvmStatsWorker *worker = &workers[i];
+		IvmBudgetProcess process;
+		Size		anonymous = 0;
+		bool		known;
 
+		if (ivm_budget_of_process(worker->pid, &process))
+			update_memory(&worker->memory, &process);
+		known = ivm_kernel_anonymous_memory(worker->pid, &anonymous);
 		put(&row, Int32GetDatum(worker->pid), false);
 		put_text(&row, worker_type_name(worker->type));
 		put_oid(&row, worker->dboid);
@@ -315,11 +348,15 @@ ivm_stat_workers(PG_FUNCTION_ARGS)
 		put_lsn(&row, worker->restart_lsn);
 		put_int64(&row, worker->log_memory);
 		put_int64(&row, worker->log_disk);
+		put_int64(&row, process.minimum);
+		put_int64(&row, Max(process.minimum, process.held));
 		put_int64(&row, worker->memory.allocated);
 		put_int64(&row, worker->memory.active);
 		put_int64(&row, worker->memory.resident);
 		put_int64(&row, worker->memory.retained);
 		put_int64(&row, worker->memory.peak);
+		put(&row, Int64GetDatum(anonymous), !known);
+		put_counters(&row, &process.counters);
 		put_int64(&row, worker->memory.trims);
 		put_int64(&row, worker->memory.trim_bytes);
 		emit(result, &row);
@@ -397,28 +434,40 @@ ivm_stat_memory(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = begin_result(fcinfo);
 	RowBuilder	row = {.n = 0};
 	IvmStatsWorker sum;
+	IvmBudgetStatus status;
 	int			count;
 	IvmStatsWorker *workers = copy_workers(&count);
 
 	memset(&sum, 0, sizeof(sum));
+	ivm_budget_status(&status);
 	for (int i = 0; i < count; i++)
 	{
+		IvmBudgetProcess process;
+
+		if (ivm_budget_of_process(workers[i].pid, &process))
+			update_memory(&workers[i].memory, &process);
 		sum.memory.allocated += workers[i].memory.allocated;
 		sum.memory.active += workers[i].memory.active;
-		sum.memory.resident += workers[i].memory.resident;
 		sum.memory.retained += workers[i].memory.retained;
 		sum.log_memory += workers[i].log_memory;
 		sum.log_disk += workers[i].log_disk;
 	}
 
 	put(&row, Int32GetDatum(count), false);
+	put_int64(&row, status.budget);
+	put_int64(&row, status.guaranteed);
+	put_int64(&row, status.guaranteed + status.floating);
+	put_int64(&row, (int64) status.budget - (int64) (status.guaranteed + status.floating));
 	put_int64(&row, sum.memory.allocated);
 	put_int64(&row, sum.memory.active);
-	put_int64(&row, sum.memory.resident);
+	put_int64(&row, status.arenas + status.logs);
 	put_int64(&row, sum.memory.retained);
-	put_int64(&row, pg_atomic_read_u64(&ivm_stats->peak));
+	put_int64(&row, status.peak);
 	put_int64(&row, sum.log_memory);
 	put_int64(&row, sum.log_disk);
+	put(&row, Int32GetDatum(status.waiters), false);
+	put(&row, Int32GetDatum(status.overdraft_pid), status.overdraft_pid == 0);
+	put_counters(&row, &status.counters);
 	put_int64(&row, pg_atomic_read_u64(&ivm_stats->trims));
 	put_int64(&row, pg_atomic_read_u64(&ivm_stats->trim_bytes));
 	emit(result, &row);

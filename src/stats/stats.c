@@ -14,10 +14,8 @@
  * a few dozen times a second, and always when the process falls idle: what is
  * shown for an idle process is what it has.
  *
- * The peak over all processes is taken from their reports, each of which
- * changes the sum by its difference.  A process that has reached a new peak
- * since its last report counts with that.  Lower peaks that come and go
- * between two reports are not seen.  A single process's own peak is exact.
+ * What is resident is not told here but in the budget's accounts, which the
+ * hooks of the arenas keep.
  *
  *-------------------------------------------------------------------------
  */
@@ -80,8 +78,6 @@ ivm_stats_shmem_init(void)
 		memset(ivm_stats, 0, sizeof(IvmStatsShared));
 		ivm_stats->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&ivm_stats->lock, ivm_stats->tranche);
-		pg_atomic_init_u64(&ivm_stats->resident, 0);
-		pg_atomic_init_u64(&ivm_stats->peak, 0);
 		pg_atomic_init_u64(&ivm_stats->trims, 0);
 		pg_atomic_init_u64(&ivm_stats->trim_bytes, 0);
 		ivm_stats->nworkers = max_worker_processes;
@@ -169,7 +165,6 @@ give_row_back(int code, Datum argument)
 {
 	if (my_row == NULL)
 		return;
-	pg_atomic_fetch_sub_u64(&ivm_stats->resident, reported.resident);
 	memset(&reported, 0, sizeof(reported));
 	SpinLockAcquire(&my_row->mutex);
 	my_row->pid = 0;
@@ -184,8 +179,6 @@ static void
 report_memory(TimestampTz now)
 {
 	IvmArenaStats memory;
-	uint64		sum;
-	uint64		peak;
 
 	memory_time = now;
 	ivm_arena_process_stats(&memory);
@@ -194,13 +187,6 @@ report_memory(TimestampTz now)
 	my_row->memory = memory;
 	SpinLockRelease(&my_row->mutex);
 
-	sum = pg_atomic_add_fetch_u64(&ivm_stats->resident,
-								  (int64) memory.resident - (int64) reported.resident);
-	if (memory.peak > reported.peak)
-		sum += memory.peak - memory.resident;
-	peak = pg_atomic_read_u64(&ivm_stats->peak);
-	while (sum > peak && !pg_atomic_compare_exchange_u64(&ivm_stats->peak, &peak, sum))
-		;
 	if (memory.trims != reported.trims)
 	{
 		pg_atomic_fetch_add_u64(&ivm_stats->trims, memory.trims - reported.trims);

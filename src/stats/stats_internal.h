@@ -135,9 +135,7 @@ typedef struct IvmStatsShared
 	int			tranche;		/* constant after the start */
 	int			nworkers;		/* constant after the start */
 
-	/* sums over all processes; trims also of those that have ended: no lock */
-	pg_atomic_uint64 resident;
-	pg_atomic_uint64 peak;
+	/* sums over all processes, also of those that have ended: no lock */
 	pg_atomic_uint64 trims;
 	pg_atomic_uint64 trim_bytes;
 

@@ -26,6 +26,7 @@
 #include "base/debug_point.h"
 #include "base/settings.h"
 #include "memory/budget.h"
+#include "memory/reclaim.h"
 #include "worker/process.h"
 
 StaticAssertDecl(sizeof(IvmProcessArgument) <= BGW_EXTRALEN, "argument too large");
@@ -137,4 +138,5 @@ ivm_process_wait(long timeout_ms)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+	ivm_give_back();
 }

@@ -41,7 +41,10 @@ extern void ivm_process_open_account(Size minimum);
  */
 extern void ivm_process_impatient(bool impatient);
 
-/* Serves interrupts and a reload; sleeps until the latch is set or the time is over (-1: no limit). */
+/*
+ * Serves interrupts, a reload, and requests to give memory back; sleeps until the latch is set or the
+ * time is over (-1: no limit).
+ */
 extern void ivm_process_wait(long timeout_ms);
 
 extern PGDLLEXPORT void ivm_launcher_main(Datum argument);

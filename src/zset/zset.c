@@ -285,16 +285,6 @@ make_room(IvmZset *zset)
 	measure(zset);
 }
 
-/* Gives memory back before an allocation is refused: the budget was lowered, or a test wants it. */
-static void
-look_at_budget(IvmZset *zset)
-{
-	IvmAccount *account = ivm_budget_account();
-
-	if (account != NULL && ivm_account_is_over(account))
-		(void) ivm_reclaim();
-}
-
 /*
  * Adds "weight" copies of the slot's row, which has at least the shape's
  * columns.  Detoasts; leaves nothing in the current context.
@@ -323,7 +313,7 @@ ivm_zset_add_tuple(IvmZset *zset, MinimalTuple tuple, int64 weight)
 	if (weight == 0)
 		return;
 	if (unlikely(++zset->adds % ADDS_PER_LOOK == 0))
-		look_at_budget(zset);
+		ivm_give_back_working();
 	if (unlikely(ivm_debug_spill[0] != '\0') && zset->reclaimer.registered &&
 		zset->count >= FORCED_ROWS && ivm_spill_is_forced("zset"))
 		spill_rows(zset);
