@@ -28,7 +28,10 @@
  *
  * An arena's own bookkeeping stands in blocks of 2 MB, of which little is ever
  * touched.  They are told apart by their alignment and not counted by the hooks:
- * their used part is added to the account where statistics are asked for.
+ * where statistics are asked for, the kernel says which pages of them are there, and
+ * these are added to the account.  jemalloc's map from pages to extents is in blocks that
+ * we do not know, eight bytes for each page: it is taken to be that.  What it needs
+ * to begin with, about 300 kB, comes with the library, and is not counted.
  *
  * Each arena has an explicit thread cache, emptied before the arena is reset
  * or trimmed: without one, every allocation would take the arena's locks.
@@ -74,6 +77,12 @@ const char *ivm_je_malloc_conf = "retain:false,narenas:1,background_thread:false
 /* Only bookkeeping blocks are asked for with that alignment. */
 #define BOOKKEEPING_ALIGNMENT	((Size) 2 * 1024 * 1024)
 
+/* Each is larger than the one before, so that there are never so many. */
+#define MAX_BOOKKEEPING			16
+
+/* jemalloc's map from pages to extents has eight bytes for each page. */
+#define MAP_SHARE				512
+
 /* Smaller extents are decommitted instead of unmapped. */
 #define UNMAP_MINIMUM			((Size) 4 * 1024 * 1024)
 
@@ -88,6 +97,9 @@ struct IvmArena
 	Size		resident;		/* bytes in mapped and committed extents */
 	Size		retained;		/* bytes in decommitted ones */
 	bool		is_closing;		/* only bookkeeping is left to be unmapped */
+	int			nblocks;		/* of bookkeeping */
+	void	   *blocks[MAX_BOOKKEEPING];
+	Size		block_sizes[MAX_BOOKKEEPING];
 	MemoryContextCallback callback;
 	dlist_node	node;			/* in "arenas" */
 };
@@ -190,6 +202,12 @@ extent_alloc(extent_hooks_t * hooks, void *new_addr, size_t size, size_t alignme
 		if (!is_bookkeeping)
 			uncount_resident(arena, size);
 		return NULL;
+	}
+	if (is_bookkeeping && arena->nblocks < MAX_BOOKKEEPING)
+	{
+		arena->blocks[arena->nblocks] = address;
+		arena->block_sizes[arena->nblocks] = size;
+		arena->nblocks++;
 	}
 	*zero = true;
 	*commit = true;
@@ -549,6 +567,30 @@ ivm_arena_resident(IvmArena *arena)
 	return arena->resident;
 }
 
+/* Bytes of the arena's bookkeeping that are in memory. */
+static Size
+bookkeeping_resident(IvmArena *arena, Size page)
+{
+	Size		resident = 0;
+	unsigned char present[512];
+
+	for (int i = 0; i < arena->nblocks; i++)
+	{
+		Size		step = page * sizeof(present);
+
+		for (Size offset = 0; offset < arena->block_sizes[i]; offset += step)
+		{
+			Size		length = Min(step, arena->block_sizes[i] - offset);
+
+			if (mincore((char *) arena->blocks[i] + offset, length, present) != 0)
+				continue;
+			for (Size j = 0; j < length / page; j++)
+				resident += (present[j] & 1) * page;
+		}
+	}
+	return resident;
+}
+
 /* Brings what the account contains of the bookkeeping to what it is now. */
 static void
 count_bookkeeping(Size bytes)
@@ -583,8 +625,7 @@ ivm_arena_process_stats(IvmArenaStats *stats)
 
 	(void) ivm_je_mallctl("arenas.page", &page, &length, NULL, 0);
 
-	/* arena 0 holds the thread caches and other things of the allocator */
-	bookkeeping = read_stat(0, "resident");
+	bookkeeping = process_peak / MAP_SHARE;
 	dlist_foreach(iter, &arenas)
 	{
 		IvmArena   *arena = dlist_container(IvmArena, node, iter.cur);
@@ -593,7 +634,7 @@ ivm_arena_process_stats(IvmArenaStats *stats)
 		stats->allocated += read_stat(arena->index, "large.allocated");
 		stats->active += read_stat(arena->index, "pactive") * page;
 		stats->retained += arena->retained;
-		bookkeeping += read_stat(arena->index, "base");
+		bookkeeping += bookkeeping_resident(arena, page);
 	}
 	if (dlist_is_empty(&arenas))
 		bookkeeping = 0;
