@@ -108,7 +108,7 @@ select bool_and(resident_bytes >= active_bytes and active_bytes >= allocated_byt
 select bool_and(granted_bytes >= guaranteed_bytes and stalls >= 0 and stall_time >= 0 and spills >= 0 and spill_bytes >= 0) as shares,
 	bool_and(process_bytes > resident_bytes) as process,
 	bool_and(guaranteed_bytes = 4 * 1024 * 1024) filter (where worker_type = 'apply worker') as apply,
-	bool_and(guaranteed_bytes >= 4 * 1024 * 1024) filter (where worker_type = 'decoder') as decoder,
+	bool_and(guaranteed_bytes >= 1024 * 1024) filter (where worker_type = 'decoder') as decoder,
 	bool_and(guaranteed_bytes = 0) filter (where worker_type = 'launcher') as launcher
 	from pg_stat_ivm_worker;
 select budget_bytes = 1024 * (select setting::bigint from pg_settings where name = 'ivm.memory_budget') as budget,

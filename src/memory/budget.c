@@ -50,8 +50,8 @@
 #define FLOATING_SHARE		4
 
 /* Of the budget, for a decoder. */
-#define DECODING_SHARE		8
-#define MINIMUM_DECODING	((Size) 4 * 1024 * 1024)
+#define DECODING_SHARE		16
+#define MINIMUM_DECODING	((Size) 1024 * 1024)
 
 /* While processes are short of memory others are not asked more often, nor for less. */
 #define ASK_INTERVAL_MS		100

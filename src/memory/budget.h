@@ -20,7 +20,7 @@
 
 /* Guaranteed minimums.  Every batch can be finished within IVM_MINIMUM_WORKER. */
 #define IVM_MINIMUM_WORKER		((Size) 4 * 1024 * 1024)
-#define IVM_MINIMUM_LOG			((Size) 4 * 1024 * 1024)
+#define IVM_MINIMUM_LOG			((Size) 2 * 1024 * 1024)
 
 /* Lives in shared memory, possibly as part of something larger; its fields are budget.c's. */
 typedef struct IvmAccount
@@ -80,8 +80,8 @@ extern void ivm_budget_reap(void);
 extern bool ivm_budget_fits(Size bytes, Size *missing);
 
 /*
- * What a decoder may take for transactions that are not complete, and reserves as its minimum: an
- * eighth of the budget, at least 4 MB, at most what the server's setting says ("configured", in bytes).
+ * What a decoder may take for transactions that are not complete, and reserves as its minimum: a
+ * sixteenth of the budget, at least 1 MB, at most what the server's setting says ("configured", in bytes).
  */
 extern Size ivm_budget_decoding_share(Size configured);
 

@@ -37,6 +37,7 @@
 #include "worker/worker.h"
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
+#define MEMORY_PATIENCE		5000	/* ms; another database's builder may end */
 
 /* What is to be told after this transaction. */
 static bool changed_at_commit = false;
@@ -412,6 +413,7 @@ wait_for_build(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	TimestampTz launcher_seen = started;
+	TimestampTz room_seen = started;
 	bool		reported = false;
 	char	   *name = get_rel_name(my_request->relid);
 
@@ -433,7 +435,9 @@ wait_for_build(void)
 			TimestampDifferenceExceeds(launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
 		missing = database->missing_memory;
 		LWLockRelease(ivm_control->lock);
-		if (missing > 0)
+		if (missing == 0)
+			room_seen = GetCurrentTimestamp();
+		else if (TimestampDifferenceExceeds(room_seen, GetCurrentTimestamp(), MEMORY_PATIENCE))
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("ivm.memory_budget has no room for the processes of this database"),
@@ -630,8 +634,13 @@ report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
 {
 	IvmViewRow *row = ivm_metadata_get(relid);
 	const char *state = "dropped";
+	IvmControlDatabase *database = ivm_control_my_database();
+	Size		missing;
 
 	ConditionVariableCancelSleep();
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	missing = database->missing_memory;
+	LWLockRelease(ivm_control->lock);
 	if (row != NULL)
 	{
 		/* while a view is maintained its worker knows better */
@@ -649,6 +658,9 @@ report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
 			 errdetail("Its state is \"%s\", and it is %llu bytes of WAL behind.",
 					   state,
 					   (unsigned long long) (position < target ? target - position : 0)),
+			 missing > 0 ?
+			 errhint("Increase ivm.memory_budget by %zu kB, so that processes can be started.",
+					 (missing + 1023) / 1024) :
 			 errhint("See pg_stat_ivm, or use a longer timeout.")));
 }
 
