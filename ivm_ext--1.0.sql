@@ -105,7 +105,8 @@ CREATE FUNCTION ivm.stat_workers(
 	OUT granted_bytes bigint, OUT allocated_bytes bigint, OUT active_bytes bigint,
 	OUT resident_bytes bigint, OUT retained_bytes bigint, OUT peak_bytes bigint,
 	OUT process_bytes bigint, OUT stalls bigint, OUT stall_time double precision,
-	OUT spills bigint, OUT spill_bytes bigint, OUT trims bigint, OUT trim_bytes bigint)
+	OUT spills bigint, OUT spill_bytes bigint, OUT trims bigint, OUT trim_bytes bigint,
+	OUT cache_bytes bigint, OUT cache_hits bigint, OUT cache_misses bigint, OUT cache_evictions bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'ivm_stat_workers'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 10;
@@ -200,7 +201,8 @@ CREATE VIEW ivm.pg_stat_ivm_worker AS
 SELECT s.pid, s.worker_type, d.datname, s.state, s.slot_name, s.position_lsn, s.confirmed_lsn,
 	s.restart_lsn, s.log_memory_bytes, s.log_disk_bytes, s.guaranteed_bytes, s.granted_bytes,
 	s.allocated_bytes, s.active_bytes, s.resident_bytes, s.retained_bytes, s.peak_bytes,
-	s.process_bytes, s.stalls, s.stall_time, s.spills, s.spill_bytes, s.trims, s.trim_bytes
+	s.process_bytes, s.stalls, s.stall_time, s.spills, s.spill_bytes, s.trims, s.trim_bytes,
+	s.cache_bytes, s.cache_hits, s.cache_misses, s.cache_evictions
 FROM ivm.stat_workers() s
 	LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid;
 

@@ -156,7 +156,7 @@ static uint64 nentries = 0;
 static uint64 npins = 0;
 static uint32 last_number = 0;	/* of a cache */
 static Size limit = 0;
-static IvmCacheStats counters;
+static IvmStatsCache counters;
 
 static void reclaim_cache(IvmReclaimer *self);
 
@@ -171,7 +171,7 @@ ivm_cache_enable(void)
 }
 
 void
-ivm_cache_stats(IvmCacheStats *stats)
+ivm_cache_stats(IvmStatsCache *stats)
 {
 	*stats = counters;
 	stats->bytes = reclaimer.bytes;

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "plan/plan.h"
+#include "stats/stats.h"
 #include "zset/key.h"
 #include "zset/zset.h"
 
@@ -25,14 +26,6 @@ typedef struct IvmCacheFill IvmCacheFill;
 
 /* Gets each row of a key; the values are good until it returns. */
 typedef void (*IvmCacheReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
-
-typedef struct IvmCacheStats
-{
-	Size		bytes;			/* now */
-	uint64		hits;			/* the others since the process started */
-	uint64		misses;
-	uint64		evictions;
-} IvmCacheStats;
 
 /* This process, which sees all deltas in batches, has a cache; caches made before are not used. */
 extern void ivm_cache_enable(void);
@@ -86,6 +79,6 @@ extern void ivm_cache_fill_add(IvmCacheFill *fill, const Datum *values, const bo
 extern void ivm_cache_fill_end(IvmCacheFill *fill, uint64 hash, const Datum *values);
 
 /* Of this process. */
-extern void ivm_cache_stats(IvmCacheStats *stats);
+extern void ivm_cache_stats(IvmStatsCache *stats);
 
 #endif							/* IVM_CACHE_H */

@@ -359,6 +359,10 @@ ivm_stat_workers(PG_FUNCTION_ARGS)
 		put_counters(&row, &process.counters);
 		put_int64(&row, worker->memory.trims);
 		put_int64(&row, worker->memory.trim_bytes);
+		put_int64(&row, worker->cache.bytes);
+		put_int64(&row, worker->cache.hits);
+		put_int64(&row, worker->cache.misses);
+		put_int64(&row, worker->cache.evictions);
 		emit(result, &row);
 	}
 	return (Datum) 0;

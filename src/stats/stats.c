@@ -145,6 +145,7 @@ ivm_stats_worker_start(IvmWorkerType type, Oid dboid)
 			memset(&row->memory, 0, sizeof(row->memory));
 			row->number = -1;
 			row->applied = InvalidXLogRecPtr;
+			memset(&row->cache, 0, sizeof(row->cache));
 			row->oldest_pending = 0;
 			row->build_relid = InvalidOid;
 			my_row = row;
@@ -215,6 +216,19 @@ ivm_stats_worker_state(const char *state)
 
 	if (strcmp(state, "idle") == 0)
 		report_memory(now);
+}
+
+/*
+ * Publishes what an apply worker's cache has done.
+ */
+void
+ivm_stats_worker_cache(const IvmStatsCache *cache)
+{
+	if (my_row == NULL)
+		return;
+	SpinLockAcquire(&my_row->mutex);
+	my_row->cache = *cache;
+	SpinLockRelease(&my_row->mutex);
 }
 
 /* A process that is held at a debug point shows the point's name. */

@@ -41,6 +41,17 @@ extern void ivm_stats_worker_state(const char *state);
 extern void ivm_stats_worker_report(XLogRecPtr position, XLogRecPtr confirmed);
 extern void ivm_stats_worker_slot(const char *slot_name, XLogRecPtr restart_lsn, Size log_memory, Size log_disk);
 
+/* An apply worker's cache of rows that joins look up. */
+typedef struct IvmStatsCache
+{
+	Size		bytes;			/* now */
+	uint64		hits;			/* these since the process started */
+	uint64		misses;
+	uint64		evictions;
+} IvmStatsCache;
+
+extern void ivm_stats_worker_cache(const IvmStatsCache *cache);
+
 /* ---- views ---- */
 
 typedef struct IvmBatchReport

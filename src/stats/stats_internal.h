@@ -64,6 +64,7 @@ typedef struct IvmStatsWorker
 	/* apply workers */
 	int			number;			/* -1: not told yet */
 	XLogRecPtr	applied;		/* its views are complete up to here */
+	IvmStatsCache cache;
 
 	/* apply workers and decoders: since when something waits, 0: nothing does */
 	TimestampTz oldest_pending;

@@ -386,6 +386,15 @@ report_operators(IvmApplyWorker *worker, long *sleep_ms)
 	}
 }
 
+static void
+report_cache(void)
+{
+	IvmStatsCache cache;
+
+	ivm_cache_stats(&cache);
+	ivm_stats_worker_cache(&cache);
+}
+
 /*
  * After a batch: gives back what it needed, unless it was little.  The batch's arena is empty now,
  * but has its pages.
@@ -541,6 +550,7 @@ ivm_apply_main(Datum unused)
 				late = true;
 			count_batch(worker);
 			trim(worker);
+			report_cache();
 			drop_truncated(worker);
 			report_operators(worker, &sleep_ms);
 			ivm_progress_store(worker);
@@ -566,6 +576,7 @@ ivm_apply_main(Datum unused)
 		if (due == NIL)
 			worker->wants_overdraft = false;
 		trim_idle(worker, &sleep_ms);
+		report_cache();
 		ivm_stats_worker_state("idle");
 		ivm_process_wait(Min(sleep_ms, ivm_cursor_rest()));
 	}
