@@ -180,6 +180,8 @@ cmp_ok($bytes, '<', 100 * 1024, 'many rows of few groups leave nothing behind');
 set_points($node, '');
 are_exact($node, 'exact');
 forget_points($node);
+wait_until($node, 'SELECT granted_bytes < guaranteed_bytes + 1024 * 1024 FROM pg_stat_ivm_memory',
+	'all that groups held is given back');
 
 $from = -s $node->logfile;
 $node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW late AS SELECT g, count(*), sum(v) AS v, sum(n) AS n FROM t GROUP BY g');
