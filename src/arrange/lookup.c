@@ -162,7 +162,7 @@ ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
 	}
 	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, false);
 	lookup->key_states = ExecInitExprList(arrangement->keys, NULL);
-	lookup->econtext = CreateStandaloneExprContext();
+	lookup->econtext = ivm_expr_context_create();
 	make_parts(lookup, arrangement->probes);
 	return lookup;
 }

@@ -13,15 +13,29 @@
 
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "utils/memutils.h"
 
 #include "arrange/projection.h"
+
+ExprContext *
+ivm_expr_context_create(void)
+{
+	ExprContext *result = makeNode(ExprContext);
+
+	result->caseValue_isNull = true;
+	result->domainValue_isNull = true;
+	result->ecxt_per_query_memory = CurrentMemoryContext;
+	result->ecxt_per_tuple_memory = AllocSetContextCreate(CurrentMemoryContext, "ExprContext",
+														  ALLOCSET_START_SMALL_SIZES);
+	return result;
+}
 
 IvmProjection *
 ivm_projection_create(List *tlist, List *quals, TupleDesc desc)
 {
 	IvmProjection *result = palloc0(sizeof(IvmProjection));
 
-	result->econtext = CreateStandaloneExprContext();
+	result->econtext = ivm_expr_context_create();
 	result->qual = ExecInitQual(quals, NULL);
 	if (tlist != NIL)
 	{

@@ -20,6 +20,12 @@ typedef struct IvmProjection
 	ProjectionInfo *projection; /* NULL: the row as it is */
 } IvmProjection;
 
+/*
+ * CreateStandaloneExprContext, but with memory for a row that begins small: a worker has
+ * thousands of these.
+ */
+extern ExprContext *ivm_expr_context_create(void);
+
 /* Made in the current context: "tlist" are expressions, "quals" implicitly ANDed, "desc" is the output row. */
 extern IvmProjection *ivm_projection_create(List *tlist, List *quals, TupleDesc desc);
 

@@ -269,21 +269,34 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	return buffer.data;
 }
 
-List *
-ivm_fingerprint_relids(const char *fingerprint)
+/* Oids of the lines that begin so. */
+static List *
+oids_of_lines(const char *fingerprint, const char *begin)
 {
 	List	   *result = NIL;
-	Oid			relid;
+	size_t		length = strlen(begin);
 
 	for (const char *line = fingerprint; line != NULL && *line != '\0';)
 	{
 		const char *end = strchr(line, '\n');
 
-		if (sscanf(line, "relation %u ", &relid) == 1)
-			result = lappend_oid(result, relid);
+		if (strncmp(line, begin, length) == 0)
+			result = lappend_oid(result, (Oid) strtoul(line + length, NULL, 10));
 		line = end == NULL ? NULL : end + 1;
 	}
 	return result;
+}
+
+List *
+ivm_fingerprint_relids(const char *fingerprint)
+{
+	return oids_of_lines(fingerprint, "relation ");
+}
+
+List *
+ivm_fingerprint_functions(const char *fingerprint)
+{
+	return oids_of_lines(fingerprint, "function ");
 }
 
 /* The next line about a whole-row reference at or after "line"; NULL if there is none. */

@@ -47,6 +47,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "arrange/projection.h"
 #include "dataflow/accumulator.h"
 
 /* One aggregate call. */
@@ -162,9 +163,9 @@ ivm_accumulators_create(List *calls)
 
 	result->calls = palloc0(sizeof(Call) * Max(list_length(calls), 1));
 	result->commute = true;
-	result->econtext = CreateStandaloneExprContext();
+	result->econtext = ivm_expr_context_create();
 	result->agg_context = makeNode(WindowAggState);
-	result->call_context = AllocSetContextCreate(CurrentMemoryContext, "ivm transition", ALLOCSET_DEFAULT_SIZES);
+	result->call_context = AllocSetContextCreate(CurrentMemoryContext, "ivm transition", ALLOCSET_START_SMALL_SIZES);
 	foreach(cell, calls)
 	{
 		IvmAggregateCall *plan = lfirst(cell);

@@ -78,7 +78,7 @@ add_reader(IvmOperator *op, IvmOperator *reader, int input)
 IvmDataflow *
 ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 {
-	MemoryContext context = AllocSetContextCreate(parent, "ivm dataflow", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(parent, "ivm dataflow", ALLOCSET_START_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	IvmDataflow *dataflow = palloc0(sizeof(IvmDataflow));
 	ListCell   *cell;

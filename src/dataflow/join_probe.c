@@ -44,6 +44,7 @@
 #include "arrange/arrange.h"
 #include "arrange/cache.h"
 #include "base/settings.h"
+#include "arrange/projection.h"
 #include "dataflow/join_probe.h"
 #include "memory/reclaim.h"
 #include "zset/key.h"
@@ -178,7 +179,7 @@ ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List
 	probe->lookup = ivm_lookup_create(arrangement, relid);
 	probe->key = ivm_key_create(nkeys, operators, collations, false);
 	probe->key_states = ExecInitExprList(arrangement->keys, NULL);
-	probe->econtext = CreateStandaloneExprContext();
+	probe->econtext = ivm_expr_context_create();
 	probe->by_value = nkeys > 0 && probe->byval[0] && arrangement->kind == IVM_ARRANGE_INDEX;
 	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm join probe key", ALLOCSET_SMALL_SIZES);
 	probe->cache = caches == NULL ? NULL : share_cache(probe, arrangement, caches);

@@ -164,11 +164,11 @@ init_stage(IvmOperator *op, JoinRun *state, JoinStage *stage, IvmJoinStage *plan
 	stage->probe = ivm_join_probe_create(plan->arrangement, plan->probes, op->dataflow->plan->relid,
 										 is_own ? &state->caches : NULL);
 	stage->value_states = ExecInitExprList((List *) widen((Node *) plan->probes, state), NULL);
-	stage->value_context = CreateStandaloneExprContext();
+	stage->value_context = ivm_expr_context_create();
 	stage->value_context->ecxt_scantuple = state->wide;
 	stage->values = palloc(sizeof(Datum) * Max(list_length(plan->probes), 1));
 	stage->qual = ExecInitQual((List *) widen((Node *) plan->quals, state), NULL);
-	stage->qual_context = CreateStandaloneExprContext();
+	stage->qual_context = ivm_expr_context_create();
 	stage->qual_context->ecxt_scantuple = state->wide;
 }
 
@@ -211,7 +211,7 @@ join_init(IvmOperator *op)
 
 		path->plan = lfirst(cell);
 		path->qual = ExecInitQual((List *) widen((Node *) path->plan->quals, state), NULL);
-		path->qual_context = CreateStandaloneExprContext();
+		path->qual_context = ivm_expr_context_create();
 		path->qual_context->ecxt_scantuple = state->wide;
 		path->stages = palloc0(sizeof(JoinStage) * Max(list_length(path->plan->stages), 1));
 		foreach(inner, path->plan->stages)

@@ -205,6 +205,27 @@ ivm_metadata_list(void)
 	return rows;
 }
 
+IvmViewRow *
+ivm_metadata_find(List *rows, Oid relid)
+{
+	int			low = 0;
+	int			high = list_length(rows);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		IvmViewRow *row = list_nth(rows, middle);
+
+		if (row->relid == relid)
+			return row;
+		if (row->relid < relid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
 void
 ivm_metadata_put(IvmViewRow *row)
 {
@@ -470,6 +491,8 @@ row_from_tuple(TupleDesc desc, HeapTuple tuple)
 	Datum	   *elements;
 	int			count;
 
+	row->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	row->tid = tuple->t_self;
 	row->relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid, desc, &isnull));
 	row->kind = DatumGetChar(heap_getattr(tuple, Anum_view_kind, desc, &isnull));
 	row->state = (IvmViewState) DatumGetChar(heap_getattr(tuple, Anum_view_state, desc, &isnull));

@@ -44,6 +44,8 @@ typedef struct IvmViewRow
 								 * arrangement, else NULL */
 	char	   *reason;			/* why rebuild or error; NULL */
 	List	   *arrangements;	/* oid list: shared arrangements it reads */
+	TransactionId xmin;			/* which version of the row this is ... */
+	ItemPointerData tid;		/* ... together with its place */
 } IvmViewRow;
 
 /* A snapshot as it is stored: 64-bit, top-level transactions only. */
@@ -73,6 +75,9 @@ extern IvmViewRow *ivm_metadata_get(Oid relid); /* NULL if none */
 
 /* IvmViewRow, by relid; without rows whose relation went while the library was not loaded */
 extern List *ivm_metadata_list(void);
+
+/* The row of that relation in such a list, or NULL. */
+extern IvmViewRow *ivm_metadata_find(List *rows, Oid relid);
 extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
 extern void ivm_metadata_delete(Oid relid); /* both tables; missing is fine */

@@ -75,7 +75,7 @@ extern void ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason);
 extern void ivm_stats_view_error(Oid dboid, Oid relid, const char *message);
 extern void ivm_stats_view_drop(Oid dboid, Oid relid);
 
-/* Forgets the views of a database that are not in the list of oids. */
+/* Forgets the views of a database that are not in the list of oids, which is sorted. */
 extern void ivm_stats_view_retain(Oid dboid, List *relids);
 extern void ivm_stats_database_drop(Oid dboid);
 

@@ -352,6 +352,28 @@ ivm_stats_database_drop(Oid dboid)
 	ivm_stats_view_retain(dboid, NIL);
 }
 
+/* Binary search; "relids" are in their order. */
+static bool
+is_among(List *relids, Oid relid)
+{
+	int			low = 0;
+	int			high = list_length(relids);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		Oid			candidate = list_nth_oid(relids, middle);
+
+		if (candidate == relid)
+			return true;
+		if (candidate < relid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
 void
 ivm_stats_view_retain(Oid dboid, List *relids)
 {
@@ -364,7 +386,7 @@ ivm_stats_view_retain(Oid dboid, List *relids)
 
 		while (*link != 0)
 		{
-			if (view_entry(*link)->dboid == dboid && !list_member_oid(relids, view_entry(*link)->relid))
+			if (view_entry(*link)->dboid == dboid && !is_among(relids, view_entry(*link)->relid))
 				remove_view(link);
 			else
 				link = &view_entry(*link)->next;

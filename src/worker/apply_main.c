@@ -44,6 +44,7 @@
 #include "worker/apply_worker.h"
 #include "worker/failure.h"
 #include "worker/process.h"
+#include "worker/rest.h"
 
 #define INVISIBLE_RETRY		100 /* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
@@ -57,6 +58,9 @@
 #define LARGE_BATCH			6	/* changes for each interval that a batch
 								 * takes */
 #define MAX_INTERVALS		4
+#define MAX_BATCH_LOCKS		320 /* a twentieth of what the server has room for by
+								 * default */
+#define LOCKS_OF_A_VIEW		6	/* itself and its claim, indexes, state tables */
 
 static IvmApplyWorker this_worker;
 
@@ -141,7 +145,54 @@ count_batch(IvmApplyWorker *worker)
 												intervals * ivm_batch_interval);
 }
 
-/* Consumers to run, each with the shared arrangements that it reads; these first. */
+/*
+ * Adds a consumer to those to run, after the shared arrangements and the views that it reads.
+ * These take part also if nothing is known to wait for them: the batch may find more.
+ * False if one of them is being built, or failed.
+ */
+static bool
+add_due(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now, List **due)
+{
+	ListCell   *cell;
+
+	check_stack_depth();
+	if (list_member_ptr(*due, consumer))
+		return true;
+	foreach(cell, consumer->arrangements)
+	{
+		IvmConsumer *arrangement = ivm_consumer_list_find(worker, lfirst_oid(cell));
+
+		if (arrangement == NULL || arrangement->leaving || arrangement->retry_at > now)
+			return false;
+		if (!list_member_ptr(*due, arrangement))
+			*due = lcons(arrangement, *due);
+	}
+	foreach(cell, consumer->upstream)
+	{
+		if (!add_due(worker, ivm_consumer_list_find(worker, lfirst_oid(cell)), now, due))
+			return false;
+	}
+	*due = lappend(*due, consumer);
+	return true;
+}
+
+/* Locks that a batch takes for these, roughly. */
+static int
+count_locks(List *consumers)
+{
+	int			result = 0;
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+		result += LOCKS_OF_A_VIEW + 2 * list_length(((IvmConsumer *) lfirst(cell))->relids);
+	return result;
+}
+
+/*
+ * Consumers to run.  If these are very many, a part of them: the next batch goes on where this one
+ * left off.  Each has an applied snapshot of its own, so it is all the same to them; those that read each
+ * other are in one part.
+ */
 static List *
 due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 {
@@ -149,6 +200,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	TimestampTz now = GetCurrentTimestamp();
 	ListCell   *cell;
 	bool		invisible = false;
+	int			count = list_length(worker->consumers);
 
 	/*
 	 * a commit after this wakes us, one before it is seen by the looks that
@@ -162,37 +214,24 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	}
 	ivm_wake_set_pending(worker->capture, worker->number, invisible);
 
-	foreach(cell, worker->consumers)
+	for (int i = 0; i < count; i++)
 	{
-		IvmConsumer *consumer = lfirst(cell);
-		ListCell   *inner;
-		bool		ready;
+		int			position = (worker->due_next + i) % count;
+		IvmConsumer *consumer = list_nth(worker->consumers, position);
 
 		if (!is_due(worker, consumer, now, sleep_ms))
 			continue;
-		ready = upstream_is_ready(worker, consumer, now);
-		foreach(inner, consumer->arrangements)
-		{
-			IvmConsumer *arrangement = ivm_consumer_list_find(worker, lfirst_oid(inner));
-
-			if (arrangement == NULL || arrangement->leaving || arrangement->retry_at > now)
-				ready = false;	/* it is being built, or failed */
-			else if (!list_member_ptr(due, arrangement))
-			{
-				/*
-				 * also if nothing is known to wait for it: the batch may find
-				 * more
-				 */
-				due = lcons(arrangement, due);
-			}
-		}
-		if (!ready)
+		if (!upstream_is_ready(worker, consumer, now) || !add_due(worker, consumer, now, &due))
 		{
 			consumer->behind = true;
 			*sleep_ms = Min(*sleep_ms, 1000);
 			continue;
 		}
-		due = list_append_unique_ptr(due, consumer);
+		if (count_locks(due) >= MAX_BATCH_LOCKS)
+		{
+			worker->due_next = position + 1;
+			break;
+		}
 	}
 	return due;
 }
@@ -357,7 +396,7 @@ report_operators(IvmApplyWorker *worker, long *sleep_ms)
 		int			n = 0;
 		long		wait;
 
-		if (consumer->arrangement != NULL || consumer->leaving || !consumer->operators_changed)
+		if (consumer->is_arrangement || consumer->leaving || !consumer->operators_changed)
 			continue;
 		wait = TimestampDifferenceMilliseconds(now,
 											   TimestampTzPlusMilliseconds(consumer->operators_reported, IVM_OPERATOR_REPORT_MS));
@@ -421,7 +460,7 @@ trim_idle(IvmApplyWorker *worker, long *sleep_ms)
 	if (!worker->untrimmed)
 		return;
 	wait = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										   TimestampTzPlusMilliseconds(worker->last_batch, TRIM_DELAY));
+										   TimestampTzPlusMilliseconds(Max(worker->last_batch, worker->last_trim), TRIM_DELAY));
 	if (wait > 0)
 	{
 		*sleep_ms = Min(*sleep_ms, wait);
@@ -429,6 +468,7 @@ trim_idle(IvmApplyWorker *worker, long *sleep_ms)
 	}
 	ivm_arena_process_trim();
 	worker->untrimmed = false;
+	worker->last_trim = GetCurrentTimestamp();
 }
 
 /*
@@ -544,6 +584,8 @@ ivm_apply_main(Datum unused)
 			}
 			else
 				wait_for_memory(worker);
+			if (!ivm_consumer_list_wake(worker, due))
+				continue;
 			ivm_stats_worker_position(MyDatabaseId, worker->number,
 									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
@@ -553,6 +595,7 @@ ivm_apply_main(Datum unused)
 			report_cache();
 			drop_truncated(worker);
 			report_operators(worker, &sleep_ms);
+			(void) ivm_rest_some(&sleep_ms);
 			ivm_progress_store(worker);
 			(void) ivm_progress_publish(worker);
 			if (late)
@@ -562,6 +605,7 @@ ivm_apply_main(Datum unused)
 		ivm_progress_store(worker);
 		unflushed = ivm_progress_publish(worker);
 		report_operators(worker, &sleep_ms);
+		worker->untrimmed |= ivm_rest_some(&sleep_ms);
 		if (unflushed)
 			sleep_ms = Min(sleep_ms, UNFLUSHED_RETRY);
 		if (pg_atomic_read_u64(&worker->control->wanted_position) > pg_atomic_read_u64(&worker->shared->position) &&

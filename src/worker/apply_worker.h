@@ -25,6 +25,9 @@ typedef struct IvmApplyWorker
 	IvmApplyShared *shared;
 
 	List	   *consumers;		/* IvmConsumer; shared arrangements first */
+	HTAB	   *by_relid;		/* the same, by relation */
+	int			due_next;		/* place in that list where the next batch
+								 * looks first */
 	HTAB	   *interest;		/* IvmInterest by table */
 	List	   *missing;		/* oid: consumers that could not be loaded yet */
 	TimestampTz reload_at;		/* when to try again */
@@ -53,7 +56,9 @@ typedef struct IvmApplyWorker
 	uint64		pending_bytes;	/* of rows that came into the log since the
 								 * last batch */
 	bool		wants_overdraft;	/* the last batch was refused memory */
-	bool		untrimmed;		/* a batch ran since the last trim */
+	bool		untrimmed;		/* a batch ran, or something was compiled, since
+								 * the last trim */
+	TimestampTz last_trim;		/* in idleness */
 } IvmApplyWorker;
 
 /* Who reads a table. */
@@ -89,6 +94,12 @@ extern void ivm_batch_abort(IvmApplyWorker *worker, List *consumers);
 
 /* The consumer of that relation, or NULL. */
 extern IvmConsumer *ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid);
+
+/*
+ * Compiles those of them that rest or are outdated.  False if one cannot be compiled now: it has
+ * been put off, or taken off the list.
+ */
+extern bool ivm_consumer_list_wake(IvmApplyWorker *worker, List *consumers);
 
 /* Takes a consumer off the list and frees it. */
 extern void ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer);

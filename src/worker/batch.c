@@ -56,6 +56,7 @@
 #include "arrange/arrange.h"
 #include "base/debug_point.h"
 #include "worker/apply_worker.h"
+#include "worker/rest.h"
 #include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */
@@ -94,7 +95,7 @@ lock_consumer(IvmConsumer *consumer)
 		return false;
 	if (!ConditionalLockRelationOid(consumer->relid, RowExclusiveLock))
 		return false;
-	foreach(cell, consumer->plan->relids)
+	foreach(cell, consumer->relids)
 		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
 		return false;
 
@@ -113,7 +114,7 @@ lock_consumer(IvmConsumer *consumer)
 		}
 	}
 
-	if (consumer->arrangement == NULL)
+	if (!consumer->is_arrangement)
 	{
 		Relation	view = try_relation_open(consumer->relid, NoLock);
 		List	   *indexes;
@@ -405,7 +406,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 
 		ivm_identity_enter(&saved, consumer->owner, consumer->settings);
 		delta = ivm_dataflow_finish(consumer->dataflow);
-		if (consumer->arrangement != NULL)
+		if (consumer->is_arrangement)
 			ivm_arrangement_apply(consumer->arrangement, consumer->relid, delta, snapshot);
 		else
 		{
@@ -486,7 +487,8 @@ batch_committed(IvmApplyWorker *worker, List *consumers)
 		consumer->pending_fxid = consumer->next_pending_fxid;
 		consumer->pending_invisible = consumer->pending != 0;
 		consumer->failures = 0;
-		if (consumer->arrangement == NULL)
+		ivm_rest_use(consumer);
+		if (!consumer->is_arrangement)
 			ivm_stats_view_batch(MyDatabaseId, consumer->relid, &consumer->report);
 	}
 }
@@ -514,8 +516,11 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	locked = lock_consumers(consumers);
 	AcceptInvalidationMessages();
 	foreach(cell, locked)
-		if (((IvmConsumer *) lfirst(cell))->stale)
 	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!consumer->stale && !consumer->outdated)
+			continue;
 		MemoryContextSwitchTo(old);
 		AbortCurrentTransaction();
 		MemoryContextReset(worker->batch_context);

@@ -289,12 +289,8 @@ adopt_unknown(void)
 	{
 		Oid			relid = lfirst_oid(cell);
 		IvmViewRow	row = {0};
-		ListCell   *inner;
-		bool		known = false;
 
-		foreach(inner, rows)
-			known |= ((IvmViewRow *) lfirst(inner))->relid == relid;
-		if (known || !ConditionalLockRelationOid(relid, AccessShareLock))
+		if (ivm_metadata_find(rows, relid) != NULL || !ConditionalLockRelationOid(relid, AccessShareLock))
 			continue;
 		/* it may be an ordinary materialized view by now, or gone */
 		if (!ivm_relation_is_incremental(relid) || ivm_metadata_get(relid) != NULL)

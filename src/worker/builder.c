@@ -253,8 +253,12 @@ plan_is_stale(void)
 	ListCell   *cell;
 
 	foreach(cell, watched)
-		if (((IvmConsumer *) lfirst(cell))->stale)
-		return true;
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->stale || consumer->outdated)
+			return true;
+	}
 	return false;
 }
 
@@ -264,7 +268,7 @@ watch(Oid relid, IvmPlan *plan)
 	IvmConsumer *consumer = palloc0(sizeof(IvmConsumer));
 
 	consumer->relid = relid;
-	consumer->plan = plan;
+	ivm_consumer_note_plan(consumer, plan);
 	watched = lappend(watched, consumer);
 }
 
@@ -350,13 +354,14 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 		ivm_metadata_put(reader);
 	}
 	plan = ivm_compile_arrangement(view_plan, arrangement, relid, old);
+	if (row->state != IVM_STATE_ACTIVE)
+		watch(relid, plan);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
 	if (row->state == IVM_STATE_ACTIVE)
 		return relid;
 
-	watch(relid, plan);
 	lsn = register_plan(plan);
 
 	begin_fill(relid, plan, RowExclusiveLock);
@@ -425,6 +430,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 			owned = lappend(owned, arrangement->definition);
 	}
 	plan = ivm_plan_for_view(row->relid, row->settings, owned, old);
+	watched = NIL;
+	watch(row->relid, plan);
 	problem = ivm_upstream_problem(ivm_plan_upstream(plan), ivm_metadata_list());
 	if (problem != NULL)
 		ereport(ERROR,
@@ -436,8 +443,6 @@ build_view(IvmViewRow *row, uint64 *rows)
 	ivm_process_impatient(false);
 	MemoryContextSwitchTo(old);
 
-	watched = NIL;
-	watch(row->relid, plan);
 	foreach(cell, plan->arrangements)
 	{
 		IvmArrangement *arrangement = lfirst(cell);

@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
@@ -31,12 +32,18 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 
+#include "arrange/state_table.h"
 #include "compile/compile.h"
 #include "worker/consumer.h"
+#include "worker/rest.h"
 
 static List **all_consumers;
+
+static void free_plan(IvmConsumer *consumer);
 
 List *
 ivm_incremental_views(void)
@@ -60,8 +67,11 @@ ivm_incremental_views(void)
 }
 
 /*
- * Invalidations.  Whatever is not a relation (functions, types, operators,
- * policies reach us as relations) is rare enough to recompile everything.
+ * Invalidations.  Relations are told by their oids, policies among them;
+ * functions and types, which come with every table that is made, by hash values.
+ * A function that is not in the plan may be called by what is (a transition
+ * function, an operator class): it does not change the contents, but what the
+ * executor knows of it.  The rest is rare enough to compile everything anew.
  */
 static void
 relation_invalidated(Datum argument, Oid relid)
@@ -72,9 +82,36 @@ relation_invalidated(Datum argument, Oid relid)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (!OidIsValid(relid) || consumer->relid == relid || consumer->plan == NULL ||
-			list_member_oid(consumer->plan->relids, relid) ||
-			list_member_oid(consumer->plan->statement->relationOids, relid))
+		if (!OidIsValid(relid) || consumer->relid == relid || list_member_oid(consumer->depends, relid))
+			consumer->stale = true;
+	}
+}
+
+static void
+function_invalidated(Datum argument, int cacheid, uint32 hashvalue)
+{
+	ListCell   *cell;
+
+	foreach(cell, *all_consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		consumer->outdated = true;
+		if (hashvalue == 0 || list_member_int(consumer->functions, (int) hashvalue))
+			consumer->stale = true;
+	}
+}
+
+static void
+type_invalidated(Datum argument, int cacheid, uint32 hashvalue)
+{
+	ListCell   *cell;
+
+	foreach(cell, *all_consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (hashvalue == 0 || list_member_int(consumer->types, (int) hashvalue))
 			consumer->stale = true;
 	}
 }
@@ -93,12 +130,65 @@ ivm_consumer_init(List **list)
 {
 	all_consumers = list;
 	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, object_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(TYPEOID, object_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, function_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, type_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(ENUMOID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AMOPOPID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, object_invalidated, (Datum) 0);
+}
+
+/* Hash values of the functions and types of which the planner, or the fingerprint, made use. */
+static void
+invalidation_items(IvmPlan *plan, List **functions, List **types)
+{
+	List	   *named = ivm_fingerprint_functions(plan->fingerprint);
+	ListCell   *cell;
+
+	*functions = NIL;
+	*types = NIL;
+	foreach(cell, plan->statement->invalItems)
+	{
+		PlanInvalItem *item = lfirst_node(PlanInvalItem, cell);
+
+		if (item->cacheId == PROCOID)
+			*functions = list_append_unique_int(*functions, (int) item->hashValue);
+		else
+			*types = list_append_unique_int(*types, (int) item->hashValue);
+	}
+	foreach(cell, named)
+		*functions = list_append_unique_int(*functions,
+											(int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(cell))));
+	list_free(named);
+}
+
+void
+ivm_consumer_note_plan(IvmConsumer *consumer, IvmPlan *plan)
+{
+	List	   *functions;
+	List	   *types;
+	List	   *relids = list_copy(plan->relids);
+	List	   *depends = list_union_oid(plan->relids, plan->statement->relationOids);
+
+	invalidation_items(plan, &functions, &types);
+	list_free(consumer->relids);
+	list_free(consumer->depends);
+	list_free(consumer->functions);
+	list_free(consumer->types);
+	consumer->relids = relids;
+	consumer->depends = depends;
+	consumer->functions = functions;
+	consumer->types = types;
+	consumer->plan_hash = ivm_consumer_plan_hash(plan->text, plan->fingerprint);
+}
+
+uint64
+ivm_consumer_plan_hash(const char *text, const char *fingerprint)
+{
+	if (text == NULL || fingerprint == NULL)
+		return 0;
+	return hash_combine64(DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0)),
+						  DatumGetUInt64(hash_any_extended((const unsigned char *) fingerprint, strlen(fingerprint), 0)));
 }
 
 /*
@@ -360,6 +450,34 @@ shared_arrangements(IvmPlan *plan, IvmViewRow *row, List *rows, List **relids)
 	return true;
 }
 
+/* What belongs to the consumer alone; no matter if something is missing. */
+static List *
+own_relations(IvmPlan *plan)
+{
+	List	   *heaps = list_make1_oid(plan->relid);
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, ivm_dataflow_state_names(plan, plan->relid))
+		heaps = lappend_oid(heaps, ivm_state_table_lookup(lfirst(cell)));
+	foreach(cell, heaps)
+	{
+		Oid			relid = lfirst_oid(cell);
+		Relation	relation = NULL;
+
+		if (OidIsValid(relid) && ConditionalLockRelationOid(relid, AccessShareLock))
+			relation = try_relation_open(relid, NoLock);
+		if (relation == NULL)
+			continue;
+		result = lappend_oid(result, relid);
+		if (OidIsValid(relation->rd_rel->reltoastrelid))
+			result = lappend_oid(result, relation->rd_rel->reltoastrelid);
+		result = list_concat(result, RelationGetIndexList(relation));
+		relation_close(relation, NoLock);
+	}
+	return result;
+}
+
 /*
  * Compiles the plan (and dataflow) of a row into the consumer, in a new plan
  * context.  Returns false, with the reason, if the contents cannot be carried on,
@@ -368,14 +486,15 @@ shared_arrangements(IvmPlan *plan, IvmViewRow *row, List *rows, List **relids)
 static bool
 compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_START_SMALL_SIZES);
+	MemoryContext old = CurrentMemoryContext;	/* the transaction's: garbage goes with it */
 	IvmPlan    *plan = NULL;
 	IvmArrangement *arrangement = NULL;
 	IvmDataflow *dataflow;
 	IvmIdentity saved;
 	List	   *upstream = NIL;
 	List	   *arrangements = NIL;
+	List	   *own;
 	bool		complete = true;
 
 	if (row->kind == 'v')
@@ -413,7 +532,6 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 		}
 	}
 
-	MemoryContextSwitchTo(old);
 	*reason = NULL;
 	if (plan == NULL)
 	{
@@ -441,15 +559,23 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	ivm_identity_leave(&saved);
 	if (arrangement == NULL)
 		ivm_dataflow_measure(dataflow);
+	own = own_relations(plan);
+
+	MemoryContextSwitchTo(consumer->context);
+	ivm_consumer_note_plan(consumer, plan);
+	upstream = list_copy(upstream);
+	arrangements = list_copy(arrangements);
+	own = list_copy(own);
+	MemoryContextSwitchTo(old);
 
 	/* nothing can fail from here on */
 	if (consumer->dataflow != NULL)
-	{
 		ivm_dataflow_inherit_counters(dataflow, consumer->dataflow);
-		ivm_dataflow_destroy(consumer->dataflow);
-	}
-	if (consumer->plan_context != NULL)
-		MemoryContextDelete(consumer->plan_context);
+	free_plan(consumer);
+	list_free(consumer->upstream);
+	list_free(consumer->arrangements);
+	list_free(consumer->own);
+	consumer->own = own;
 	MemoryContextSetParent(context, consumer->context);
 	consumer->plan_context = context;
 	consumer->plan = plan;
@@ -458,7 +584,28 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	consumer->arrangement = arrangement;
 	consumer->dataflow = dataflow;
 	consumer->operators_changed = true;
+	ivm_rest_add(consumer);
 	return true;
+}
+
+/* Equal settings are kept once, and for ever: there are as many as there are sessions that differ. */
+static List *
+shared_settings(List *settings)
+{
+	static List *known = NIL;
+	MemoryContext old;
+	ListCell   *cell;
+
+	foreach(cell, known)
+	{
+		if (equal(lfirst(cell), settings))
+			return lfirst(cell);
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	settings = copyObject(settings);
+	known = lappend(known, settings);
+	MemoryContextSwitchTo(old);
+	return settings;
 }
 
 IvmConsumer *
@@ -466,15 +613,11 @@ ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm consumer", ALLOCSET_SMALL_SIZES);
 	IvmConsumer *consumer = MemoryContextAllocZero(context, sizeof(IvmConsumer));
-	MemoryContext old;
 
 	consumer->context = context;
 	consumer->relid = row->relid;
-	old = MemoryContextSwitchTo(context);
-	consumer->settings = copyObject(row->settings);
-	if (row->definition != NULL)
-		consumer->definition = pstrdup(row->definition);
-	MemoryContextSwitchTo(old);
+	consumer->is_arrangement = row->kind == 'a';
+	consumer->settings = shared_settings(row->settings);
 
 	PG_TRY();
 	{
@@ -498,8 +641,7 @@ ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 void
 ivm_consumer_free(IvmConsumer *consumer)
 {
-	if (consumer->dataflow != NULL)
-		ivm_dataflow_destroy(consumer->dataflow);
+	ivm_consumer_rest(consumer);
 	MemoryContextDelete(consumer->context);
 }
 
@@ -508,11 +650,38 @@ ivm_consumer_read_applied(IvmConsumer *consumer, IvmAppliedSnapshot *applied)
 {
 	if (consumer->applied != NULL)
 	{
-		if (!ivm_applied_equal(consumer->applied, applied))
+		if (consumer->dataflow != NULL && !ivm_applied_equal(consumer->applied, applied))
 			ivm_dataflow_forget(consumer->dataflow);
 		pfree(consumer->applied);
 	}
 	consumer->applied = applied;
+}
+
+static void
+free_plan(IvmConsumer *consumer)
+{
+	if (consumer->plan_context == NULL)
+		return;
+	ivm_rest_remove(consumer);
+	ivm_dataflow_destroy(consumer->dataflow);
+	MemoryContextDelete(consumer->plan_context);
+	consumer->plan_context = NULL;
+	consumer->plan = NULL;
+	consumer->dataflow = NULL;
+	consumer->arrangement = NULL;
+	consumer->operators_changed = false;
+}
+
+void
+ivm_consumer_rest(IvmConsumer *consumer)
+{
+	ListCell   *cell;
+
+	free_plan(consumer);
+
+	/* of the view itself the relation cache keeps the query as well */
+	foreach(cell, consumer->own)
+		RelationCacheInvalidateEntry(lfirst_oid(cell));
 }
 
 bool
@@ -544,7 +713,7 @@ bool
 ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 {
 	/* before compiling: an invalidation that comes meanwhile counts */
-	consumer->stale = false;
+	consumer->stale = consumer->outdated = false;
 	if (row->kind == 'v')
 		consumer->owner = ivm_relation_owner(row->relid);
 	return compile(consumer, row, rows, reason);

@@ -11,6 +11,8 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "lib/ilist.h"
+#include "storage/itemptr.h"
 #include "capture/capture.h"
 #include "dataflow/dataflow.h"
 #include "metadata/metadata.h"
@@ -32,17 +34,38 @@ typedef struct IvmConsumer
 	Oid			relid;			/* the view, or the arrangement's state table */
 	Oid			owner;			/* who evaluates its expressions */
 	MemoryContext context;		/* of the consumer itself */
-	MemoryContext plan_context; /* of plan and dataflow; replaced with them */
+	bool		is_arrangement; /* a shared arrangement, not a view */
+	List	   *settings;		/* equal ones are one */
+
+	/*
+	 * What it was compiled to; while it rests (rest.c) there is none of
+	 * these.
+	 */
+	MemoryContext plan_context;
 	IvmPlan    *plan;
 	IvmDataflow *dataflow;
-	IvmArrangement *arrangement;	/* a shared arrangement; else NULL (a
-									 * view) */
-	List	   *settings;
-	char	   *definition;		/* of a shared arrangement */
+	IvmArrangement *arrangement;	/* of a shared arrangement */
+	bool		outdated;		/* a function was replaced since, not one that
+								 * the contents depend on */
+	dlist_node	compiled;		/* in rest.c's list */
+	Size		compiled_bytes;
+	TimestampTz last_use;
+
+	/* What is known of the plan all the same; in "context". */
+	List	   *relids;			/* oid: tables that it reads */
+	List	   *depends;		/* oid: relations, ... */
+	List	   *functions;		/* ... and hash values of functions and types,
+								 * that it was compiled from */
+	List	   *types;
+	uint64		plan_hash;		/* of its text and fingerprint */
 	List	   *arrangements;	/* oid: shared arrangements that it reads */
-	List	   *upstream;		/* oid: incremental views that its query
-								 * names; in plan_context */
+	List	   *upstream;		/* oid: incremental views that its query names */
+	List	   *own;			/* oid: itself, its state tables, their
+								 * indexes */
+
 	IvmAppliedSnapshot *applied;	/* as last read or written */
+	TransactionId row_xmin;		/* version of the row in ivm.view at that time */
+	ItemPointerData row_tid;
 	bool		stale;			/* something that it was compiled from was
 								 * invalidated */
 	bool		leaving;		/* belongs to another worker from "leaving_at"
@@ -108,8 +131,18 @@ extern List *ivm_plan_upstream(IvmPlan *plan);
  */
 extern char *ivm_upstream_problem(List *upstream, List *rows);
 
-/* Registers the invalidation callbacks; consumers in *list are marked stale by them. */
+/*
+ * Registers the invalidation callbacks; consumers in *list are marked by them: as
+ * stale if what they contain may not be what their queries say any more, else as
+ * outdated if they have to be compiled again before they are used.
+ */
 extern void ivm_consumer_init(List **list);
+
+/* Notes in the consumer what the plan was compiled from, for those callbacks.  In a transaction. */
+extern void ivm_consumer_note_plan(IvmConsumer *consumer, IvmPlan *plan);
+
+/* A hash value of what two equal plans have in common. */
+extern uint64 ivm_consumer_plan_hash(const char *text, const char *fingerprint);
 
 /*
  * Which worker has that consumer, among "workers" of them.  Consumers that share
@@ -135,7 +168,13 @@ extern void ivm_consumer_free(IvmConsumer *consumer);
  */
 extern void ivm_consumer_read_applied(IvmConsumer *consumer, IvmAppliedSnapshot *applied);
 
-/* Compiles a stale consumer again; false, with the reason as above, if the result differs.  In a transaction. */
+/* Frees plan and dataflow: the consumer rests until it is compiled again. */
+extern void ivm_consumer_rest(IvmConsumer *consumer);
+
+/*
+ * Compiles a consumer again that is stale, outdated or at rest; false, with the reason as above, if the
+ * result differs.  In a transaction.
+ */
 extern bool ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason);
 
 /* Registers the tables that the plan reads; returns the generation to wait for. */

@@ -33,6 +33,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "compile/compile.h"
@@ -44,20 +45,45 @@
 #define RELOAD_RETRY		50	/* ms */
 #define MAX_RELOAD_RETRY	1000
 
+/* An element of the table of consumers by relation. */
+typedef struct ByRelid
+{
+	Oid			relid;			/* hash key */
+	IvmConsumer *consumer;
+} ByRelid;
+
 IvmConsumer *
 ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid)
 {
-	ListCell   *cell;
+	ByRelid    *entry = NULL;
 
-	foreach(cell, worker->consumers)
-		if (((IvmConsumer *) lfirst(cell))->relid == relid)
-		return lfirst(cell);
-	return NULL;
+	if (worker->by_relid != NULL)
+		entry = hash_search(worker->by_relid, &relid, HASH_FIND, NULL);
+	return entry == NULL ? NULL : entry->consumer;
+}
+
+static void
+add_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(ByRelid)};
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ByRelid    *entry;
+
+	if (worker->by_relid == NULL)
+		worker->by_relid = hash_create("ivm consumers", 64, &control, HASH_ELEM | HASH_BLOBS);
+	entry = hash_search(worker->by_relid, &consumer->relid, HASH_ENTER, NULL);
+	entry->consumer = consumer;
+	if (consumer->is_arrangement)
+		worker->consumers = lcons(consumer, worker->consumers);
+	else
+		worker->consumers = lappend(worker->consumers, consumer);
+	MemoryContextSwitchTo(old);
 }
 
 void
 ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
+	(void) hash_search(worker->by_relid, &consumer->relid, HASH_REMOVE, NULL);
 	worker->consumers = list_delete_ptr(worker->consumers, consumer);
 	ivm_consumer_free(consumer);
 }
@@ -87,13 +113,11 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 		IvmConsumer *consumer = lfirst(cell);
 		ListCell   *inner;
 
-		foreach(inner, consumer->plan->relids)
+		foreach(inner, consumer->relids)
 		{
 			IvmInterest *interest;
 			bool		found;
 
-			if (!ivm_dataflow_reads(consumer->dataflow, lfirst_oid(inner)))
-				continue;
 			interest = hash_search(worker->interest, &lfirst_oid(inner), HASH_ENTER, &found);
 			if (!found)
 			{
@@ -101,7 +125,7 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 				interest->row = NULL;
 				interest->row_batch = 0;
 			}
-			interest->consumers = list_append_unique_ptr(interest->consumers, consumer);
+			interest->consumers = lappend(interest->consumers, consumer);
 		}
 	}
 	MemoryContextSwitchTo(old);
@@ -158,7 +182,7 @@ leave(Oid relid, const char *reason)
 static bool
 load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 {
-	IvmConsumer *consumer = NULL;
+	IvmConsumer *volatile consumer = NULL;
 	const char *volatile reason = NULL;
 	volatile bool failed = false;
 	volatile bool loaded = true;
@@ -166,6 +190,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	MemoryContext old = CurrentMemoryContext;
 	ListCell   *cell;
 
+	worker->untrimmed = true;	/* compiling leaves much behind */
 	ivm_process_impatient(true);
 	PG_TRY();
 	{
@@ -181,6 +206,8 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
 
 			consumer->applied = ivm_applied_get(row->relid, GetActiveSnapshot());
+			consumer->row_xmin = row->xmin;
+			consumer->row_tid = row->tid;
 			MemoryContextSwitchTo(inner);
 			if (consumer->applied == NULL)
 			{
@@ -211,55 +238,48 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 			(void) ivm_registry_add(worker->capture, lfirst_oid(cell), NULL);
 		ivm_stats_view_state(MyDatabaseId, row->relid, "waiting for lock");
 	}
+	if (failed && consumer != NULL)
+		ivm_consumer_free(consumer);
 	if (failed || !loaded)
 		return loaded;
 
 	if (consumer == NULL)
 		return leave(row->relid, reason);
-	MemoryContextSwitchTo(TopMemoryContext);
-	if (consumer->arrangement != NULL)
-		worker->consumers = lcons(consumer, worker->consumers);
-	else
-		worker->consumers = lappend(worker->consumers, consumer);
-	MemoryContextSwitchTo(old);
+	add_consumer(worker, consumer);
 	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
 	ivm_stats_view_state(MyDatabaseId, consumer->relid, "active");
 	return true;
-}
-
-static IvmViewRow *
-find_row(List *rows, Oid relid)
-{
-	ListCell   *cell;
-
-	foreach(cell, rows)
-		if (((IvmViewRow *) lfirst(cell))->relid == relid)
-		return lfirst(cell);
-	return NULL;
 }
 
 /* True if the row is about the same contents' definition as the consumer. */
 static bool
 same_definition(IvmViewRow *row, IvmConsumer *consumer)
 {
-	return row->text !=NULL && strcmp(row->text, consumer->plan->text) == 0 &&
-		row->fingerprint != NULL && strcmp(row->fingerprint, consumer->plan->fingerprint) == 0;
+	return row->text !=NULL && row->fingerprint != NULL &&
+		ivm_consumer_plan_hash(row->text, row->fingerprint) == consumer->plan_hash;
 }
 
 /*
  * The builder may have filled the view anew between two looks, with the same
- * plan: what is known of its contents is read again.
+ * plan: what is known of its contents is read again.  It stores the row of ivm.view
+ * whenever it does.
  */
 static void
-read_applied(IvmConsumer *consumer)
+read_applied(IvmConsumer *consumer, IvmViewRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(consumer->context);
-	IvmAppliedSnapshot *applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
+	MemoryContext old;
+	IvmAppliedSnapshot *applied;
 
+	if (row == NULL || (row->xmin == consumer->row_xmin && ItemPointerEquals(&row->tid, &consumer->row_tid)))
+		return;
+	old = MemoryContextSwitchTo(consumer->context);
+	applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
 	MemoryContextSwitchTo(old);
 	if (applied == NULL)
 		return;
 	ivm_consumer_read_applied(consumer, applied);
+	consumer->row_xmin = row->xmin;
+	consumer->row_tid = row->tid;
 }
 
 /* Stops the views that read one that is not maintained any more. */
@@ -337,7 +357,11 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 		views = ivm_incremental_views();
 		assignments = ivm_consumer_assign(rows, &count);
 		foreach(cell, worker->consumers)
-			read_applied(lfirst(cell));
+		{
+			IvmConsumer *consumer = lfirst(cell);
+
+			read_applied(consumer, ivm_metadata_find(rows, consumer->relid));
+		}
 	}
 	MemoryContextSwitchTo(context);
 	PopActiveSnapshot();
@@ -346,7 +370,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 
 	ivm_stats_retain_rows(rows);
 	foreach(cell, views)
-		if (find_row(rows, lfirst_oid(cell)) == NULL)
+		if (ivm_metadata_find(rows, lfirst_oid(cell)) == NULL)
 		build = true;
 	foreach(cell, rows)
 	{
@@ -376,7 +400,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (find_row(rows, consumer->relid) == NULL)
+		if (ivm_metadata_find(rows, consumer->relid) == NULL)
 			ivm_consumer_list_forget(worker, consumer);
 	}
 
@@ -417,82 +441,146 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	ivm_control_wake_launcher();
 }
 
+/* The row of a consumer, and all that it is compiled from. */
+static IvmViewRow *
+read_rows(IvmConsumer *consumer, List **rows)
+{
+	IvmViewRow *row;
+
+	*rows = NIL;
+	if (!ivm_metadata_is_installed())
+		return NULL;
+	row = ivm_metadata_get(consumer->relid);
+	if (row != NULL && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
+		return NULL;
+	if (row != NULL && (row->kind == 'a' || row->arrangements != NIL))
+	{
+		*rows = ivm_metadata_list();
+		return ivm_metadata_find(*rows, consumer->relid);
+	}
+	if (row != NULL)
+		*rows = list_make1(row);
+	return row;
+}
+
 /*
- * Recompiles what was invalidated.
+ * Compiles a consumer again, in a transaction of its own.  If the result differs
+ * from what is stored it is left to the builder; false if it is off the list then,
+ * or put off.
+ */
+static bool
+recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	const char *volatile reason = NULL;
+	volatile bool kept = false;
+	volatile bool failed = false;
+	volatile bool stopped = false;
+	volatile bool locked = true;
+	volatile bool put_off = false;
+	bool		again;
+	MemoryContext old = CurrentMemoryContext;
+
+	worker->untrimmed = true;	/* compiling leaves much behind */
+	ivm_process_impatient(true);
+	PG_TRY();
+	{
+		List	   *rows;
+		IvmViewRow *row;
+		const char *why = NULL;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		row = read_rows(consumer, &rows);
+		if (row == NULL || row->state != IVM_STATE_ACTIVE)
+		{
+			/*
+			 * the next reload drops it; nobody asks for one if the drop was
+			 * prepared
+			 */
+			if (row == NULL)
+				(void) ivm_control_changed(MyDatabaseId, false);
+			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
+			kept = put_off = true;
+		}
+		else if (lock_for_compilation(consumer->relid, consumer->relids))
+			kept = ivm_consumer_refresh(consumer, row, rows, &why);
+		else
+			locked = false;
+		reason = why;
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		stopped = ivm_failure_stop_uncompilable(consumer->relid);
+		failed = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	ivm_process_impatient(false);
+	if (failed)
+		again = !stopped;
+	else if (locked && !kept)
+		again = !leave(consumer->relid, reason);
+	else
+		again = !locked;
+	if (again)
+	{
+		consumer->stale = true;
+		consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
+	}
+	else if (!kept)
+		ivm_consumer_list_forget(worker, consumer);
+	return !again && kept && !put_off;
+}
+
+/*
+ * Compiles what was invalidated.  What rested rests again: this was only to see
+ * whether its contents can be carried on.
  */
 void
 ivm_consumer_list_refresh(IvmApplyWorker *worker)
 {
 	ListCell   *cell;
+	bool		any = false;
 
 	AcceptInvalidationMessages();
 	foreach(cell, list_copy(worker->consumers))
 	{
 		IvmConsumer *consumer = lfirst(cell);
-		const char *volatile reason = NULL;
-		volatile bool kept = false;
-		volatile bool failed = false;
-		volatile bool stopped = false;
-		volatile bool locked = true;
-		bool		again;
-		MemoryContext old = CurrentMemoryContext;
+		bool		rests = consumer->plan == NULL;
 
 		if (!consumer->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
 			continue;
-		ivm_process_impatient(true);
-		PG_TRY();
-		{
-			List	   *rows;
-			IvmViewRow *row;
-			const char *why = NULL;
-
-			StartTransactionCommand();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			rows = ivm_metadata_is_installed() ? ivm_metadata_list() : NIL;
-			row = find_row(rows, consumer->relid);
-			if (row == NULL || row->state != IVM_STATE_ACTIVE)
-			{
-				/*
-				 * the next reload drops it; nobody asks for one if the drop
-				 * was prepared
-				 */
-				if (row == NULL)
-					(void) ivm_control_changed(MyDatabaseId, false);
-				consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
-				kept = true;
-			}
-			else if (lock_for_compilation(consumer->relid, consumer->plan->relids))
-				kept = ivm_consumer_refresh(consumer, row, rows, &why);
-			else
-				locked = false;
-			reason = why;
-			PopActiveSnapshot();
-			CommitTransactionCommand();
-		}
-		PG_CATCH();
-		{
-			MemoryContextSwitchTo(old);
-			stopped = ivm_failure_stop_uncompilable(consumer->relid);
-			failed = true;
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(old);
-		ivm_process_impatient(false);
-		if (failed)
-			again = !stopped;
-		else if (locked && !kept)
-			again = !leave(consumer->relid, reason);
-		else
-			again = !locked;
-		if (again)
-		{
-			consumer->stale = true;
-			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
-		}
-		else if (!kept)
-			ivm_consumer_list_forget(worker, consumer);
-		ivm_consumer_list_index(worker);
+		CHECK_FOR_INTERRUPTS();
+		any = true;
+		if (recompile(worker, consumer) && rests)
+			ivm_consumer_rest(consumer);
 	}
+	if (any)
+		ivm_consumer_list_index(worker);
+}
+
+bool
+ivm_consumer_list_wake(IvmApplyWorker *worker, List *consumers)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->plan != NULL && !consumer->outdated)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		if (!recompile(worker, consumer))
+		{
+			ivm_consumer_list_index(worker);
+			return false;
+		}
+	}
+	return true;
 }
 
 /* Forgets consumers that another worker has taken over. */

@@ -184,7 +184,7 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 static void
 report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
 {
-	if (consumer->arrangement != NULL || consumer->behind_reported == behind)
+	if (consumer->is_arrangement || consumer->behind_reported == behind)
 		return;
 	consumer->behind_reported = behind;
 	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, behind ? consumer->pending_time : 0);
