@@ -9,7 +9,8 @@
  * that occurs in two chunks finds its entry of the first: a later chunk reads
  * the state table under a snapshot that sees what the earlier ones wrote.
  *
- * Memory: one chunk, in an arena that is reset after each.
+ * Memory: one chunk, as much as may stay in memory while it is worked on, in an
+ * arena that is reset after each.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +21,7 @@
 #include "arrange/arrange.h"
 #include "dataflow/dataflow.h"
 #include "memory/arena.h"
+#include "memory/reclaim.h"
 #include "stats/stats.h"
 #include "zset/zset.h"
 
@@ -28,9 +30,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* Bytes of row images in a chunk. */
-#define CHUNK_BYTES	((Size) 32 * 1024 * 1024)
-
 typedef struct Fill
 {
 	Oid			state_table;
@@ -38,7 +37,6 @@ typedef struct Fill
 	Snapshot	snapshot;
 	IvmArena   *arena;
 	IvmZset    *chunk;
-	Size		bytes;
 	uint64		received;
 	MemoryContext context;		/* of the whole */
 	MemoryContext row_context;
@@ -64,7 +62,6 @@ ivm_arrangement_populate(Oid state_table, IvmPlan *plan, IvmArrangement *arrange
 	fill.arena = ivm_arena_create("arrangement fill", context);
 	fill.chunk = ivm_zset_create(fill.arena, arrangement->input->desc);
 	fill.context = context;
-	fill.bytes = 0;
 	fill.received = 0;
 	fill.row_context = AllocSetContextCreate(context, "ivm arrangement fill row", ALLOCSET_DEFAULT_SIZES);
 	fill.chunk_context = AllocSetContextCreate(context, "ivm arrangement fill chunk", ALLOCSET_DEFAULT_SIZES);
@@ -91,10 +88,9 @@ receive_row(void *context, TupleTableSlot *row, int64 weight)
 	caller = MemoryContextSwitchTo(fill->row_context);
 	tuple = ivm_row_form(fill->arrangement->input->desc, row);
 	ivm_zset_add_tuple(fill->chunk, tuple, weight);
-	fill->bytes += tuple->t_len;
 	MemoryContextSwitchTo(caller);
 
-	if (fill->bytes >= CHUNK_BYTES)
+	if (ivm_zset_bytes(fill->chunk) >= ivm_pin_limit())
 		apply_chunk(fill);
 	if (++fill->received % 10000 == 0)
 		ivm_stats_build_tuples(fill->received);
@@ -122,5 +118,4 @@ apply_chunk(Fill *fill)
 	caller = MemoryContextSwitchTo(fill->context);
 	fill->chunk = ivm_zset_create(fill->arena, fill->arrangement->input->desc);
 	MemoryContextSwitchTo(caller);
-	fill->bytes = 0;
 }
