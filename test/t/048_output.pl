@@ -18,6 +18,8 @@ ALTER TABLE a ALTER body SET STORAGE EXTERNAL;
 INSERT INTO a SELECT i, i, i % 5, repeat(chr(97 + i % 26), 5000) FROM generate_series(1, 300) AS i;
 CREATE TABLE b (k int, f float8);
 INSERT INTO b SELECT i % 4, i / 7.0 FROM generate_series(1, 60) AS i;
+CREATE TABLE c (g int, f float8);
+INSERT INTO c SELECT g, g * i / 10.0 FROM generate_series(1, 200) AS g, generate_series(1, 9) AS i;
 EOS
 $node->safe_psql('postgres', $_) foreach (
 	'CREATE INCREMENTAL VIEW keyed AS SELECT id, u, n FROM a',
@@ -64,6 +66,13 @@ foreach my $kinds ('output', 'zset', 'output,zset')
 	$node->safe_psql('postgres', 'BEGIN; TRUNCATE b; INSERT INTO b SELECT i % 4, i / 7.0 FROM generate_series(1, 60) AS i; COMMIT');
 	are_exact($node, "$kinds: after a truncation");
 }
+
+# Sums that differ in their last digits, of which nothing is left to divide rows by but their images.
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW loose AS SELECT sum(f) FROM c GROUP BY g');
+sync($node);
+is_value($node, 'SELECT count(*) > 20 FROM (SELECT sum FROM loose EXCEPT ALL SELECT sum(f) FROM c GROUP BY g) AS d', 't', 'sums differ in their images');
+is_value($node, "SELECT missing || ' ' || extra FROM ivm.verify('loose')", '0 0', 'and are equal all the same');
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW loose');
 
 # a toasted value that stays is not written again
 my $size = "SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE relname = 'bodies'";
