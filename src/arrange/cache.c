@@ -709,7 +709,8 @@ add_entry(IvmCacheFill *fill, uint64 hash, const Datum *kept)
 		if (!cache->byval[i])
 			rows = MAXALIGN(rows) + datumGetSize(kept[i], false, cache->lengths[i]);
 	rows = MAXALIGN(rows);
-	if (!evict(rows + row_bytes) || !grow_table())
+	/* one that would drive out most others is not worth it */
+	if (rows + row_bytes > limit / 4 || !evict(rows + row_bytes) || !grow_table())
 		return;
 	entry = ivm_arena_try_alloc(arena, rows + row_bytes);
 	if (entry == NULL)
