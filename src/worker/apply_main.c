@@ -585,7 +585,11 @@ ivm_apply_main(Datum unused)
 			else
 				wait_for_memory(worker);
 			if (!ivm_consumer_list_wake(worker, due))
+			{
+				worker->wants_overdraft |= ivm_overdraft_is_mine();
+				ivm_overdraft_end();
 				continue;
+			}
 			ivm_stats_worker_position(MyDatabaseId, worker->number,
 									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
@@ -618,7 +622,7 @@ ivm_apply_main(Datum unused)
 				continue;
 		}
 		if (due == NIL)
-			worker->wants_overdraft = false;
+			worker->wants_overdraft = false;	/* what wanted it has gone */
 		trim_idle(worker, &sleep_ms);
 		report_cache();
 		ivm_stats_worker_state("idle");
