@@ -8,10 +8,6 @@
  * fingerprint are compared with those that are stored with its contents: only
  * if they are equal can the contents be carried on by deltas.
  *
- * Which worker has which consumer is a function of the metadata alone, so that
- * all workers come to the same answer: consumers that must sit together form a
- * component, named by its smallest oid, whose hash gives the worker.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -25,7 +21,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -280,120 +275,6 @@ ivm_upstream_problem(List *upstream, List *rows)
 							get_rel_name(row->relid));
 	}
 	return NULL;
-}
-
-/*
- * Assignment
- */
-
-static int
-compare_assignments(const void *a, const void *b)
-{
-	Oid			x = ((const IvmAssignment *) a)->relid;
-	Oid			y = ((const IvmAssignment *) b)->relid;
-
-	return x < y ? -1 : x > y;
-}
-
-static IvmAssignment *
-find_assignment(const IvmAssignment *assignments, int count, Oid relid)
-{
-	IvmAssignment key = {.relid = relid};
-
-	return bsearch(&key, assignments, count, sizeof(IvmAssignment), compare_assignments);
-}
-
-/* Makes two consumers sit together: the larger component takes the smaller one's name. */
-static void
-join_components(IvmAssignment *assignments, int count, Oid a, Oid b)
-{
-	IvmAssignment *x = find_assignment(assignments, count, a);
-	IvmAssignment *y = find_assignment(assignments, count, b);
-	Oid			low;
-	Oid			high;
-
-	if (x == NULL || y == NULL || x->component == y->component)
-		return;
-	low = Min(x->component, y->component);
-	high = Max(x->component, y->component);
-	for (int i = 0; i < count; i++)
-		if (assignments[i].component == high)
-			assignments[i].component = low;
-}
-
-IvmAssignment *
-ivm_consumer_assign(List *rows, int *count)
-{
-	IvmAssignment *result = palloc(sizeof(IvmAssignment) * Max(list_length(rows), 1));
-	ListCell   *cell;
-	int			n = 0;
-
-	foreach(cell, rows)
-	{
-		result[n].relid = ((IvmViewRow *) lfirst(cell))->relid;
-		result[n].component = result[n].relid;
-		n++;
-	}
-	qsort(result, n, sizeof(IvmAssignment), compare_assignments);
-
-	foreach(cell, rows)
-	{
-		IvmViewRow *row = lfirst(cell);
-		ListCell   *inner;
-
-		foreach(inner, row->arrangements)
-			join_components(result, n, row->relid, lfirst_oid(inner));
-	}
-
-	/* views that read views, also through ordinary views and policies */
-	if (n > 1)
-	{
-		int			code;
-
-		SPI_connect();
-		code = SPI_execute("WITH RECURSIVE reads(view, relation) AS ("
-						   " SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r"
-						   "  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-						   "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						   "   AND d.refobjid <> r.ev_class"
-						   "  JOIN ivm.view v ON v.relid = r.ev_class"
-						   " UNION SELECT reads.view, below.relation FROM reads, LATERAL ("
-						   "  SELECT d.refobjid FROM pg_catalog.pg_rewrite r"
-						   "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-						   "    AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						   "    AND d.refobjid <> r.ev_class"
-						   "   WHERE r.ev_class = reads.relation"
-						   "  UNION ALL SELECT d.refobjid FROM pg_catalog.pg_policy p"
-						   "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
-						   "    AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-						   "    AND d.refobjid <> p.polrelid"
-						   "   WHERE p.polrelid = reads.relation) AS below(relation))"
-						   " SELECT reads.view::pg_catalog.oid, reads.relation FROM reads JOIN ivm.view v ON v.relid = reads.relation",
-						   true, 0);
-		if (code != SPI_OK_SELECT)
-			elog(ERROR, "could not read dependencies of incremental views: %s", SPI_result_code_string(code));
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			bool		isnull;
-			Oid			a = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-			Oid			b = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-
-			join_components(result, n, a, b);
-		}
-		SPI_finish();
-	}
-	*count = n;
-	return result;
-}
-
-int
-ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers)
-{
-	IvmAssignment *assignment = find_assignment(assignments, count, relid);
-
-	if (assignment == NULL)
-		return 0;
-	return murmurhash32(assignment->component) % workers;
 }
 
 /*

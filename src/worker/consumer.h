@@ -111,14 +111,6 @@ typedef struct IvmConsumer
 	IvmBatchReport report;
 } IvmConsumer;
 
-/* What of the metadata says which worker has which consumer. */
-typedef struct IvmAssignment
-{
-	Oid			relid;
-	Oid			component;		/* smallest oid of those that must sit
-								 * together */
-} IvmAssignment;
-
 /* Oids of all incremental views of the database; in a transaction. */
 extern List *ivm_incremental_views(void);
 
@@ -143,14 +135,6 @@ extern void ivm_consumer_note_plan(IvmConsumer *consumer, IvmPlan *plan);
 
 /* A hash value of what two equal plans have in common. */
 extern uint64 ivm_consumer_plan_hash(const char *text, const char *fingerprint);
-
-/*
- * Which worker has that consumer, among "workers" of them.  Consumers that share
- * an arrangement, and views that read each other, have the same one.  "rows" is
- * ivm_metadata_list()'s.  In a transaction; palloc's in the current context.
- */
-extern IvmAssignment *ivm_consumer_assign(List *rows, int *count);
-extern int	ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers);
 
 /*
  * Compiles a consumer from its metadata row, in a transaction.  "rows" are

@@ -38,6 +38,7 @@
 
 #include "compile/compile.h"
 #include "worker/apply_worker.h"
+#include "worker/assignment.h"
 #include "worker/build_queue.h"
 #include "worker/failure.h"
 #include "worker/process.h"
