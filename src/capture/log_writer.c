@@ -349,7 +349,6 @@ static void
 leave_file(void)
 {
 	Size		left = buffered;
-	bool		begins = segment->first_sequence == sequence && segment->first_begin >= written;
 	dsm_segment *memory;
 
 	begin_episode(true);
@@ -359,24 +358,16 @@ leave_file(void)
 				(errcode(ERRCODE_DISK_FULL),
 				 errmsg("delta log can neither be written nor be kept in memory")));
 
-	/* nothing of it has been published, so the transaction began before or with it */
-	if (begins)
-	{
-		LWLockAcquire(&database->lock, LW_EXCLUSIVE);
-		segment->first_sequence = 0;
-		LWLockRelease(&database->lock);
-	}
+	/*
+	 * All of it is of one transaction, since the buffer is written before one is
+	 * published.  If that begins with it, the file's descriptor goes on to say that it begins
+	 * there: where the file ends a reader goes on to what follows.
+	 */
 	offset = written;
 	add_segment(memory);
 	memcpy(data, buffer, left);
 	offset = left;
 	segment->last_sequence = sequence;
-	if (begins)
-	{
-		segment->first_begin = 0;
-		pg_write_barrier();
-		segment->first_sequence = sequence;
-	}
 }
 
 /* Writes to the end of the tail's file; false if the disk is full. */
