@@ -407,6 +407,7 @@ flush(void)
 	}
 	count_written(buffered);
 	buffered = 0;
+	ivm_log_give_back(database);
 	return true;
 }
 
@@ -414,10 +415,13 @@ flush(void)
 static void
 next_segment(Size length)
 {
-	dsm_segment *memory = spare;
+	dsm_segment *memory;
 
 	if (tail_is_file() && !flush())
 		return;
+	if (!tail_is_file())
+		ivm_log_give_back(database);
+	memory = spare;
 	spare = NULL;
 	if (memory == NULL && !ivm_spill_is_forced("log") && length <= ivm_log_segment_size(database))
 		memory = ivm_log_memory_make(database, ivm_log_segment_size(database), false);
@@ -620,7 +624,8 @@ pin_newest_in_memory(void)
 
 /*
  * The log may hold more than it is allowed to, since that was made less: writes
- * segments to files until it does not, the newest first.  Called between two transactions.
+ * segments to files until it does not, the newest first.  Looked at between two
+ * transactions and, since a large one takes long, for each piece that is written of one.
  */
 void
 ivm_log_give_back(IvmDatabase *db)
@@ -638,7 +643,7 @@ ivm_log_give_back(IvmDatabase *db)
 			free_spare();
 			continue;
 		}
-		seg = pin_newest_in_memory();
+		seg = over ? NULL : pin_newest_in_memory();
 		if (seg == NULL)
 			break;
 		memory = ivm_log_memory_attach(seg->handle);
