@@ -159,7 +159,9 @@ note(sprintf '%.1f kB for each of %d', ($memory - $base) / ($many - $few), $many
 my $before = batches();
 my $wakes = wakes();
 my $started = time();
-$node->safe_psql('postgres', "DO \$\$ BEGIN FOR i IN 1 .. 500 LOOP UPDATE elsewhere SET v = v + 1; COMMIT; END LOOP; END \$\$");
+$node->safe_psql('postgres',
+	# apart, so that the decoder does not take them together
+	'DO $$ BEGIN FOR i IN 1 .. 500 LOOP UPDATE elsewhere SET v = v + 1; COMMIT; PERFORM pg_sleep(0.002); END LOOP; END $$');
 $wakes = wakes() - $wakes;
 my $seconds = time() - $started;
 # each looks around by itself now and then, and has its own reports
