@@ -201,6 +201,8 @@ extern dsa_area *ivm_database_area(IvmDatabase *database);
 
 extern IvmLog *ivm_log_of(IvmDatabase *database, dsa_pointer log);
 extern IvmLogSegment *ivm_segment_of(IvmDatabase *database, dsa_pointer segment);
+extern bool ivm_cursor_minimum(IvmDatabase *database, uint64 incarnation, uint64 *position);
+extern bool ivm_cursor_confirmable(IvmDatabase *database, XLogRecPtr *lsn);
 extern void ivm_log_trim(IvmDatabase *database);
 extern void ivm_segment_unpinned(IvmDatabase *database, dsa_pointer segment);
 extern bool ivm_log_is_busy(IvmDatabase *database);
@@ -245,11 +247,6 @@ extern bool ivm_log_file_write(IvmLog *log, uint64 number, bool make,
 extern void ivm_log_file_read(IvmLog *log, uint64 number, char *data, Size length, Size offset);
 extern void ivm_log_file_delete(IvmLog *log, uint64 number);
 
-/* ---- cursor.c ---- */
-
-extern bool ivm_cursor_minimum(IvmDatabase *database, uint64 incarnation, uint64 *position);
-extern bool ivm_cursor_confirmable(IvmDatabase *database, XLogRecPtr *lsn);
-
 /* ---- registry.c ---- */
 
 /* What the decoder needs of a table. */
@@ -284,6 +281,17 @@ extern void _PG_output_plugin_init(struct OutputPluginCallbacks *callbacks);
 
 extern bool ivm_replication_slot_take(IvmDatabase *database);
 extern LogicalDecodingContext *ivm_replication_slot_decode(void);
+
+/* ---- decoder_memory.c ---- */
+
+#define IVM_STALL_CHECK		100 /* ms, between looks for lack of a wake-up */
+
+extern void ivm_decoder_memory_start(IvmDatabase *database);
+extern void ivm_decoder_settings(void);
+extern bool ivm_decoder_should_stall(bool again);
+extern bool ivm_decoder_must_stall(void);
+extern void ivm_decoder_count_reorder(LogicalDecodingContext *decoding);
+extern void ivm_decoder_trim(LogicalDecodingContext *decoding, XLogRecPtr distance);
 
 /* ---- decoder.c ---- */
 

@@ -33,14 +33,6 @@
  * The process never writes to the database: its decoding context is made
  * outside of any transaction, so its xid would be left out of every snapshot.
  *
- * Memory.  The log has an account of its own.  Transactions that are not complete
- * are in PostgreSQL's reorder buffer, which goes to files of its own beyond
- * logical_decoding_work_mem: in this process that is the share which the budget
- * reserves for it.  What that does not count: the values that were stored out of
- * line, put together again, of the row that is being replayed; descriptors of
- * transactions and subtransactions; and what is read back of each subtransaction at
- * once, up to 4096 changes.
- *
  * After an error the process ends, and the launcher starts another, with a new
  * log.
  *
@@ -56,14 +48,12 @@
 #include "postmaster/interrupt.h"
 #include "replication/decode.h"
 #include "replication/logical.h"
-#include "replication/reorderbuffer.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -73,7 +63,6 @@
 #include "base/debug_point.h"
 #include "base/settings.h"
 #include "capture/capture_internal.h"
-#include "memory/arena.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
 #include "stats/stats.h"
@@ -83,14 +72,9 @@
 #define REPORT_DELAY		200 /* ms, between reports to the statistics */
 #define BUSY_WAKE_DELAY		100 /* ms, between wake-ups of consumers while
 								 * behind */
-#define STALL_TIME			1000	/* ms, the longest wait for memory */
-#define STALL_CHECK			100 /* ms, between looks for lack of a wake-up */
-#define STALL_DISTANCE		((uint64) 8 * 1024 * 1024)	/* bytes to files between two */
 #define REST_DELAY			1000	/* ms without anything to decode */
 #define TRIM_DISTANCE		((XLogRecPtr) 4 * 1024 * 1024)	/* of WAL, between trims */
 #define BUSY_TRIM_DISTANCE	((XLogRecPtr) 64 * 1024 * 1024)
-#define LARGE_BUFFER		(1024 * 1024)
-#define SMALL_BUFFER		(5 * XLOG_BLCKSZ)
 #define NEAR_END			((XLogRecPtr) 16 * 1024)
 #define FIRST_COMMITTED		256
 
@@ -119,12 +103,7 @@ static TimestampTz behind_since;	/* since when there is something to
 									 * decode; 0: there is not */
 static bool position_changed;
 
-/* Waiting for memory. */
-static TimestampTz stalled_since;	/* 0: it does not */
-static uint64 stall_disk;		/* not before the log has this on disk */
-
 static TimestampTz idle_since;	/* 0: it is not, or has let go of everything */
-static XLogRecPtr trimmed_at;	/* place of the last trim */
 
 /* ---- what happens to decoded transactions ---- */
 
@@ -263,71 +242,6 @@ pause_for(long timeout_ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* ---- waiting for memory ---- */
-
-/*
- * Is there a reason to read no further now?  The log is short of memory; somebody is
- * working on it, so that there will be more; nobody waits for us.
- */
-static bool
-should_stall(bool again)
-{
-	return ivm_log_is_short(database, again) &&
-		pg_atomic_read_u64(&database->log_disk) >= stall_disk &&
-		pg_atomic_read_u64(&database->wanted) == PG_UINT64_MAX &&
-		ivm_log_is_busy(database);
-}
-
-static void
-end_stall(void)
-{
-	if (stalled_since == 0)
-		return;
-	stalled_since = 0;
-	pg_atomic_write_u32(&database->stalled, 0);
-	ivm_budget_stall_end();
-	ivm_stats_worker_state(ivm_log_is_over() ? "delta log at limit" : "running");
-}
-
-/*
- * Waits for memory, holding nothing, if there is a reason to: true after some time, for
- * everything else to be looked at again.
- */
-static bool
-stall(void)
-{
-	TimestampTz now;
-
-	if (stalled_since == 0 && !should_stall(false))
-		return false;
-
-	/* whoever comes after the look that follows sets the latch */
-	pg_atomic_write_u32(&database->stalled, 1);
-	pg_memory_barrier();
-	if (!should_stall(true))
-	{
-		pg_atomic_write_u32(&database->stalled, 0);
-		end_stall();
-		return false;
-	}
-	now = GetCurrentTimestamp();
-	if (stalled_since == 0)
-	{
-		stalled_since = now;
-		ivm_budget_stall_begin();
-		ivm_stats_worker_state("waiting for memory");
-	}
-	else if (TimestampDifferenceExceeds(stalled_since, now, STALL_TIME))
-	{
-		/* it did not help: files, for a stretch */
-		stall_disk = pg_atomic_read_u64(&database->log_disk) + STALL_DISTANCE;
-		end_stall();
-		return false;
-	}
-	pause_for(STALL_CHECK);
-	return true;
-}
-
 /* ---- the main loop's parts ---- */
 
 static void
@@ -398,7 +312,7 @@ decode(void)
 		CHECK_FOR_INTERRUPTS();
 		if (!acknowledging && pg_atomic_read_u64(&database->generation) != taken)
 			break;
-		if (should_stall(false))
+		if (ivm_decoder_should_stall(false))
 			break;
 	}
 	position_changed |= did;
@@ -462,23 +376,6 @@ flush(void)
 	return 0;
 }
 
-/* Tells the budget what the reorder buffer holds of the share. */
-static void
-count_reorder_buffer(void)
-{
-	static Size counted = 0;
-	IvmAccount *account = ivm_budget_account();
-	Size		size = decoding->reorder->size;
-
-	if (account == NULL)
-		return;
-	if (size > counted)
-		ivm_account_force(account, size - counted);
-	else
-		ivm_account_give(account, counted - size);
-	counted = size;
-}
-
 /*
  * Tells the statistics.  Returns false if it is too early to do so.
  */
@@ -495,7 +392,7 @@ report(void)
 	last_report = now;
 	position_changed = false;
 
-	count_reorder_buffer();
+	ivm_decoder_count_reorder(decoding);
 	memory = pg_atomic_read_u64(&database->log_memory);
 	disk = pg_atomic_read_u64(&database->log_disk);
 	ivm_replication_slot_name(MyDatabaseId, name);
@@ -524,62 +421,6 @@ decoder_exit(int code, Datum argument)
 }
 
 /*
- * What follows from settings, and is not looked at each time.  The share of the
- * budget is a part of it that others cannot take: this process's minimum.
- */
-static void
-settings_changed(void)
-{
-	const char *configured = GetConfigOptionResetString("logical_decoding_work_mem");
-	Size		share = ivm_budget_decoding_share((Size) pg_strtoint32(configured) * 1024);
-	char		kilobytes[32];
-
-	snprintf(kilobytes, sizeof(kilobytes), "%zu", Max(share / 1024, (Size) 64));
-	SetConfigOption("logical_decoding_work_mem", kilobytes, PGC_SUSET, PGC_S_SESSION);
-	(void) ivm_budget_open(share, true);
-	ivm_log_file_reload();
-	ivm_log_reload();
-}
-
-/*
- * PostgreSQL keeps a buffer as large as the largest record that was read, and one
- * as large as the largest change that went through a file.  Neither holds anything between
- * two records.
- */
-static void
-shrink_buffers(void)
-{
-	XLogReaderState *reader = decoding->reader;
-	ReorderBuffer *reorder = decoding->reorder;
-
-	if (reader->readRecordBufSize > LARGE_BUFFER)
-	{
-		char	   *small = MemoryContextAlloc(GetMemoryChunkContext(reader->readRecordBuf), SMALL_BUFFER);
-
-		pfree(reader->readRecordBuf);
-		reader->readRecordBuf = small;
-		reader->readRecordBufSize = SMALL_BUFFER;
-	}
-	if (reorder->outbufsize > LARGE_BUFFER)
-	{
-		pfree(reorder->outbuf);
-		reorder->outbuf = NULL;
-		reorder->outbufsize = 0;
-	}
-}
-
-/* Gives back what the C library holds, if so much was decoded since the last time. */
-static void
-trim(XLogRecPtr distance)
-{
-	if (decoding->reader->EndRecPtr < trimmed_at + distance)
-		return;
-	trimmed_at = decoding->reader->EndRecPtr;
-	shrink_buffers();
-	ivm_arena_process_trim();
-}
-
-/*
  * Gives back what is not needed now when there has been nothing to decode for a second.
  * Returns when to come again.
  */
@@ -595,7 +436,7 @@ rest(void)
 	idle_since = 0;
 	ivm_log_rest();
 	ivm_log_reload();
-	trim(TRIM_DISTANCE);
+	ivm_decoder_trim(decoding, TRIM_DISTANCE);
 	position_changed = true;
 	return PG_INT32_MAX;
 }
@@ -632,10 +473,9 @@ begin(void)
 	acknowledging = true;
 	ivm_log_start(database, MyReplicationSlot->data.confirmed_flush);
 
-	settings_changed();
+	ivm_decoder_memory_start(database);
 	MemoryContextSwitchTo(TopMemoryContext);
 	decoding = ivm_replication_slot_decode();
-	trimmed_at = decoding->reader->EndRecPtr;
 	pg_atomic_write_u32(&database->state, IVM_DECODER_RUNNING);
 	ivm_stats_worker_state("running");
 
@@ -669,7 +509,7 @@ ivm_decoder_run(IvmDatabase *db)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			settings_changed();
+			ivm_decoder_settings();
 		}
 		acknowledge();
 		confirm();
@@ -678,7 +518,7 @@ ivm_decoder_run(IvmDatabase *db)
 		if (ivm_budget_asked())
 		{
 			ivm_log_yield();
-			shrink_buffers();
+			ivm_decoder_trim(decoding, 0);
 			ivm_give_back();
 		}
 
@@ -687,15 +527,18 @@ ivm_decoder_run(IvmDatabase *db)
 			pause_for(acknowledging ? VISIBILITY_DELAY : Min(ivm_naptime, 1000));
 			continue;
 		}
-		if (stall())
+		if (ivm_decoder_must_stall())
+		{
+			pause_for(IVM_STALL_CHECK);
 			continue;
+		}
 		if (decode())
 		{
 			idle_since = GetCurrentTimestamp();
 			if (TimestampDifferenceExceeds(last_report, idle_since, 5 * REPORT_DELAY))
 			{
 				(void) report();
-				trim(BUSY_TRIM_DISTANCE);
+				ivm_decoder_trim(decoding, BUSY_TRIM_DISTANCE);
 			}
 			continue;
 		}

@@ -104,6 +104,78 @@ free_head(IvmDatabase *db, IvmLog *of)
 }
 
 /*
+ * What cursors keep, and let be confirmed
+ */
+
+void
+ivm_cursor_drop(IvmDatabase *database, const char *name)
+{
+	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < IVM_MAX_CURSORS; i++)
+	{
+		IvmCursorShared *shared = &database->cursors[i];
+
+		if (shared->in_use && shared->persistent && strcmp(shared->name, name) == 0)
+		{
+			shared->in_use = false;
+			shared->pid = 0;
+			shared->reading = false;
+			shared->busy = false;
+			shared->segment = InvalidDsaPointer;
+			shared->epoch++;
+		}
+	}
+	LWLockRelease(&database->lock);
+}
+
+/*
+ * The smallest position of all cursors, 0 if one has not come to that log yet;
+ * false if there is no cursor.  The caller holds the lock.
+ */
+bool
+ivm_cursor_minimum(IvmDatabase *database, uint64 incarnation, uint64 *position)
+{
+	bool		found = false;
+
+	*position = PG_UINT64_MAX;
+	for (int i = 0; i < IVM_MAX_CURSORS; i++)
+	{
+		IvmCursorShared *shared = &database->cursors[i];
+
+		if (!shared->in_use)
+			continue;
+		found = true;
+		*position = Min(*position, shared->incarnation == incarnation ? shared->position : 0);
+	}
+	return found;
+}
+
+/*
+ * How far the slot may be confirmed; false if nothing may be, for there is no
+ * persistent cursor or one that has not said yet.
+ */
+bool
+ivm_cursor_confirmable(IvmDatabase *database, XLogRecPtr *lsn)
+{
+	bool		found = false;
+	XLogRecPtr	minimum = PG_UINT64_MAX;
+
+	LWLockAcquire(&database->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_CURSORS; i++)
+	{
+		IvmCursorShared *shared = &database->cursors[i];
+
+		if (!shared->in_use)
+			continue;
+		found |= shared->persistent;
+		minimum = Min(minimum, pg_atomic_read_u64(&shared->confirm));
+	}
+	LWLockRelease(&database->lock);
+	*lsn = minimum;
+	return found && minimum != InvalidXLogRecPtr;
+}
+
+/*
  * Frees what no cursor needs any more: segments of the newest log that all have
  * passed, and whole logs that their decoder and all readers have left.  The
  * caller holds the lock exclusively.
