@@ -15,7 +15,7 @@
  *
  * Memory: what a batch needed is given back when it has ended, or when nothing
  * comes for a second if it was little.  A batch that was refused memory is
- * rolled back, and begun again with the overdraft token (budget.c).  The worker waits for
+ * rolled back, and begun again with the overdraft token (pressure.c).  The worker waits for
  * that in its loop, with no transaction, no lock and nothing but its minimum, so that it
  * keeps taking over what others wait for.  Before a large batch it waits a moment if others hold
  * so much that it would have to write files.
