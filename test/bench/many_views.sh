@@ -75,6 +75,9 @@ cpu_ticks() # database
 echo 'UPDATE elsewhere SET v = v + 1 WHERE id = 1;' >"$dir/elsewhere.sql"
 [ "$(id -u)" != 0 ] || chown "$server_user" "$dir/elsewhere.sql"
 
+# many short turns: what else the machine does then concerns both
+turn=$(((seconds + 3) / 4))
+
 # Sets "ms", of a commit that concerns no view, and "ticks" for 1,000 of them.
 unconcerned() # database
 {
@@ -82,10 +85,10 @@ unconcerned() # database
 	cluster_psql "$dir" -q -d "$1" -c 'VACUUM elsewhere'
 	before=$(cpu_ticks "$1")
 	commits=$(PGOPTIONS='-c synchronous_commit=off' PGHOST=$dir PGPORT=5432 PGUSER=postgres as_server_user \
-		"$staged_bindir/pgbench" -n -c 1 -T "$seconds" -f "$dir/elsewhere.sql" "$1" 2>>"$dir/messages" |
+		"$staged_bindir/pgbench" -n -c 1 -T "$turn" -f "$dir/elsewhere.sql" "$1" 2>>"$dir/messages" |
 		sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p')
 	after=$(cpu_ticks "$1")
-	ms=$(divide "$((seconds * 1000))" "$commits")
+	ms=$(divide "$((turn * 1000))" "$commits")
 	ticks=$(divide "$(((after - before) * 1000))" "$commits")
 }
 
@@ -108,7 +111,7 @@ row "memory of an idle view, of $many: kB" "$(median "$(divide "$((memory - base
 	"$memory kB with $many, $base kB with 20 views; created in $created s"
 
 many_times=() many_ticks=() one_times=() one_ticks=() ratios=()
-for ((round = 0; round < rounds; round++)); do
+for ((round = 0; round < rounds * 4; round++)); do
 	unconcerned bench
 	many_times+=("$ms")
 	many_ticks+=("$ticks")
