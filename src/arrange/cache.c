@@ -41,22 +41,16 @@
  * Entries whose rows are being gone through are pinned: a receiver may do
  * anything, so they stay in place for it.
  *
- * Keys with many rows are not cached, but there is an entry that says so, which saves
- * collecting their rows again.
- *
- * A cache that is not hit costs the collecting of rows and their entries.  When it
- * has filled as many entries as the limit might hold, and fewer than an eighth as
+ * A cache that is not hit costs the collecting of rows (cache_fill.c) and their entries.  When
+ * it has filled as many entries as the limit might hold, and fewer than an eighth as
  * many probes have been hits, it is emptied and pauses for many probes.
  *
- * Memory: entries and the table in the arena; what becomes an entry is collected in
- * the batch's context.
+ * Memory: entries and the table in the arena.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
-#include "access/tupmacs.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
@@ -64,14 +58,9 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-#include "arrange/cache.h"
+#include "arrange/cache_internal.h"
 #include "base/settings.h"
 #include "memory/reclaim.h"
-
-/* What may become an entry. */
-#define MAX_ROWS			64
-#define MAX_ROW_BYTES		((Size) 16 * 1024)
-#define MAX_KEY_BYTES		((Size) 1024)	/* of a column */
 
 /* Of ivm_pin_limit, which is an eighth of what the process may hold. */
 #define SHARE_OF_PIN_LIMIT	2
@@ -84,13 +73,6 @@
 #define MAX_WINDOW			65536
 #define FILLS_PER_HIT		8	/* more are poor */
 #define PAUSE				16	/* windows */
-
-/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
-typedef struct CachedRow
-{
-	uint32		size;			/* of all that */
-	int64		weight;
-} CachedRow;
 
 typedef struct CacheEntry
 {
@@ -108,45 +90,8 @@ typedef struct CacheEntry
 
 #define entry_key(entry) ((Datum *) ((char *) (entry) + MAXALIGN(sizeof(CacheEntry))))
 
-struct IvmCache
-{
-	IvmArrangement *arrangement;
-	TupleDesc	desc;			/* of its input */
-	int			nreferences;	/* columns that are passed by reference */
-	int		   *references;
-	int			nkeys;
-	IvmKey	   *key;
-	List	   *key_states;		/* over the input's row */
-	const int16 *lengths;
-	const bool *byval;
-	dlist_node	node;
-	MemoryContextCallback callback;
-	uint64		salt;			/* one number may be a key of many tables */
-	int64		nentries;
-
-	/* how good it is */
-	int64		fills;			/* in this window */
-	int64		hits;
-	int64		pause;			/* probes that are still to be left alone */
-	int64		run_probes;		/* since the last start */
-	int64		run_misses;
-	double		miss_share;		/* of the probes of a run */
-};
-
-struct IvmCacheFill
-{
-	IvmCache   *cache;
-	MemoryContext context;
-	char	   *buffer;			/* rows; pointers are offsets */
-	Size		size;
-	Size		used;
-	int			nrows;
-	bool		refused;
-};
-
 /* Of the process. */
 static IvmArena *arena = NULL;	/* NULL: it has no cache */
-static MemoryContext temporary;
 static IvmReclaimer reclaimer;	/* its bytes are those of entries and table */
 static dlist_head caches = DLIST_STATIC_INIT(caches);
 static dlist_head entry_clock = DLIST_STATIC_INIT(entry_clock);
@@ -164,7 +109,6 @@ void
 ivm_cache_enable(void)
 {
 	arena = ivm_arena_create("cache", TopMemoryContext);
-	temporary = AllocSetContextCreate(TopMemoryContext, "ivm cache", ALLOCSET_DEFAULT_SIZES);
 	reclaimer.kind = IVM_RECLAIM_CACHE;
 	reclaimer.arena = arena;
 	reclaimer.reclaim = reclaim_cache;
@@ -284,12 +228,12 @@ ivm_cache_forget(IvmCache *cache)
 
 	if (cache->nentries > 0)
 		dlist_foreach_modify(iter, &entry_clock)
-		{
-			CacheEntry *entry = dlist_container(CacheEntry, clock_node, iter.cur);
+	{
+		CacheEntry *entry = dlist_container(CacheEntry, clock_node, iter.cur);
 
-			if (entry->cache == cache)
-				remove_entry(entry);
-		}
+		if (entry->cache == cache)
+			remove_entry(entry);
+	}
 	cache->fills = cache->hits = 0;
 	cache->miss_share = 1;
 	cache->run_probes = cache->run_misses = 0;
@@ -410,6 +354,60 @@ find_entry(IvmCache *cache, uint64 hash, const Datum *values)
 	return NULL;
 }
 
+char *
+ivm_cache_add_entry(IvmCache *cache, uint64 hash, const Datum *values, Size row_bytes, bool refused)
+{
+	Size		head = MAXALIGN(sizeof(CacheEntry)) + sizeof(Datum) * cache->nkeys;
+	Size		rows = head;
+	CacheEntry *entry;
+	CacheEntry **bucket;
+
+	/* the receivers of its rows may have looked for the same key */
+	if (find_entry(cache, hash, values) != NULL)
+		return NULL;
+	for (int i = 0; i < cache->nkeys; i++)
+		if (!cache->byval[i])
+			rows = MAXALIGN(rows) + datumGetSize(values[i], false, cache->lengths[i]);
+	rows = MAXALIGN(rows);
+	/* one that would drive out most others is not worth it */
+	if (rows + row_bytes > limit / 4 || !evict(rows + row_bytes) || !grow_table())
+		return NULL;
+	entry = ivm_arena_try_alloc(arena, rows + row_bytes);
+	if (entry == NULL)
+		return NULL;
+	entry->cache = cache;
+	entry->hash = hash;
+	entry->size = rows + row_bytes;
+	entry->rows = rows;
+	entry->pins = 0;
+	entry->used = false;
+	entry->refused = refused;
+	rows = head;
+	for (int i = 0; i < cache->nkeys; i++)
+	{
+		Size		length;
+
+		entry_key(entry)[i] = values[i];
+		if (cache->byval[i])
+			continue;
+		rows = MAXALIGN(rows);
+		length = datumGetSize(values[i], false, cache->lengths[i]);
+		memcpy((char *) entry + rows, DatumGetPointer(values[i]), length);
+		entry_key(entry)[i] = PointerGetDatum((char *) entry + rows);
+		rows += length;
+	}
+
+	bucket = bucket_of(cache, hash);
+	entry->next = *bucket;
+	*bucket = entry;
+	dlist_push_head(&entry_clock, &entry->clock_node);
+	cache->nentries++;
+	nentries++;
+	reclaimer.bytes += entry->size;
+	ivm_reclaimer_add(&reclaimer);
+	return (char *) entry + entry->rows;
+}
+
 /*
  * Deltas
  */
@@ -488,6 +486,19 @@ window(void)
 	return Min(Max(limit / EXPECTED_ENTRY, MIN_WINDOW), MAX_WINDOW);
 }
 
+void
+ivm_cache_judge(IvmCache *cache)
+{
+	if (++cache->fills < window())
+		return;
+	if (cache->hits * FILLS_PER_HIT < cache->fills)
+	{
+		ivm_cache_forget(cache);
+		cache->pause = PAUSE * window();
+	}
+	cache->fills = cache->hits = 0;
+}
+
 int64
 ivm_cache_start(IvmCache *cache, int64 expected)
 {
@@ -541,7 +552,7 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 	npins++;
 	for (uint32 position = entry->rows; position < entry->size;)
 	{
-		CachedRow  *row = (CachedRow *) ((char *) entry + position);
+		IvmCachedRow *row = (IvmCachedRow *) ((char *) entry + position);
 		Datum	   *columns = (Datum *) (row + 1);
 
 		receiver(context, columns, (bool *) (columns + natts), row->weight);
@@ -550,231 +561,4 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 	entry->pins--;
 	npins--;
 	return true;
-}
-
-/*
- * Filling
- */
-
-IvmCacheFill *
-ivm_cache_fill_create(IvmCache *cache)
-{
-	IvmCacheFill *fill = palloc0(sizeof(IvmCacheFill));
-
-	fill->cache = cache;
-	fill->context = CurrentMemoryContext;
-	fill->size = 512;
-	fill->buffer = palloc(fill->size);
-	return fill;
-}
-
-void
-ivm_cache_fill_begin(IvmCacheFill *fill)
-{
-	fill->used = 0;
-	fill->nrows = 0;
-	fill->refused = false;
-}
-
-/* Room for a row; NULL: the key has too many. */
-static CachedRow *
-make_room(IvmCacheFill *fill, Size size)
-{
-	if (fill->nrows == MAX_ROWS || fill->used + size > MAX_ROW_BYTES)
-		return NULL;
-	if (fill->used + size > fill->size)
-	{
-		fill->size = Max(fill->size * 2, fill->used + size);
-		fill->buffer = repalloc(fill->buffer, fill->size);
-	}
-	return (CachedRow *) (fill->buffer + fill->used);
-}
-
-/*
- * A value as it can be kept: nothing that is elsewhere, or compressed.  False if it is
- * too large.
- */
-static bool
-keep_value(Datum *value, int16 length, Size most)
-{
-	if (length == -1 && VARATT_IS_EXTENDED(DatumGetPointer(*value)) &&
-		!VARATT_IS_SHORT(DatumGetPointer(*value)))
-	{
-		if (toast_raw_datum_size(*value) > most)
-			return false;
-		*value = PointerGetDatum(detoast_attr((struct varlena *) DatumGetPointer(*value)));
-	}
-	return datumGetSize(*value, false, length) <= most;
-}
-
-void
-ivm_cache_fill_add(IvmCacheFill *fill, const Datum *values, const bool *isnull, int64 weight)
-{
-	IvmCache   *cache = fill->cache;
-	int			natts = cache->desc->natts;
-	Size		head = sizeof(CachedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
-	Size		size = head;
-	MemoryContext old;
-	Datum	   *kept;
-	CachedRow  *row;
-	Datum	   *own;
-
-	if (fill->refused)
-		return;
-	old = MemoryContextSwitchTo(temporary);
-	kept = cache->nreferences > 0 ? palloc(sizeof(Datum) * cache->nreferences) : NULL;
-	for (int i = 0; i < cache->nreferences && !fill->refused; i++)
-	{
-		int			column = cache->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
-
-		if (isnull[column])
-			continue;
-		kept[i] = values[column];
-		fill->refused = !keep_value(&kept[i], attribute->attlen, MAX_ROW_BYTES);
-		if (fill->refused)
-			break;
-		size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
-		size += datumGetSize(kept[i], false, attribute->attlen);
-	}
-	size = MAXALIGN(size);
-	row = fill->refused ? NULL : make_room(fill, size);
-	fill->refused = row == NULL;
-	if (row != NULL)
-	{
-		row->size = size;
-		row->weight = weight;
-		own = (Datum *) (row + 1);
-		memcpy(own, values, sizeof(Datum) * natts);
-		memcpy(own + natts, isnull, sizeof(bool) * natts);
-		size = head;
-		for (int i = 0; i < cache->nreferences; i++)
-		{
-			int			column = cache->references[i];
-			Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
-			Size		length;
-
-			if (isnull[column])
-				continue;
-			length = datumGetSize(kept[i], false, attribute->attlen);
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
-			memcpy((char *) row + size, DatumGetPointer(kept[i]), length);
-			own[column] = (Datum) size;
-			size += length;
-		}
-		fill->used += row->size;
-		fill->nrows++;
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(temporary);
-}
-
-/* Offsets become pointers. */
-static void
-set_pointers(IvmCache *cache, CacheEntry *entry)
-{
-	int			natts = cache->desc->natts;
-
-	if (cache->nreferences == 0)
-		return;
-	for (uint32 position = entry->rows; position < entry->size;)
-	{
-		CachedRow  *row = (CachedRow *) ((char *) entry + position);
-		Datum	   *columns = (Datum *) (row + 1);
-		bool	   *isnull = (bool *) (columns + natts);
-
-		for (int i = 0; i < cache->nreferences; i++)
-		{
-			int			column = cache->references[i];
-
-			if (!isnull[column])
-				columns[column] = PointerGetDatum((char *) row + columns[column]);
-		}
-		position += row->size;
-	}
-}
-
-/* Makes the entry; "kept" is the key. */
-static void
-add_entry(IvmCacheFill *fill, uint64 hash, const Datum *kept)
-{
-	IvmCache   *cache = fill->cache;
-	Size		head = MAXALIGN(sizeof(CacheEntry)) + sizeof(Datum) * cache->nkeys;
-	Size		rows = head;
-	Size		row_bytes = fill->refused ? 0 : fill->used;
-	CacheEntry *entry;
-	CacheEntry **bucket;
-
-	for (int i = 0; i < cache->nkeys; i++)
-		if (!cache->byval[i])
-			rows = MAXALIGN(rows) + datumGetSize(kept[i], false, cache->lengths[i]);
-	rows = MAXALIGN(rows);
-	/* one that would drive out most others is not worth it */
-	if (rows + row_bytes > limit / 4 || !evict(rows + row_bytes) || !grow_table())
-		return;
-	entry = ivm_arena_try_alloc(arena, rows + row_bytes);
-	if (entry == NULL)
-		return;
-	entry->cache = cache;
-	entry->hash = hash;
-	entry->size = rows + row_bytes;
-	entry->rows = rows;
-	entry->pins = 0;
-	entry->used = false;
-	entry->refused = fill->refused;
-	rows = head;
-	for (int i = 0; i < cache->nkeys; i++)
-	{
-		Size		length;
-
-		entry_key(entry)[i] = kept[i];
-		if (cache->byval[i])
-			continue;
-		rows = MAXALIGN(rows);
-		length = datumGetSize(kept[i], false, cache->lengths[i]);
-		memcpy((char *) entry + rows, DatumGetPointer(kept[i]), length);
-		entry_key(entry)[i] = PointerGetDatum((char *) entry + rows);
-		rows += length;
-	}
-	memcpy((char *) entry + entry->rows, fill->buffer, row_bytes);
-	set_pointers(cache, entry);
-
-	bucket = bucket_of(cache, hash);
-	entry->next = *bucket;
-	*bucket = entry;
-	dlist_push_head(&entry_clock, &entry->clock_node);
-	cache->nentries++;
-	nentries++;
-	reclaimer.bytes += entry->size;
-	ivm_reclaimer_add(&reclaimer);
-}
-
-void
-ivm_cache_fill_end(IvmCacheFill *fill, uint64 hash, const Datum *values)
-{
-	IvmCache   *cache = fill->cache;
-	MemoryContext old = MemoryContextSwitchTo(temporary);
-	Datum	   *kept = palloc(sizeof(Datum) * cache->nkeys);
-	bool		small = true;
-
-	for (int i = 0; i < cache->nkeys && small; i++)
-	{
-		kept[i] = values[i];
-		if (!cache->byval[i])
-			small = keep_value(&kept[i], cache->lengths[i], MAX_KEY_BYTES);
-	}
-	/* the receivers of its rows may have looked for the same key */
-	if (small && find_entry(cache, hash, values) == NULL)
-		add_entry(fill, hash, kept);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(temporary);
-
-	if (++cache->fills < window())
-		return;
-	if (cache->hits * FILLS_PER_HIT < cache->fills)
-	{
-		ivm_cache_forget(cache);
-		cache->pause = PAUSE * window();
-	}
-	cache->fills = cache->hits = 0;
 }

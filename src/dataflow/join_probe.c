@@ -12,7 +12,7 @@
  * rows on both sides that have one and the same key it would be 2 n * n rows which cancel
  * out, before those that count.  So a key that is looked up for the second
  * time in a row is remembered: its rows, with
- * new and delta added up, are kept in memory as values, ready to be used, until another key
+ * new and delta added up, are kept in memory (remembered_rows.c) until another key
  * comes.  Probes are sorted by their key (ivm_join_probe_order), so equal ones
  * follow each other.  A key that comes once pays for a comparison and a copy of
  * the key.
@@ -25,15 +25,12 @@
  * operators are.
  *
  * Memory: the delta by key in a row index, which has a file if it is large.
- * Remembered rows in the arena, within the limit given; they are a cache that
- * can be dropped at any time but while they are gone through.  The last key and
- * the expressions in the contexts of the plan.
+ * The last key and the expressions in the contexts of the plan.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/tupmacs.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -43,19 +40,11 @@
 
 #include "arrange/arrange.h"
 #include "arrange/cache.h"
-#include "base/settings.h"
 #include "arrange/projection.h"
 #include "dataflow/join_probe.h"
-#include "memory/reclaim.h"
+#include "dataflow/remembered_rows.h"
 #include "zset/key.h"
 #include "zset/row_index.h"
-
-/* Sizes of chunks of remembered rows: the first one, which many keys use, and others. */
-#define FIRST_CHUNK_SIZE	((Size) 8 * 1024)
-#define CHUNK_SIZE			((Size) 64 * 1024)
-
-/* Memory for remembered rows while spilling is forced. */
-#define FORCED_MEMORY		((Size) 512)
 
 /* A longer key is not compared with the next one. */
 #define LONGEST_KEY			1024
@@ -63,39 +52,15 @@
 typedef enum Remembered
 {
 	REMEMBERED_NOTHING,			/* so far */
-	REMEMBERED_ROWS,			/* all rows of the last key */
+	REMEMBERED_ROWS,			/* all rows of the last key, if they were not
+								 * dropped meanwhile */
 	REMEMBERED_SUM,				/* they are in "sum" */
 	REMEMBERED_REFUSED			/* there are too many of them */
 } Remembered;
 
-/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
-typedef struct RememberedRow
-{
-	Size		size;			/* of all that */
-	int64		weight;
-} RememberedRow;
-
-typedef struct Chunk
-{
-	struct Chunk *next;
-	Size		size;			/* with this header */
-	Size		used;
-} Chunk;
-
-/* In the arena, since that forgets its reclaimers after plans are gone. */
-typedef struct ChunkList
-{
-	IvmReclaimer reclaimer;		/* must be first */
-	IvmJoinProbe *probe;
-	Chunk	   *first;
-	Chunk	   *last;			/* the last one that has rows */
-} ChunkList;
-
 struct IvmJoinProbe
 {
 	TupleDesc	desc;			/* of the input */
-	int			nreferences;	/* columns that are passed by reference */
-	int		   *references;
 	IvmLookup  *lookup;
 	int			nkeys;
 	IvmKey	   *key;
@@ -125,8 +90,7 @@ struct IvmJoinProbe
 	Datum	   *last;
 	Remembered	remembered;
 	bool		remembering;	/* rows that are found are added */
-	Size		memory;			/* limit of the chunks */
-	ChunkList  *chunks;			/* NULL: none yet */
+	IvmRememberedRows *rows;
 	IvmZset    *sum;
 
 	IvmJoinProbeReceiver receiver;
@@ -166,22 +130,19 @@ ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List
 	probe->byval = palloc(sizeof(bool) * Max(nkeys, 1));
 	probe->isnull = palloc0(sizeof(bool) * Max(nkeys, 1));
 	probe->last = palloc(sizeof(Datum) * Max(nkeys, 1));
-	probe->references = palloc(sizeof(int) * Max(probe->desc->natts, 1));
 	for (int i = 0; i < nkeys; i++)
 	{
 		operators[i] = list_nth_oid(arrangement->operators, i);
 		collations[i] = list_nth_oid(arrangement->collations, i);
 		get_typlenbyval(exprType(list_nth(probes, i)), &probe->lengths[i], &probe->byval[i]);
 	}
-	for (int i = 0; i < probe->desc->natts; i++)
-		if (!TupleDescAttr(probe->desc, i)->attbyval)
-			probe->references[probe->nreferences++] = i;
 	probe->lookup = ivm_lookup_create(arrangement, relid);
 	probe->key = ivm_key_create(nkeys, operators, collations, false);
 	probe->key_states = ExecInitExprList(arrangement->keys, NULL);
 	probe->econtext = ivm_expr_context_create();
 	probe->by_value = nkeys > 0 && probe->byval[0] && arrangement->kind == IVM_ARRANGE_INDEX;
 	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm join probe key", ALLOCSET_SMALL_SIZES);
+	probe->rows = ivm_remembered_rows_create(probe->desc);
 	probe->cache = caches == NULL ? NULL : share_cache(probe, arrangement, caches);
 	return probe;
 }
@@ -199,8 +160,7 @@ ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bo
 	probe->has_last = false;
 	probe->remembered = REMEMBERED_NOTHING;
 	probe->remembering = false;
-	probe->memory = 0;
-	probe->chunks = NULL;
+	ivm_remembered_rows_begin(probe->rows, arena);
 	probe->sum = NULL;
 }
 
@@ -211,211 +171,19 @@ ivm_join_probe_end(IvmJoinProbe *probe)
 }
 
 /*
- * Remembered rows
+ * A run of probes
  */
 
-static void
-free_chunks(IvmJoinProbe *probe)
-{
-	Chunk	   *chunk;
-
-	if (probe->chunks == NULL)
-		return;
-	ivm_reclaimer_remove(&probe->chunks->reclaimer);
-	chunk = probe->chunks->first;
-	while (chunk != NULL)
-	{
-		Chunk	   *next = chunk->next;
-
-		ivm_arena_free(probe->arena, chunk);
-		chunk = next;
-	}
-	ivm_arena_free(probe->arena, probe->chunks);
-	probe->chunks = NULL;
-}
-
-static void
-reclaim_chunks(IvmReclaimer *reclaimer)
-{
-	IvmJoinProbe *probe = ((ChunkList *) reclaimer)->probe;
-
-	free_chunks(probe);
-	if (probe->remembered == REMEMBERED_ROWS)
-		probe->remembered = REMEMBERED_NOTHING;
-}
-
-/* While rows are gone through they cannot be had back. */
-static void
-pin_chunks(IvmJoinProbe *probe)
-{
-	if (probe->chunks != NULL)
-		ivm_reclaimer_remove(&probe->chunks->reclaimer);
-}
-
-static void
-unpin_chunks(IvmJoinProbe *probe)
-{
-	if (probe->chunks != NULL)
-		ivm_reclaimer_add(&probe->chunks->reclaimer);
-}
-
-/* Another key comes: the memory is kept for its rows. */
+/* Another key comes. */
 static void
 forget(IvmJoinProbe *probe)
 {
-	if (probe->remembered == REMEMBERED_NOTHING)
-		return;
-	if (probe->remembered == REMEMBERED_ROWS && probe->chunks != NULL)
-	{
-		for (Chunk *chunk = probe->chunks->first; chunk != NULL && chunk != probe->chunks->last->next; chunk = chunk->next)
-			chunk->used = MAXALIGN(sizeof(Chunk));
-		probe->chunks->last = probe->chunks->first;
-	}
+	if (probe->remembered == REMEMBERED_ROWS)
+		ivm_remembered_rows_clear(probe->rows);
 	if (probe->remembered == REMEMBERED_SUM)
 		ivm_zset_clear(probe->sum);
 	probe->remembered = REMEMBERED_NOTHING;
 }
-
-/* Makes the next chunk; false if there is no memory for a row of that size. */
-static bool
-add_chunk(IvmJoinProbe *probe, Size size)
-{
-	ChunkList  *chunks = probe->chunks;
-	Size		needed = MAXALIGN(sizeof(Chunk)) + size;
-	Size		left;
-	Chunk	   *chunk;
-
-	if (chunks == NULL)
-	{
-		chunks = ivm_arena_try_alloc(probe->arena, sizeof(ChunkList));
-		if (chunks == NULL)
-			return false;
-		memset(chunks, 0, sizeof(ChunkList));
-		chunks->reclaimer.kind = IVM_RECLAIM_CACHE;
-		chunks->reclaimer.arena = probe->arena;
-		chunks->reclaimer.reclaim = reclaim_chunks;
-		chunks->probe = probe;
-		probe->chunks = chunks;
-	}
-	left = probe->memory - Min(probe->memory, chunks->reclaimer.bytes);
-	if (needed > left)
-		return false;
-	needed = Max(needed, Min(chunks->first == NULL ? FIRST_CHUNK_SIZE : CHUNK_SIZE, left));
-	chunk = ivm_arena_try_alloc(probe->arena, needed);
-	if (chunk == NULL)
-		return false;
-	chunk->next = NULL;
-	chunk->size = needed;
-	chunk->used = MAXALIGN(sizeof(Chunk));
-	if (chunks->last == NULL)
-		chunks->first = chunk;
-	else
-		chunks->last->next = chunk;
-	chunks->last = chunk;
-	chunks->reclaimer.bytes += needed;
-	return true;
-}
-
-/* Room for a remembered row; NULL: there is none. */
-static RememberedRow *
-make_room(IvmJoinProbe *probe, Size size)
-{
-	Chunk	   *chunk = probe->chunks == NULL ? NULL : probe->chunks->last;
-	RememberedRow *row;
-
-	/* chunks after the last one are empty */
-	while (chunk != NULL && chunk->used + size > chunk->size && chunk->next != NULL)
-		chunk = probe->chunks->last = chunk->next;
-	if (chunk == NULL || chunk->used + size > chunk->size)
-	{
-		if (!add_chunk(probe, size))
-			return NULL;
-		chunk = probe->chunks->last;
-	}
-	row = (RememberedRow *) ((char *) chunk + chunk->used);
-	chunk->used += size;
-	return row;
-}
-
-/* Adds a row to those that are remembered, or gives it up. */
-static void
-remember(IvmJoinProbe *probe, const Datum *values, const bool *isnull, int64 weight)
-{
-	int			natts = probe->desc->natts;
-	Size		head = sizeof(RememberedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
-	Size		size = head;
-	RememberedRow *row;
-	Datum	   *own;
-
-	for (int i = 0; i < probe->nreferences; i++)
-	{
-		int			column = probe->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(probe->desc, column);
-
-		if (!isnull[column])
-		{
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
-			size += datumGetSize(values[column], false, attribute->attlen);
-		}
-	}
-	size = MAXALIGN(size);
-	row = make_room(probe, size);
-	if (row == NULL)
-	{
-		free_chunks(probe);
-		probe->remembering = false;
-		return;
-	}
-	row->size = size;
-	row->weight = weight;
-	own = (Datum *) (row + 1);
-	memcpy(own, values, sizeof(Datum) * natts);
-	memcpy(own + natts, isnull, sizeof(bool) * natts);
-	size = head;
-	for (int i = 0; i < probe->nreferences; i++)
-	{
-		int			column = probe->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(probe->desc, column);
-
-		if (!isnull[column])
-		{
-			Size		length = datumGetSize(values[column], false, attribute->attlen);
-
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
-			own[column] = PointerGetDatum((char *) row + size);
-			memcpy((char *) row + size, DatumGetPointer(values[column]), length);
-			size += length;
-		}
-	}
-}
-
-static void
-give_remembered(IvmJoinProbe *probe)
-{
-	int			natts = probe->desc->natts;
-
-	if (probe->chunks == NULL)
-		return;					/* the key has no rows */
-	pin_chunks(probe);
-	for (Chunk *chunk = probe->chunks->first; chunk != NULL; chunk = chunk->next)
-	{
-		Size		position = MAXALIGN(sizeof(Chunk));
-
-		while (position < chunk->used)
-		{
-			RememberedRow *row = (RememberedRow *) ((char *) chunk + position);
-			Datum	   *values = (Datum *) (row + 1);
-
-			probe->receiver(probe->receiver_context, values, (bool *) (values + natts), row->weight);
-			position += row->size;
-		}
-	}
-	unpin_chunks(probe);
-}
-
-/*
- * A run of probes
- */
 
 /* The delta by key. */
 static void
@@ -469,9 +237,7 @@ ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size m
 {
 	Assert(probe->minus == NULL && probe->row == NULL);
 	probe->has_last = false;
-	probe->memory = memory;
-	if (ivm_debug_spill[0] != '\0' && ivm_spill_is_forced("lookup"))
-		probe->memory = FORCED_MEMORY;
+	ivm_remembered_rows_start(probe->rows, memory);
 	probe->row = MakeSingleTupleTableSlot(probe->desc, &TTSOpsMinimalTuple);
 	if (minus != NULL)
 		index_delta(probe, minus);
@@ -485,7 +251,7 @@ void
 ivm_join_probe_stop(IvmJoinProbe *probe)
 {
 	forget(probe);
-	free_chunks(probe);
+	ivm_remembered_rows_stop(probe->rows);
 	if (probe->sum != NULL)
 		ivm_zset_close(probe->sum);
 	probe->sum = NULL;
@@ -563,7 +329,7 @@ give_values(void *context, const Datum *values, const bool *isnull, int64 weight
 	IvmJoinProbe *probe = context;
 
 	if (probe->remembering)
-		remember(probe, values, isnull, weight);
+		probe->remembering = ivm_remembered_rows_add(probe->rows, values, isnull, weight);
 	probe->receiver(probe->receiver_context, values, isnull, weight);
 }
 
@@ -688,7 +454,7 @@ look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
 {
 	bool		is_sum;
 
-	pin_chunks(probe);
+	ivm_remembered_rows_begin_adding(probe->rows);
 	is_sum = add_up(probe, values);
 	probe->remembering = true;
 	if (is_sum)
@@ -703,7 +469,7 @@ look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
 	if (probe->remembering && is_sum)
 		ivm_zset_clear(probe->sum);
 	probe->remembering = false;
-	unpin_chunks(probe);
+	ivm_remembered_rows_end_adding(probe->rows);
 }
 
 void
@@ -719,13 +485,15 @@ ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
 		look_up(probe, values);
 		return;
 	}
+	if (probe->remembered == REMEMBERED_ROWS && !ivm_remembered_rows_are_whole(probe->rows))
+		probe->remembered = REMEMBERED_NOTHING;
 	switch (probe->remembered)
 	{
 		case REMEMBERED_NOTHING:
 			look_up_and_remember(probe, values);
 			break;
 		case REMEMBERED_ROWS:
-			give_remembered(probe);
+			ivm_remembered_rows_give(probe->rows, receiver, context);
 			break;
 		case REMEMBERED_SUM:
 			give_sum(probe);
