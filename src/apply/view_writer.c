@@ -643,7 +643,11 @@ insert_rows(ViewWriter *writer)
 			writer->waiting = ivm_spill_create(0);
 			MemoryContextSwitchTo(caller);
 		}
-		/* All in one partition: they are read in the order in which they came. */
+
+		/*
+		 * All in one partition: they are read in the order in which they
+		 * came.
+		 */
 		ivm_spill_put(writer->waiting, ivm_row_tuple(row), row->weight, 0);
 	}
 	if (writer->buffer != NULL)

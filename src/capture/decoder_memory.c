@@ -35,7 +35,8 @@
 #include "stats/stats.h"
 
 #define STALL_TIME			1000	/* ms, the longest wait for memory */
-#define STALL_DISTANCE		((uint64) 8 * 1024 * 1024)	/* bytes to files between two */
+#define STALL_DISTANCE		((uint64) 8 * 1024 * 1024)	/* bytes to files
+														 * between two */
 #define LARGE_BUFFER		(1024 * 1024)
 #define SMALL_BUFFER		(5 * XLOG_BLCKSZ)
 

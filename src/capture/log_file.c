@@ -73,7 +73,10 @@ ivm_log_file_choose(FileSet *files)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 
-	/* a change of the setting stands for the database's own until a transaction has ended */
+	/*
+	 * a change of the setting stands for the database's own until a
+	 * transaction has ended
+	 */
 	StartTransactionCommand();
 	CommitTransactionCommand();
 	StartTransactionCommand();

@@ -63,8 +63,8 @@ static bool resting;			/* the tail may have been freed */
 static dsm_segment *mapping;	/* NULL: it is in a file */
 static char *data;
 static dsm_segment *spare;		/* the next one, made in advance */
-static Size ask_again;			/* not before the tail is so long, since it was
-								 * refused */
+static Size ask_again;			/* not before the tail is so long, since it
+								 * was refused */
 
 /* the tail in a file */
 static bool file_is_made;
@@ -359,9 +359,10 @@ leave_file(void)
 				 errmsg("delta log can neither be written nor be kept in memory")));
 
 	/*
-	 * All of it is of one transaction, since the buffer is written before one is
-	 * published.  If that begins with it, the file's descriptor goes on to say that it begins
-	 * there: where the file ends a reader goes on to what follows.
+	 * All of it is of one transaction, since the buffer is written before one
+	 * is published.  If that begins with it, the file's descriptor goes on to
+	 * say that it begins there: where the file ends a reader goes on to what
+	 * follows.
 	 */
 	offset = written;
 	add_segment(memory);

@@ -224,7 +224,7 @@ ivm_groups_charge(AggregateRun *state)
 {
 	AggregateCharge *charge = state->charge;
 	Size		held = MemoryContextMemAllocated(state->open.context, true) +
-	MemoryContextMemAllocated(state->refused.context, true);
+		MemoryContextMemAllocated(state->refused.context, true);
 	bool		granted = true;
 
 	if (held > charge->bytes)

@@ -270,7 +270,7 @@ static void
 spill_row(AggregateRun *state, TupleTableSlot *row, int64 weight, uint64 hash)
 {
 	MinimalTuple tuple = row == state->input_row ? ExecFetchSlotMinimalTuple(row, NULL) :
-	ivm_row_form(state->input_desc, row);
+		ivm_row_form(state->input_desc, row);
 
 	if (state->spill == NULL)
 	{

@@ -236,7 +236,10 @@ ivm_budget_fits(Size bytes, Size *missing)
 Size
 ivm_budget_decoding_share(Size configured)
 {
-	/* the setting as it is here: the launcher may have published it later than others read it */
+	/*
+	 * the setting as it is here: the launcher may have published it later
+	 * than others read it
+	 */
 	Size		total = (Size) ivm_memory_budget * 1024;
 
 	return Min(Max(total / DECODING_SHARE, MINIMUM_DECODING), configured);

@@ -61,7 +61,8 @@ typedef struct IvmBudgetStatus
 	Size		peak;			/* highest held */
 	int			waiters;		/* processes that wait for memory now */
 	pid_t		overdraft_pid;	/* who has the overdraft token; 0: nobody */
-	IvmBudgetCounters counters; /* of all processes, also of those that have ended */
+	IvmBudgetCounters counters; /* of all processes, also of those that have
+								 * ended */
 } IvmBudgetStatus;
 
 extern Size ivm_budget_shmem_size(void);

@@ -58,8 +58,8 @@
 #define LARGE_BATCH			6	/* changes for each interval that a batch
 								 * takes */
 #define MAX_INTERVALS		4
-#define MAX_BATCH_LOCKS		320 /* a twentieth of what the server has room for by
-								 * default */
+#define MAX_BATCH_LOCKS		320 /* a twentieth of what the server has room for
+								 * by default */
 #define LOCKS_OF_A_VIEW		6	/* itself and its claim, indexes, state tables */
 
 static IvmApplyWorker this_worker;

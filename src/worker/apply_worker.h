@@ -56,8 +56,8 @@ typedef struct IvmApplyWorker
 	uint64		pending_bytes;	/* of rows that came into the log since the
 								 * last batch */
 	bool		wants_overdraft;	/* the last batch was refused memory */
-	bool		untrimmed;		/* a batch ran, or something was compiled, since
-								 * the last trim */
+	bool		untrimmed;		/* a batch ran, or something was compiled,
+								 * since the last trim */
 	TimestampTz last_trim;		/* in idleness */
 } IvmApplyWorker;
 

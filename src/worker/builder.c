@@ -584,7 +584,11 @@ build(IvmViewRow *row, int failures)
 		error = CopyErrorData();
 		wants_overdraft = ivm_failure_is_shortage();
 		HOLD_INTERRUPTS();
-		/* somebody holds a lock, or memory: no news for the log at each attempt */
+
+		/*
+		 * somebody holds a lock, or memory: no news for the log at each
+		 * attempt
+		 */
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !wants_overdraft)
 			EmitErrorReport();
 		FlushErrorState();

@@ -152,8 +152,8 @@ invalidation_items(IvmPlan *plan, List **functions, List **types)
 			*types = list_append_unique_int(*types, (int) item->hashValue);
 	}
 	foreach(cell, named)
-		*functions = list_append_unique_int(*functions,
-											(int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(cell))));
+		* functions = list_append_unique_int(*functions,
+											 (int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(cell))));
 	list_free(named);
 }
 
@@ -368,7 +368,8 @@ static bool
 compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_START_SMALL_SIZES);
-	MemoryContext old = CurrentMemoryContext;	/* the transaction's: garbage goes with it */
+	MemoryContext old = CurrentMemoryContext;	/* the transaction's: garbage
+												 * goes with it */
 	IvmPlan    *plan = NULL;
 	IvmArrangement *arrangement = NULL;
 	IvmDataflow *dataflow;

@@ -58,7 +58,11 @@ ivm_failure_save(void)
 	ivm_failure_forget();
 	HOLD_INTERRUPTS();
 	saved_error = CopyErrorData();
-	/* a lock that was not had at once, or memory, is no news: it is tried again */
+
+	/*
+	 * a lock that was not had at once, or memory, is no news: it is tried
+	 * again
+	 */
 	if (saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !ivm_failure_is_shortage())
 		EmitErrorReport();
 	FlushErrorState();

@@ -109,8 +109,8 @@ struct IvmRowIndex
 
 	uint64		wanted;			/* hash that is looked for */
 	bool		ended;			/* no more rows of it */
-	int64		position;		/* in the file, of the next row; rows before it
-								 * have no hash above "wanted" */
+	int64		position;		/* in the file, of the next row; rows before
+								 * it have no hash above "wanted" */
 	bool		positioned;		/* the file is there */
 	IvmRow	   *found;
 	Size		found_size;
