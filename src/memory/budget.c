@@ -438,6 +438,42 @@ ivm_budget_close(void)
 	ivm_budget_my_entry = NULL;
 }
 
+void
+ivm_budget_reserve(Size minimum)
+{
+	IvmAccount *reserve = &ivm_budget->reserve;
+	bool		exceeded;
+
+	SpinLockAcquire(&ivm_budget->mutex);
+	exceeded = ivm_budget->guaranteed > ivm_budget->budget;
+	SpinLockRelease(&ivm_budget->mutex);
+	if (minimum == 0 || exceeded)
+		ivm_account_close(reserve);
+	else if (!reserve->is_open)
+		(void) ivm_account_open(reserve, minimum, false);
+}
+
+Size
+ivm_budget_reserved(void)
+{
+	return ivm_budget->reserve.minimum;
+}
+
+bool
+ivm_budget_open_reserved(Size minimum)
+{
+	bool		taken;
+
+	if (ivm_budget_open(minimum, false))
+		return true;
+	SpinLockAcquire(&ivm_budget->mutex);
+	taken = ivm_budget->reserve.minimum >= minimum;
+	if (taken)
+		close_account(&ivm_budget->reserve);
+	SpinLockRelease(&ivm_budget->mutex);
+	return taken && ivm_budget_open(minimum, true);
+}
+
 IvmAccount *
 ivm_budget_account(void)
 {

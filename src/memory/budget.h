@@ -123,6 +123,16 @@ extern bool ivm_account_is_short(IvmAccount *account);
  */
 extern bool ivm_budget_open(Size minimum, bool force);
 extern void ivm_budget_close(void);
+
+/*
+ * A reserve: the minimum of one more process, which counts as guaranteed, so that a builder finds
+ * room also where all others have filled the budget.  "reserve" opens it if there is room and
+ * it is not open, and gives it up while the budget is too small for all minimums; 0 closes it.  "open_reserved" is
+ * ivm_budget_open, with the reserve in case there is no other room.
+ */
+extern void ivm_budget_reserve(Size minimum);
+extern Size ivm_budget_reserved(void);
+extern bool ivm_budget_open_reserved(Size minimum);
 extern IvmAccount *ivm_budget_account(void);
 
 /*

@@ -36,6 +36,7 @@ typedef struct Budget
 	Size		arenas;
 	Size		logs;			/* accounts that are not a process's */
 	Size		peak;
+	IvmAccount	reserve;		/* of a process that is not there yet */
 	uint64		asked;			/* number of the last request to give back */
 	TimestampTz asked_at;
 	Size		given_back;		/* by those who were asked */

@@ -500,7 +500,7 @@ ivm_apply_main(Datum unused)
 	MemoryContext loop_context;
 
 	ivm_process_init(&argument);
-	ivm_process_open_account(IVM_MINIMUM_WORKER);
+	ivm_process_open_account(IVM_MINIMUM_WORKER, false);
 	worker->number = argument.number;
 	worker->capture = ivm_database_get(MyDatabaseId, true);
 	worker->control = ivm_control_my_database();

@@ -630,7 +630,7 @@ ivm_builder_main(Datum unused)
 	bool		unfinished;
 
 	ivm_process_init(&argument);
-	ivm_process_open_account(IVM_MINIMUM_WORKER);
+	ivm_process_open_account(IVM_MINIMUM_WORKER, true);
 	capture = ivm_database_get(MyDatabaseId, true);
 	control = ivm_control_my_database();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);

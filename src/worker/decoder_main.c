@@ -57,7 +57,7 @@ ivm_decoder_main(Datum unused)
 	IvmDatabase *capture;
 
 	ivm_process_init(&argument);
-	ivm_process_open_account(ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024));
+	ivm_process_open_account(ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024), false);
 	capture = ivm_database_get(MyDatabaseId, true);
 	control = ivm_control_my_database();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);

@@ -23,7 +23,9 @@
  * A process is started only if the minimum that it is guaranteed fits into the
  * memory budget beside those of all others, and the first ones of a database
  * only all together: half of them would hold what they have and do nothing with
- * it.  Those that run keep theirs when the budget is lowered.
+ * it.  Those that run keep theirs when the budget is lowered.  One more minimum
+ * is reserved for a builder: without it, what has to be rebuilt under a budget that
+ * others have filled would never be.
  *
  * A process that ended is started again, after a pause that doubles with each
  * failure, up to a minute.  A crash makes the server initialize shared memory
@@ -186,11 +188,11 @@ child_reserves(Child *child)
 }
 
 /*
- * Is there room in the budget for so much more?  If not, that is said once, to
- * the log and to whoever waits.
+ * Is there room in the budget for so much more, "reserved" of which is reserved
+ * already?  If not, that is said once, to the log and to whoever waits.
  */
 static bool
-memory_fits(Family *family, Size bytes)
+memory_fits(Family *family, Size bytes, Size reserved)
 {
 	IvmControlDatabase *database;
 	Size		missing;
@@ -207,7 +209,7 @@ memory_fits(Family *family, Size bytes)
 		for (int j = 0; j < ivm_apply_workers; j++)
 			bytes += child_reserves(&other->apply[j]);
 	}
-	fits = ivm_budget_fits(bytes, &missing);
+	fits = ivm_budget_fits(bytes - reserved, &missing);
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	database = ivm_control_find(family->dboid, false);
@@ -249,7 +251,8 @@ child_ensure(Family *family, Child *child, const char *function, const char *nam
 		*sleep_ms = Min(*sleep_ms, TimestampDifferenceMilliseconds(now, child->not_before) + 1);
 		return;
 	}
-	if (!memory_fits(family, minimum))
+	if (!memory_fits(family, minimum,
+					 type == IVM_WORKER_BUILDER ? Min(minimum, ivm_budget_reserved()) : 0))
 	{
 		/* told when the budget is raised, but not when somebody else ends */
 		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
@@ -369,7 +372,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	}
 
 	if (!family->started &&
-		!memory_fits(family, ivm_apply_workers * IVM_MINIMUM_WORKER + decoding + IVM_MINIMUM_LOG))
+		!memory_fits(family, ivm_apply_workers * IVM_MINIMUM_WORKER + decoding + IVM_MINIMUM_LOG, 0))
 	{
 		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
 		return;
@@ -416,6 +419,32 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	if (build)
 		child_ensure(family, &family->builder, "ivm_builder_main", "ivm builder",
 					 IVM_WORKER_BUILDER, 0, IVM_MINIMUM_WORKER, sleep_ms);
+}
+
+/*
+ * Keeps room for a builder, but not before all others have what they need.
+ */
+static void
+reserve_for_builder(long *sleep_ms)
+{
+	bool		wanted = false;
+
+	for (int i = 0; i < ivm_control->ndatabases; i++)
+	{
+		Family	   *family = &families[i];
+		IvmDatabase *capture;
+
+		if (!OidIsValid(family->dboid) || !family->started)
+			continue;
+		wanted = true;
+		capture = ivm_database_get(family->dboid, false);
+		if (capture == NULL || ivm_decoder_state(capture) != IVM_DECODER_RUNNING)
+		{
+			*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
+			return;
+		}
+	}
+	ivm_budget_reserve(wanted ? IVM_MINIMUM_WORKER : 0);
 }
 
 /*
@@ -626,7 +655,6 @@ ivm_launcher_main(Datum argument)
 	for (;;)
 	{
 		long		sleep_ms = 60 * 60 * 1000L;
-
 		ivm_stats_worker_state("running");
 		while (inspect_requested())
 			;
@@ -641,6 +669,7 @@ ivm_launcher_main(Datum argument)
 			if (OidIsValid(dboid))
 				family_step(database, &sleep_ms);
 		}
+		reserve_for_builder(&sleep_ms);
 		if (sleep_ms > 0)
 		{
 			ivm_stats_worker_state("idle");

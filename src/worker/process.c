@@ -107,11 +107,11 @@ ivm_process_init(IvmProcessArgument *argument)
 }
 
 void
-ivm_process_open_account(Size minimum)
+ivm_process_open_account(Size minimum, bool reserved)
 {
 	Size		missing;
 
-	if (ivm_budget_open(minimum, false))
+	if (reserved ? ivm_budget_open_reserved(minimum) : ivm_budget_open(minimum, false))
 		return;
 	(void) ivm_budget_fits(minimum, &missing);
 	ereport(FATAL,

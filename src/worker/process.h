@@ -31,8 +31,11 @@ extern bool ivm_process_start(const char *function, const char *name, const IvmP
 /* First thing in a process's main function: signals, connection, settings, statistics row. */
 extern void ivm_process_init(IvmProcessArgument *argument);
 
-/* Opens this process's account in the memory budget; ends the process if that has no room. */
-extern void ivm_process_open_account(Size minimum);
+/*
+ * Opens this process's account in the memory budget, if need be and "reserved" in the place of the reserve
+ * (ivm_budget_reserve); ends the process if that has no room.
+ */
+extern void ivm_process_open_account(Size minimum, bool reserved);
 
 /*
  * From now on a wait for a lock is given up soon (ERRCODE_LOCK_NOT_AVAILABLE),

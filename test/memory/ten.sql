@@ -18,8 +18,8 @@ CREATE INCREMENTAL VIEW joined_7 AS
 	SELECT count(*) AS n, sum(f.v) AS total
 	FROM fact f JOIN dim_a a ON a.id = f.a JOIN dim_b b ON b.id = f.b;
 CREATE INCREMENTAL VIEW joined_8 AS
-	SELECT f.v, count(*) AS n, sum(a.g * b.h) AS total
-	FROM fact f JOIN dim_a a ON a.id = f.a JOIN dim_b b ON b.id = f.b GROUP BY f.v;
+	SELECT f.v % 100 AS v, count(*) AS n, sum(a.g * b.h) AS total
+	FROM fact f JOIN dim_a a ON a.id = f.a JOIN dim_b b ON b.id = f.b GROUP BY f.v % 100;
 CREATE INCREMENTAL VIEW joined_9 AS
 	SELECT f.id / 10 AS r, count(*) AS n, sum(f.v::numeric) AS total
 	FROM fact f JOIN dim_a a ON a.id = f.a JOIN dim_b b ON b.id = f.b GROUP BY f.id / 10;
