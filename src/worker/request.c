@@ -634,12 +634,13 @@ report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
 {
 	IvmViewRow *row = ivm_metadata_get(relid);
 	const char *state = "dropped";
-	IvmControlDatabase *database = ivm_control_my_database();
+	IvmControlDatabase *database;
 	Size		missing;
 
 	ConditionVariableCancelSleep();
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	missing = database->missing_memory;
+	database = ivm_control_find(MyDatabaseId, false);
+	missing = database != NULL ? database->missing_memory : 0;
 	LWLockRelease(ivm_control->lock);
 	if (row != NULL)
 	{
