@@ -500,15 +500,6 @@ ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 					(unsigned long long) hash_bytes_extended(text, length, 1));
 }
 
-static int
-compare_row_hashes(const void *a, const void *b)
-{
-	uint64		x = (*(IvmRow *const *) a)->hash;
-	uint64		y = (*(IvmRow *const *) b)->hash;
-
-	return x < y ? -1 : x > y;
-}
-
 void
 ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *delta, Snapshot snapshot)
 {
@@ -537,7 +528,7 @@ ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *del
 			rows[i]->hash = hash;
 			rows[kept++] = rows[i];
 		}
-		qsort(rows, kept, sizeof(IvmRow *), compare_row_hashes);
+		qsort(rows, kept, sizeof(IvmRow *), ivm_row_compare_hashes);
 		for (int64 i = 0; i < kept; i++)
 			ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
 	}

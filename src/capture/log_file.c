@@ -126,6 +126,18 @@ make_file(FileSet *files, const char *name)
 	return file;
 }
 
+static File
+open_file(IvmLog *log, const char *name, int flags)
+{
+	File		file = FileSetOpen(&log->files, name, flags);
+
+	if (file <= 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open temporary file \"%s\" of the delta log: %m", name)));
+	return file;
+}
+
 /*
  * Writes to the file of a segment, which is made if "make".  False if the disk is
  * full: something may have been written all the same.
@@ -146,13 +158,7 @@ ivm_log_file_write(IvmLog *log, uint64 number, bool make, const char *data, Size
 			return false;
 	}
 	else
-	{
-		file = FileSetOpen(&log->files, name, O_RDWR);
-		if (file <= 0)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not open temporary file \"%s\" of the delta log: %m", name)));
-	}
+		file = open_file(log, name, O_RDWR);
 	while (done < length)
 	{
 		int			chunk = Min(length - done, AT_ONCE);
@@ -190,11 +196,7 @@ ivm_log_file_read(IvmLog *log, uint64 number, char *data, Size length, Size offs
 	if (owner == NULL)
 		CurrentResourceOwner = ResourceOwnerCreate(NULL, "ivm delta log");
 	file_name(number, name);
-	file = FileSetOpen(&log->files, name, O_RDONLY);
-	if (file <= 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open temporary file \"%s\" of the delta log: %m", name)));
+	file = open_file(log, name, O_RDONLY);
 	while (done < length)
 	{
 		int			chunk = Min(length - done, AT_ONCE);

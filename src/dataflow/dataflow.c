@@ -170,20 +170,6 @@ ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bo
 	}
 }
 
-bool
-ivm_dataflow_reads(IvmDataflow *dataflow, Oid relid)
-{
-	for (int i = 0; i < dataflow->noperators; i++)
-	{
-		IvmPlanNode *node = dataflow->operators[i].node;
-
-		if ((node->kind == IVM_SCAN && node->relid == relid) ||
-			(node->kind == IVM_RECOMPUTE && list_member_oid(node->relids, relid)))
-			return true;
-	}
-	return false;
-}
-
 static void
 receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {

@@ -62,9 +62,6 @@ extern IvmRowKey *ivm_dataflow_output_key(IvmPlan *plan);
  */
 extern void ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bool populate);
 
-/* True if some operator reads deltas of that table. */
-extern bool ivm_dataflow_reads(IvmDataflow *dataflow, Oid relid);
-
 /* One changed row of a table, in the table's shape (minimal or heap slot, tts_tableOid set). */
 extern void ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 weight);
 

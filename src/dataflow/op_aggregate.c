@@ -164,15 +164,6 @@ start_batch(IvmOperator *op)
  * Rows that are all there
  */
 
-static int
-compare_rows(const void *a, const void *b)
-{
-	uint64		x = (*(IvmRow *const *) a)->hash;
-	uint64		y = (*(IvmRow *const *) b)->hash;
-
-	return x < y ? -1 : x > y;
-}
-
 /* In the order of the groups' hashes, which the rows get for their own. */
 static void
 sort_rows(AggregateRun *state, IvmRow **rows, int64 count)
@@ -187,7 +178,7 @@ sort_rows(AggregateRun *state, IvmRow **rows, int64 count)
 		rows[i]->hash = ivm_group_key(state, state->input_row, values, isnull, 0);
 		MemoryContextReset(state->scratch);
 	}
-	qsort(rows, count, sizeof(IvmRow *), compare_rows);
+	qsort(rows, count, sizeof(IvmRow *), ivm_row_compare_hashes);
 }
 
 /*

@@ -377,3 +377,15 @@ ivm_row_make(IvmArena *arena, MinimalTuple tuple, int64 weight, uint64 hash)
 	memcpy(ivm_row_tuple(row), tuple, tuple->t_len);
 	return row;
 }
+
+/*
+ * Order of two rows (const IvmRow **) by their hashes.
+ */
+int
+ivm_row_compare_hashes(const void *a, const void *b)
+{
+	uint64		x = (*(IvmRow *const *) a)->hash;
+	uint64		y = (*(IvmRow *const *) b)->hash;
+
+	return x < y ? -1 : x > y;
+}

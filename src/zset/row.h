@@ -50,4 +50,7 @@ extern bool ivm_row_image_equal(MinimalTuple a, MinimalTuple b);
 /* Copies a tuple into the arena as a row with that weight and hash. */
 extern IvmRow *ivm_row_make(IvmArena *arena, MinimalTuple tuple, int64 weight, uint64 hash);
 
+/* For qsort of an array of IvmRow *: by their hashes. */
+extern int	ivm_row_compare_hashes(const void *a, const void *b);
+
 #endif							/* IVM_ROW_H */

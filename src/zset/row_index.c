@@ -275,15 +275,6 @@ store_row(IvmRowIndex *index, IvmRow *row)
 	index->end += sizeof(header) + tuple->t_len;
 }
 
-static int
-compare_rows(const void *a, const void *b)
-{
-	uint64		x = (*(IvmRow *const *) a)->hash;
-	uint64		y = (*(IvmRow *const *) b)->hash;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Sorts a partition in the memory that is given, and appends it. */
 static void
 store_sorted(IvmRowIndex *index, IvmSpill *spill, int partition, char *memory)
@@ -306,7 +297,7 @@ store_sorted(IvmRowIndex *index, IvmSpill *spill, int partition, char *memory)
 	}
 	ivm_spill_read_end(&reader);
 	Assert(n == count);
-	qsort(rows, n, sizeof(IvmRow *), compare_rows);
+	qsort(rows, n, sizeof(IvmRow *), ivm_row_compare_hashes);
 	for (uint64 i = 0; i < n; i++)
 		store_row(index, rows[i]);
 }
