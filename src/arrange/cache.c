@@ -430,8 +430,6 @@ ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
 {
 	ExprContext *econtext;
 	TupleTableSlot *slot;
-	Datum	   *values;
-	bool	   *isnull;
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
@@ -440,38 +438,23 @@ ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
 		return;
 	econtext = CreateStandaloneExprContext();
 	slot = MakeSingleTupleTableSlot(cache->desc, &TTSOpsMinimalTuple);
-	econtext->ecxt_scantuple = slot;
-	values = palloc(sizeof(Datum) * cache->nkeys);
-	isnull = palloc(sizeof(bool) * cache->nkeys);
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
 		/* forgetting all may happen meanwhile: memory can be short */
 		for (int64 r = 0; r < count && cache->nentries > 0; r++)
 		{
-			MemoryContext old;
-			bool		null_key = false;
-			ListCell   *cell;
-			int			i = 0;
+			uint64		hash;
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
-			ResetExprContext(econtext);
-			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-			foreach(cell, cache->key_states)
-			{
-				values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
-				null_key |= isnull[i++];
-			}
-			if (!null_key)		/* else nobody finds it */
-				forget_hash(cache, ivm_key_hash_right(cache->key, values, isnull));
-			MemoryContextSwitchTo(old);
+			/* nobody finds a row with a NULL key */
+			if (ivm_key_hash_row(cache->key, cache->key_states, econtext, slot, &hash))
+				forget_hash(cache, hash);
 		}
 		ExecClearTuple(slot);
 	}
 	ivm_zset_parts_end(&parts);
-	pfree(values);
-	pfree(isnull);
 	ExecDropSingleTupleTableSlot(slot);
 	FreeExprContext(econtext, true);
 }

@@ -201,33 +201,6 @@ ivm_lookup_expect(IvmLookup *lookup, int64 probes)
 	lookup->expected = probes;
 }
 
-/* Evaluates the arrangement's keys for a row of its input; false if one is NULL. */
-static bool
-row_key(IvmLookup *lookup, TupleTableSlot *row, uint64 *hash)
-{
-	MemoryContext old;
-	Datum	   *values;
-	bool	   *isnull;
-	bool		null_key = false;
-	ListCell   *cell;
-	int			i = 0;
-
-	ResetExprContext(lookup->econtext);
-	lookup->econtext->ecxt_scantuple = row;
-	old = MemoryContextSwitchTo(lookup->econtext->ecxt_per_tuple_memory);
-	values = palloc(sizeof(Datum) * Max(lookup->nkeys, 1));
-	isnull = palloc(sizeof(bool) * Max(lookup->nkeys, 1));
-	foreach(cell, lookup->key_states)
-	{
-		values[i] = ExecEvalExpr(lfirst(cell), lookup->econtext, &isnull[i]);
-		null_key |= isnull[i++];
-	}
-	if (!null_key)
-		*hash = ivm_key_hash_right(lookup->key, values, isnull);
-	MemoryContextSwitchTo(old);
-	return !null_key;
-}
-
 /* Hash of a key that is looked for. */
 static uint64
 probe_hash(IvmLookup *lookup, const Datum *values, const bool *isnull)
@@ -329,7 +302,7 @@ read_table(IvmLookup *lookup, LookupPart *part)
 		MemoryContext old;
 
 		CHECK_FOR_INTERRUPTS();
-		if (result == NULL || !row_key(lookup, result, &hash))
+		if (result == NULL || !ivm_key_hash_row(lookup->key, lookup->key_states, lookup->econtext, result, &hash))
 			continue;
 		old = MemoryContextSwitchTo(row_context);
 		ivm_row_index_add(lookup->rows, ivm_row_form(lookup->arrangement->input->desc, result), 1, hash);
@@ -523,7 +496,7 @@ ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *del
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
-			if (!row_key(lookup, slot, &hash))
+			if (!ivm_key_hash_row(lookup->key, lookup->key_states, lookup->econtext, slot, &hash))
 				continue;		/* a NULL key never matches */
 			rows[i]->hash = hash;
 			rows[kept++] = rows[i];

@@ -189,47 +189,28 @@ forget(IvmJoinProbe *probe)
 static void
 index_delta(IvmJoinProbe *probe, IvmZset *delta)
 {
-	ExprContext *econtext = probe->econtext;
-	Datum	   *values = palloc(sizeof(Datum) * Max(probe->nkeys, 1));
-	bool	   *isnull = palloc(sizeof(bool) * Max(probe->nkeys, 1));
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
 
 	probe->minus = ivm_row_index_create(probe->arena);
-	econtext->ecxt_scantuple = probe->row;
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
 		for (int64 r = 0; r < count; r++)
 		{
-			bool		null_key = false;
-			uint64		hash = 0;
-			ListCell   *cell;
-			int			i = 0;
-			MemoryContext old;
+			uint64		hash;
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), probe->row, false);
-			ResetExprContext(econtext);
-			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
-			foreach(cell, probe->key_states)
-			{
-				values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
-				null_key |= isnull[i++];
-			}
-			if (!null_key)
-				hash = ivm_key_hash_right(probe->key, values, isnull);
-			MemoryContextSwitchTo(old);
-			if (!null_key)		/* else it matches nothing */
+			/* a NULL key matches nothing */
+			if (ivm_key_hash_row(probe->key, probe->key_states, probe->econtext, probe->row, &hash))
 				ivm_row_index_add(probe->minus, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
 		}
 		ExecClearTuple(probe->row);
 	}
 	ivm_zset_parts_end(&parts);
 	ivm_row_index_finish(probe->minus);
-	pfree(values);
-	pfree(isnull);
 }
 
 void

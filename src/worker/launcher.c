@@ -655,6 +655,7 @@ ivm_launcher_main(Datum argument)
 	for (;;)
 	{
 		long		sleep_ms = 60 * 60 * 1000L;
+
 		ivm_stats_worker_state("running");
 		while (inspect_requested())
 			;

@@ -36,6 +36,7 @@
 #include "catalog/pg_amop.h"
 #include "catalog/pg_type_d.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/catcache.h"
@@ -342,6 +343,32 @@ ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 			return false;
 	}
 	return true;
+}
+
+bool
+ivm_key_hash_row(IvmKey *key, List *states, ExprContext *econtext, TupleTableSlot *row, uint64 *hash)
+{
+	MemoryContext old;
+	Datum	   *values;
+	bool	   *isnull;
+	bool		null_key = false;
+	ListCell   *cell;
+	int			i = 0;
+
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = row;
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	values = palloc(sizeof(Datum) * Max(key->ncolumns, 1));
+	isnull = palloc(sizeof(bool) * Max(key->ncolumns, 1));
+	foreach(cell, states)
+	{
+		values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
+		null_key |= isnull[i++];
+	}
+	if (!null_key)
+		*hash = ivm_key_hash_right(key, values, isnull);
+	MemoryContextSwitchTo(old);
+	return !null_key;
 }
 
 /*

@@ -12,7 +12,9 @@
 
 #include "access/htup_details.h"
 #include "access/tupdesc.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
+#include "nodes/execnodes.h"
 
 /*
  * How to compare keys.  Left values are what is looked for, right values what
@@ -51,6 +53,13 @@ extern bool ivm_equality_is_of_images(Oid type, Oid operator, Oid collation);
 
 extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 						  const Datum *right, const bool *right_isnull);
+
+/*
+ * Evaluates the key's expressions (ExprState) over a row, and hashes what they give as right values:
+ * *hash.  False if one is NULL.  Resets the expression context before, and leaves memory in its
+ * per-tuple memory.
+ */
+extern bool ivm_key_hash_row(IvmKey *key, List *states, ExprContext *econtext, TupleTableSlot *row, uint64 *hash);
 
 /* The key that some columns of a row of that shape are. */
 typedef struct IvmRowKey
