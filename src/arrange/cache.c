@@ -162,11 +162,7 @@ ivm_cache_create(IvmArrangement *arrangement, IvmKey *key, List *key_states,
 		return NULL;
 	cache = palloc0(sizeof(IvmCache));
 	cache->arrangement = arrangement;
-	cache->desc = arrangement->input->desc;
-	cache->references = palloc(sizeof(int) * Max(cache->desc->natts, 1));
-	for (int i = 0; i < cache->desc->natts; i++)
-		if (!TupleDescAttr(cache->desc, i)->attbyval)
-			cache->references[cache->nreferences++] = i;
+	ivm_value_row_shape(&cache->shape, arrangement->input->desc);
 	cache->nkeys = list_length(arrangement->keys);
 	cache->key = key;
 	cache->key_states = key_states;
@@ -437,7 +433,7 @@ ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
 	if (cache->nentries == 0)
 		return;
 	econtext = CreateStandaloneExprContext();
-	slot = MakeSingleTupleTableSlot(cache->desc, &TTSOpsMinimalTuple);
+	slot = MakeSingleTupleTableSlot(cache->shape.desc, &TTSOpsMinimalTuple);
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
@@ -514,7 +510,7 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 			   IvmCacheReceiver receiver, void *context, bool *fill)
 {
 	CacheEntry *entry = find_entry(cache, hash, values);
-	int			natts = cache->desc->natts;
+	int			natts = cache->shape.desc->natts;
 
 	cache->run_probes++;
 	*fill = entry == NULL;
@@ -535,10 +531,9 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 	npins++;
 	for (uint32 position = entry->rows; position < entry->size;)
 	{
-		IvmCachedRow *row = (IvmCachedRow *) ((char *) entry + position);
-		Datum	   *columns = (Datum *) (row + 1);
+		IvmValueRow *row = (IvmValueRow *) ((char *) entry + position);
 
-		receiver(context, columns, (bool *) (columns + natts), row->weight);
+		receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
 		position += row->size;
 	}
 	entry->pins--;

@@ -26,7 +26,6 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/tupmacs.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
@@ -71,7 +70,7 @@ ivm_cache_fill_begin(IvmCacheFill *fill)
 }
 
 /* Room for a row; NULL: the key has too many. */
-static IvmCachedRow *
+static IvmValueRow *
 make_room(IvmCacheFill *fill, Size size)
 {
 	if (fill->nrows == MAX_ROWS || fill->used + size > MAX_ROW_BYTES)
@@ -81,7 +80,7 @@ make_room(IvmCacheFill *fill, Size size)
 		fill->size = Max(fill->size * 2, fill->used + size);
 		fill->buffer = repalloc(fill->buffer, fill->size);
 	}
-	return (IvmCachedRow *) (fill->buffer + fill->used);
+	return (IvmValueRow *) (fill->buffer + fill->used);
 }
 
 /*
@@ -105,87 +104,39 @@ void
 ivm_cache_fill_add(IvmCacheFill *fill, const Datum *values, const bool *isnull, int64 weight)
 {
 	IvmCache   *cache = fill->cache;
-	int			natts = cache->desc->natts;
-	Size		head = sizeof(IvmCachedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
-	Size		size = head;
+	const IvmValueRowShape *shape = &cache->shape;
+	Size		bytes = sizeof(Datum) * shape->desc->natts;
 	MemoryContext old;
 	Datum	   *kept;
-	IvmCachedRow *row;
-	Datum	   *own;
+	Size		size;
+	IvmValueRow *row = NULL;
 
 	if (fill->refused)
 		return;
 	old = MemoryContextSwitchTo(temporary);
-	kept = cache->nreferences > 0 ? palloc(sizeof(Datum) * cache->nreferences) : NULL;
-	for (int i = 0; i < cache->nreferences && !fill->refused; i++)
+	kept = palloc(Max(bytes, 1));
+	memcpy(kept, values, bytes);
+	for (int i = 0; i < shape->nreferences && !fill->refused; i++)
 	{
-		int			column = cache->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
+		int			column = shape->references[i];
 
-		if (isnull[column])
-			continue;
-		kept[i] = values[column];
-		fill->refused = !keep_value(&kept[i], attribute->attlen, MAX_ROW_BYTES);
-		if (fill->refused)
-			break;
-		size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
-		size += datumGetSize(kept[i], false, attribute->attlen);
+		if (!isnull[column])
+			fill->refused = !keep_value(&kept[column], TupleDescAttr(shape->desc, column)->attlen, MAX_ROW_BYTES);
 	}
-	size = MAXALIGN(size);
-	row = fill->refused ? NULL : make_room(fill, size);
+	if (!fill->refused)
+	{
+		size = ivm_value_row_size(shape, kept, isnull);
+		row = make_room(fill, size);
+	}
 	fill->refused = row == NULL;
 	if (row != NULL)
 	{
-		row->size = size;
-		row->weight = weight;
-		own = (Datum *) (row + 1);
-		memcpy(own, values, sizeof(Datum) * natts);
-		memcpy(own + natts, isnull, sizeof(bool) * natts);
-		size = head;
-		for (int i = 0; i < cache->nreferences; i++)
-		{
-			int			column = cache->references[i];
-			Form_pg_attribute attribute = TupleDescAttr(cache->desc, column);
-			Size		length;
-
-			if (isnull[column])
-				continue;
-			length = datumGetSize(kept[i], false, attribute->attlen);
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, kept[i]);
-			memcpy((char *) row + size, DatumGetPointer(kept[i]), length);
-			own[column] = (Datum) size;
-			size += length;
-		}
-		fill->used += row->size;
+		ivm_value_row_fill(shape, row, size, kept, isnull, weight);
+		fill->used += size;
 		fill->nrows++;
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(temporary);
-}
-
-/* Offsets become pointers. */
-static void
-set_pointers(IvmCache *cache, char *rows, Size bytes)
-{
-	int			natts = cache->desc->natts;
-
-	if (cache->nreferences == 0)
-		return;
-	for (Size position = 0; position < bytes;)
-	{
-		IvmCachedRow *row = (IvmCachedRow *) (rows + position);
-		Datum	   *columns = (Datum *) (row + 1);
-		bool	   *isnull = (bool *) (columns + natts);
-
-		for (int i = 0; i < cache->nreferences; i++)
-		{
-			int			column = cache->references[i];
-
-			if (!isnull[column])
-				columns[column] = PointerGetDatum((char *) row + columns[column]);
-		}
-		position += row->size;
-	}
 }
 
 void
@@ -209,7 +160,8 @@ ivm_cache_fill_end(IvmCacheFill *fill, uint64 hash, const Datum *values)
 	if (rows != NULL)
 	{
 		memcpy(rows, fill->buffer, bytes);
-		set_pointers(cache, rows, bytes);
+		for (Size position = 0; position < bytes; position += ((IvmValueRow *) (rows + position))->size)
+			ivm_value_row_finish(&cache->shape, (IvmValueRow *) (rows + position));
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(temporary);

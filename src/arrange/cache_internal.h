@@ -13,20 +13,12 @@
 #include "lib/ilist.h"
 
 #include "arrange/cache.h"
-
-/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
-typedef struct IvmCachedRow
-{
-	uint32		size;			/* of all that */
-	int64		weight;
-} IvmCachedRow;
+#include "zset/value_row.h"
 
 struct IvmCache
 {
 	IvmArrangement *arrangement;
-	TupleDesc	desc;			/* of its input */
-	int			nreferences;	/* columns that are passed by reference */
-	int		   *references;
+	IvmValueRowShape shape;		/* of its input */
 	int			nkeys;
 	IvmKey	   *key;
 	List	   *key_states;		/* over the input's row */

@@ -23,12 +23,10 @@
  */
 #include "postgres.h"
 
-#include "access/tupmacs.h"
-#include "utils/datum.h"
-
 #include "base/settings.h"
 #include "dataflow/remembered_rows.h"
 #include "memory/reclaim.h"
+#include "zset/value_row.h"
 
 /* Sizes of chunks: the first one, which many keys use, and others. */
 #define FIRST_CHUNK_SIZE	((Size) 8 * 1024)
@@ -36,13 +34,6 @@
 
 /* Memory while spilling is forced. */
 #define FORCED_MEMORY		((Size) 512)
-
-/* Values (Datum) and nulls (bool) of all columns follow, then what values point to. */
-typedef struct RememberedRow
-{
-	Size		size;			/* of all that */
-	int64		weight;
-} RememberedRow;
 
 typedef struct Chunk
 {
@@ -62,9 +53,7 @@ typedef struct ChunkList
 
 struct IvmRememberedRows
 {
-	TupleDesc	desc;
-	int			nreferences;	/* columns that are passed by reference */
-	int		   *references;
+	IvmValueRowShape shape;
 
 	/* of the batch */
 	IvmArena   *arena;
@@ -82,11 +71,7 @@ ivm_remembered_rows_create(TupleDesc desc)
 {
 	IvmRememberedRows *rows = palloc0(sizeof(IvmRememberedRows));
 
-	rows->desc = desc;
-	rows->references = palloc(sizeof(int) * Max(desc->natts, 1));
-	for (int i = 0; i < desc->natts; i++)
-		if (!TupleDescAttr(desc, i)->attbyval)
-			rows->references[rows->nreferences++] = i;
+	ivm_value_row_shape(&rows->shape, desc);
 	return rows;
 }
 
@@ -196,11 +181,11 @@ add_chunk(IvmRememberedRows *rows, Size size)
 }
 
 /* Room for a remembered row; NULL: there is none. */
-static RememberedRow *
+static IvmValueRow *
 make_room(IvmRememberedRows *rows, Size size)
 {
 	Chunk	   *chunk = rows->chunks == NULL ? NULL : rows->chunks->last;
-	RememberedRow *row;
+	IvmValueRow *row;
 
 	/* chunks after the last one are empty */
 	while (chunk != NULL && chunk->used + size > chunk->size && chunk->next != NULL)
@@ -211,7 +196,7 @@ make_room(IvmRememberedRows *rows, Size size)
 			return NULL;
 		chunk = rows->chunks->last;
 	}
-	row = (RememberedRow *) ((char *) chunk + chunk->used);
+	row = (IvmValueRow *) ((char *) chunk + chunk->used);
 	chunk->used += size;
 	return row;
 }
@@ -236,25 +221,10 @@ ivm_remembered_rows_end_adding(IvmRememberedRows *rows)
 bool
 ivm_remembered_rows_add(IvmRememberedRows *rows, const Datum *values, const bool *isnull, int64 weight)
 {
-	int			natts = rows->desc->natts;
-	Size		head = sizeof(RememberedRow) + (sizeof(Datum) + sizeof(bool)) * natts;
-	Size		size = head;
-	RememberedRow *row;
-	Datum	   *own;
+	Size		size = ivm_value_row_size(&rows->shape, values, isnull);
+	IvmValueRow *row;
 
 	Assert(rows->whole);
-	for (int i = 0; i < rows->nreferences; i++)
-	{
-		int			column = rows->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(rows->desc, column);
-
-		if (!isnull[column])
-		{
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
-			size += datumGetSize(values[column], false, attribute->attlen);
-		}
-	}
-	size = MAXALIGN(size);
 	row = make_room(rows, size);
 	if (row == NULL)
 	{
@@ -262,27 +232,8 @@ ivm_remembered_rows_add(IvmRememberedRows *rows, const Datum *values, const bool
 		rows->whole = false;
 		return false;
 	}
-	row->size = size;
-	row->weight = weight;
-	own = (Datum *) (row + 1);
-	memcpy(own, values, sizeof(Datum) * natts);
-	memcpy(own + natts, isnull, sizeof(bool) * natts);
-	size = head;
-	for (int i = 0; i < rows->nreferences; i++)
-	{
-		int			column = rows->references[i];
-		Form_pg_attribute attribute = TupleDescAttr(rows->desc, column);
-
-		if (!isnull[column])
-		{
-			Size		length = datumGetSize(values[column], false, attribute->attlen);
-
-			size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
-			own[column] = PointerGetDatum((char *) row + size);
-			memcpy((char *) row + size, DatumGetPointer(values[column]), length);
-			size += length;
-		}
-	}
+	ivm_value_row_fill(&rows->shape, row, size, values, isnull, weight);
+	ivm_value_row_finish(&rows->shape, row);
 	return true;
 }
 
@@ -295,7 +246,7 @@ ivm_remembered_rows_are_whole(IvmRememberedRows *rows)
 void
 ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context)
 {
-	int			natts = rows->desc->natts;
+	int			natts = rows->shape.desc->natts;
 
 	if (rows->chunks == NULL)
 		return;					/* the key has no rows */
@@ -306,10 +257,9 @@ ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver,
 
 		while (position < chunk->used)
 		{
-			RememberedRow *row = (RememberedRow *) ((char *) chunk + position);
-			Datum	   *values = (Datum *) (row + 1);
+			IvmValueRow *row = (IvmValueRow *) ((char *) chunk + position);
 
-			receiver(context, values, (bool *) (values + natts), row->weight);
+			receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
 			position += row->size;
 		}
 	}

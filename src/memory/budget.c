@@ -389,9 +389,21 @@ ivm_account_is_short(IvmAccount *account)
 /* ---- this process ---- */
 
 static void
+close_mine(void)
+{
+	if (ivm_budget_my_entry == NULL)
+		return;
+	ivm_pressure_end();
+	SpinLockAcquire(&ivm_budget->mutex);
+	close_entry(ivm_budget_my_entry);
+	SpinLockRelease(&ivm_budget->mutex);
+	ivm_budget_my_entry = NULL;
+}
+
+static void
 process_exit(int code, Datum argument)
 {
-	ivm_budget_close();
+	close_mine();
 }
 
 bool
@@ -422,20 +434,8 @@ ivm_budget_open(Size minimum, bool force)
 	if (ivm_account_open(&entry->account, minimum, force))
 		return true;
 	if (!entry->account.is_open)
-		ivm_budget_close();
+		close_mine();
 	return false;
-}
-
-void
-ivm_budget_close(void)
-{
-	if (ivm_budget_my_entry == NULL)
-		return;
-	ivm_pressure_end();
-	SpinLockAcquire(&ivm_budget->mutex);
-	close_entry(ivm_budget_my_entry);
-	SpinLockRelease(&ivm_budget->mutex);
-	ivm_budget_my_entry = NULL;
 }
 
 void

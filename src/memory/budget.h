@@ -122,7 +122,6 @@ extern bool ivm_account_is_short(IvmAccount *account);
  * nothing (a server that was started without the library, a test).
  */
 extern bool ivm_budget_open(Size minimum, bool force);
-extern void ivm_budget_close(void);
 
 /*
  * A reserve: the minimum of one more process, which counts as guaranteed, so that a builder finds
