@@ -18,7 +18,7 @@
 #include "base/settings.h"
 #include "compile/compile.h"
 #include "ddl/ddl.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 PG_MODULE_MAGIC;
 

@@ -28,7 +28,7 @@
 #include "compile/compile.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 /* Gives a view that could not be built its old access method back. */
 static void

@@ -43,7 +43,7 @@
 #include "compile/compile.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 IvmPlan *
 ivm_build_compile(Query *query, Oid relid, const char *view_name, Oid owner, List *settings)

@@ -34,7 +34,7 @@
 #include "compile/compile.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 static bool expected = false;
 

@@ -29,7 +29,7 @@
 #include "capture/capture.h"
 #include "ddl/statement.h"
 #include "stats/stats.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 /* True if the user may do with the database what stopping is for: the server checks it again. */
 static bool

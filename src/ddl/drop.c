@@ -40,7 +40,7 @@
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 static object_access_hook_type previous_hook = NULL;
 

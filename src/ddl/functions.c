@@ -32,7 +32,7 @@
 #include "ddl/statement.h"
 #include "memory/budget.h"
 #include "metadata/metadata.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 PG_FUNCTION_INFO_V1(ivm_check_preloaded);
 PG_FUNCTION_INFO_V1(ivm_guard_command);

@@ -32,7 +32,7 @@
 #include "compile/compile.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
-#include "worker/worker.h"
+#include "process/request.h"
 
 /* Owner and populated flag of the view; false if it is gone. */
 static bool

@@ -616,3 +616,24 @@ ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple)
 	index_insert(index, values, nulls, &tuple->t_self, rel, UNIQUE_CHECK_YES, false, NULL);
 	index_close(index, RowExclusiveLock);
 }
+
+List *
+ivm_incremental_views(void)
+{
+	List	   *result = NIL;
+	Relation	relation = table_open(RelationRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(relation, 0, NULL);
+	Oid			am = ivm_metadata_am_oid();
+	HeapTuple	tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relkind == RELKIND_MATVIEW && form->relam == am)
+			result = lappend_oid(result, form->oid);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return result;
+}

@@ -117,6 +117,9 @@ extern bool ivm_metadata_is_uncommitted(Oid relid);
 /* Claims the right to write a consumer until the end of the transaction; false if another process has it. */
 extern bool ivm_claim(Oid relid, bool wait);
 
+/* Oids of all incremental views of the database, known to ivm.view or not; in a transaction. */
+extern List *ivm_incremental_views(void);
+
 /* Within this directory: adds a row version to a primary key whose column is the first one. */
 extern void ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple);
 

@@ -33,33 +33,12 @@
 
 #include "arrange/state_table.h"
 #include "compile/compile.h"
-#include "worker/consumer.h"
-#include "worker/rest.h"
+#include "maintain/consumer.h"
+#include "maintain/rest.h"
 
 static List **all_consumers;
 
 static void free_plan(IvmConsumer *consumer);
-
-List *
-ivm_incremental_views(void)
-{
-	List	   *result = NIL;
-	Relation	relation = table_open(RelationRelationId, AccessShareLock);
-	TableScanDesc scan = table_beginscan_catalog(relation, 0, NULL);
-	Oid			am = ivm_metadata_am_oid();
-	HeapTuple	tuple;
-
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-
-		if (form->relkind == RELKIND_MATVIEW && form->relam == am)
-			result = lappend_oid(result, form->oid);
-	}
-	table_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return result;
-}
 
 /*
  * Invalidations.  Relations are told by their oids, policies among them;
@@ -275,6 +254,18 @@ ivm_upstream_problem(List *upstream, List *rows)
 							get_rel_name(row->relid));
 	}
 	return NULL;
+}
+
+void
+ivm_stats_retain_rows(List *rows)
+{
+	List	   *relids = NIL;
+	ListCell   *cell;
+
+	foreach(cell, rows)
+		relids = lappend_oid(relids, ((IvmViewRow *) lfirst(cell))->relid);
+	ivm_stats_view_retain(MyDatabaseId, relids);
+	list_free(relids);
 }
 
 /*

@@ -18,8 +18,8 @@
 
 #include "capture/capture.h"
 #include "memory/budget.h"
-#include "worker/control.h"
-#include "worker/process.h"
+#include "process/control.h"
+#include "process/process.h"
 
 static IvmControlDatabase *control;
 

@@ -15,7 +15,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
-#include "worker/control.h"
+#include "process/control.h"
 
 IvmControl *ivm_control = NULL;
 

@@ -33,8 +33,8 @@
 #include "capture/capture.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
-#include "worker/control.h"
-#include "worker/worker.h"
+#include "process/control.h"
+#include "process/request.h"
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
 #define MEMORY_PATIENCE		5000	/* ms; another database's builder may end */

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "worker/consumer.h"
+#include "maintain/consumer.h"
 
 /* It has been compiled; has been used in a batch; gives up its plan (no harm if it has none). */
 extern void ivm_rest_add(IvmConsumer *consumer);

@@ -27,7 +27,7 @@
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
-#include "worker/process.h"
+#include "process/process.h"
 
 StaticAssertDecl(sizeof(IvmProcessArgument) <= BGW_EXTRALEN, "argument too large");
 

@@ -57,9 +57,9 @@
 #include "capture/capture.h"
 #include "memory/budget.h"
 #include "stats/stats.h"
-#include "worker/control.h"
-#include "worker/launcher.h"
-#include "worker/process.h"
+#include "process/control.h"
+#include "process/launcher.h"
+#include "process/process.h"
 
 #define MIN_RESTART_DELAY	1000	/* ms */
 #define MAX_RESTART_DELAY	60000

@@ -111,9 +111,6 @@ typedef struct IvmConsumer
 	IvmBatchReport report;
 } IvmConsumer;
 
-/* Oids of all incremental views of the database; in a transaction. */
-extern List *ivm_incremental_views(void);
-
 /* Incremental views that the plan's query names, at any depth; in a transaction, palloc'd. */
 extern List *ivm_plan_upstream(IvmPlan *plan);
 
@@ -122,6 +119,12 @@ extern List *ivm_plan_upstream(IvmPlan *plan);
  * arrangements that it reads, or NULL; "rows" is ivm_metadata_list()'s.  In a transaction, palloc'd.
  */
 extern char *ivm_upstream_problem(List *upstream, List *rows);
+
+/*
+ * The rows of ivm.view as they are now.  A process may have written counters of
+ * a view after its drop: those go.
+ */
+extern void ivm_stats_retain_rows(List *rows);
 
 /*
  * Registers the invalidation callbacks; consumers in *list are marked by them: as

@@ -28,7 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "worker/assignment.h"
+#include "maintain/assignment.h"
 
 /* What a view reads. */
 typedef struct Reads

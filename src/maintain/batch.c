@@ -55,8 +55,8 @@
 #include "apply/apply.h"
 #include "arrange/arrange.h"
 #include "base/debug_point.h"
-#include "worker/apply_worker.h"
-#include "worker/rest.h"
+#include "maintain/apply_worker.h"
+#include "maintain/rest.h"
 #include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */

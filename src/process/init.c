@@ -15,9 +15,9 @@
 #include "capture/capture.h"
 #include "memory/budget.h"
 #include "stats/stats.h"
-#include "worker/control.h"
-#include "worker/launcher.h"
-#include "worker/worker.h"
+#include "process/control.h"
+#include "process/launcher.h"
+#include "process/request.h"
 
 static shmem_request_hook_type previous_request = NULL;
 static shmem_startup_hook_type previous_startup = NULL;

@@ -24,8 +24,8 @@
 #include "memory/budget.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
-#include "worker/control.h"
-#include "worker/failure.h"
+#include "process/control.h"
+#include "maintain/failure.h"
 
 #define MAX_TRANSIENT_FAILURES	8
 #define MAX_REBUILDS			3

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
- * worker.h
+ * request.h
  *	  Processes, and what statements ask of them.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef IVM_WORKER_H
-#define IVM_WORKER_H
+#ifndef IVM_REQUEST_H
+#define IVM_REQUEST_H
 
 #include "postgres.h"
 
@@ -66,4 +66,4 @@ extern void ivm_request_inspect_at_commit(Oid dboid);
  */
 extern void ivm_request_check_server(void);
 
-#endif							/* IVM_WORKER_H */
+#endif							/* IVM_REQUEST_H */

@@ -14,8 +14,8 @@
 #include "capture/capture.h"
 #include "memory/arena.h"
 #include "utils/hsearch.h"
-#include "worker/consumer.h"
-#include "worker/control.h"
+#include "maintain/consumer.h"
+#include "process/control.h"
 
 typedef struct IvmApplyWorker
 {

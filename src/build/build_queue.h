@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 #include "metadata/metadata.h"
-#include "worker/control.h"
+#include "process/control.h"
 
 /* The request of a session that waits for this view, or NULL. */
 extern IvmRequest *ivm_build_request_find(Oid relid);
@@ -45,12 +45,6 @@ extern void ivm_build_forget_failures(Oid relid);
 
 /* How often in a row it was postponed. */
 extern int	ivm_build_failures(Oid relid);
-
-/*
- * The rows of ivm.view as they are now.  A process may have written counters of
- * a view after its drop: those go.
- */
-extern void ivm_stats_retain_rows(List *rows);
 
 /* Whether a relation is populated; false if it is gone.  In a transaction. */
 extern bool ivm_relation_is_populated(Oid relid);

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#include "worker/apply_worker.h"
+#include "maintain/apply_worker.h"
 
 /*
  * In a PG_CATCH block: copies the current error, clears it and aborts the

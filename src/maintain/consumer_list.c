@@ -37,11 +37,10 @@
 #include "utils/timestamp.h"
 
 #include "compile/compile.h"
-#include "worker/apply_worker.h"
-#include "worker/assignment.h"
-#include "worker/build_queue.h"
-#include "worker/failure.h"
-#include "worker/process.h"
+#include "maintain/apply_worker.h"
+#include "maintain/assignment.h"
+#include "maintain/failure.h"
+#include "process/process.h"
 
 #define RELOAD_RETRY		50	/* ms */
 #define MAX_RELOAD_RETRY	1000

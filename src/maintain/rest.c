@@ -25,7 +25,7 @@
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
-#include "worker/rest.h"
+#include "maintain/rest.h"
 
 #define KEPT_BYTES		((Size) 2 * 1024 * 1024)
 #define LIMIT_BYTES		((Size) 16 * 1024 * 1024)

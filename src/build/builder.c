@@ -54,11 +54,11 @@
 #include "compile/compile.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
-#include "worker/build_queue.h"
-#include "worker/consumer.h"
-#include "worker/control.h"
-#include "worker/failure.h"
-#include "worker/process.h"
+#include "build/build_queue.h"
+#include "maintain/consumer.h"
+#include "process/control.h"
+#include "maintain/failure.h"
+#include "process/process.h"
 
 #define MAX_TRANSIENT_FAILURES	8
 #define BUILDER_CURSOR			"builder"

@@ -16,9 +16,8 @@
 #include "utils/snapmgr.h"
 
 #include "metadata/metadata.h"
-#include "worker/consumer.h"
-#include "worker/control.h"
-#include "worker/process.h"
+#include "process/control.h"
+#include "process/process.h"
 
 void
 ivm_inspect_main(Datum unused)

@@ -34,8 +34,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "worker/apply_worker.h"
-#include "worker/failure.h"
+#include "maintain/apply_worker.h"
+#include "maintain/failure.h"
 
 #define STORE_DISTANCE		(16 * 1024 * 1024)	/* bytes of WAL between stored
 												 * positions */

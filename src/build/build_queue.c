@@ -30,9 +30,9 @@
 
 #include "compile/compile.h"
 #include "stats/stats.h"
-#include "worker/build_queue.h"
-#include "worker/consumer.h"
-#include "worker/control.h"
+#include "build/build_queue.h"
+#include "maintain/consumer.h"
+#include "process/control.h"
 
 #define POSTPONEMENT			100 /* ms, doubled with each failure */
 #define MAX_POSTPONEMENT_SHIFT	4
@@ -245,18 +245,6 @@ ivm_build_drop_unused(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
-}
-
-void
-ivm_stats_retain_rows(List *rows)
-{
-	List	   *relids = NIL;
-	ListCell   *cell;
-
-	foreach(cell, rows)
-		relids = lappend_oid(relids, ((IvmViewRow *) lfirst(cell))->relid);
-	ivm_stats_view_retain(MyDatabaseId, relids);
-	list_free(relids);
 }
 
 bool

@@ -41,10 +41,10 @@
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
-#include "worker/apply_worker.h"
-#include "worker/failure.h"
-#include "worker/process.h"
-#include "worker/rest.h"
+#include "maintain/apply_worker.h"
+#include "maintain/failure.h"
+#include "process/process.h"
+#include "maintain/rest.h"
 
 #define INVISIBLE_RETRY		100 /* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
