@@ -172,23 +172,6 @@ ivm_build_request_finish(Oid relid, uint64 last, uint64 rows)
 	ConditionVariableBroadcast(&ivm_control->changed);
 }
 
-void
-ivm_build_request_fail(Oid relid, const ErrorData *error)
-{
-	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
-	{
-		IvmRequest *request = &ivm_control->requests[i];
-		bool		fails;
-
-		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		fails = request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
-			request->relid == relid && request->status == IVM_REQUEST_WAITING && !request->abandoned;
-		LWLockRelease(ivm_control->lock);
-		if (fails)
-			ivm_request_fail(request, error);
-	}
-}
-
 /*
  * Drops views whose creating session has gone.
  */

@@ -22,9 +22,6 @@ extern IvmRequest *ivm_build_request_find(Oid relid);
  */
 extern void ivm_build_request_finish(Oid relid, uint64 last, uint64 rows);
 
-/* It cannot be filled: whoever waits, and does not undo his statement already, gets the error. */
-extern void ivm_build_request_fail(Oid relid, const ErrorData *error);
-
 /* Drops views whose creating session has gone, in transactions of its own. */
 extern void ivm_build_drop_orphans(void);
 

@@ -317,6 +317,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	Oid			relid;
 	IvmViewRow *row;
 	IvmViewRow *reader;
+	bool		is_ours = false;
 	IvmPlan    *plan;
 	XLogRecPtr	lsn;
 	Snapshot	snapshot;
@@ -351,6 +352,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	if (!list_member_oid(reader->arrangements, relid))
 	{
 		reader->arrangements = lappend_oid(reader->arrangements, relid);
+		is_ours = ivm_row_version_equal(&reader->version, &view->version);
 		ivm_metadata_put(reader);
 	}
 	plan = ivm_compile_arrangement(view_plan, arrangement, relid, old);
@@ -359,6 +361,8 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
+	if (is_ours)
+		view->version = reader->version;
 	if (row->state == IVM_STATE_ACTIVE)
 		return relid;
 
@@ -486,12 +490,10 @@ build_view(IvmViewRow *row, uint64 *rows)
 		abandon_fill(old);
 		return false;
 	}
+	/* claimed: who asks from here on cannot set the state before this is committed */
+	built_for = ivm_request_newest();
 	snapshot = push_snapshot();
 	ivm_stats_build_phase(compare ? "comparing" : "filling");
-	/* who asks from here on cannot set the state before this is committed */
-	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	built_for = ivm_control->last_request;
-	LWLockRelease(ivm_control->lock);
 	ivm_view_create_state(row->relid, plan);
 	CommandCounterIncrement();
 	ivm_identity_enter(&saved, owner, row->settings);
@@ -539,13 +541,15 @@ is_still_there(Oid relid)
 static bool
 build(IvmViewRow *row, int failures)
 {
-	volatile bool again = false;
+	bool		again = false;
 	uint64		rows = 0;
 	MemoryContext old = CurrentMemoryContext;
 	bool		rebuild = row->state != IVM_STATE_BUILDING;
 	IvmRequest *request;
 	volatile uint64 number = 0;
+	volatile uint64 newest = 0;
 	bool		done = false;
+	ErrorData  *volatile error = NULL;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = row->relid;
@@ -565,6 +569,7 @@ build(IvmViewRow *row, int failures)
 		wait_for_overdraft();
 		while (!done && (request == NULL || !request->abandoned) && is_still_there(row->relid))
 		{
+			newest = ivm_request_newest();
 			done = build_view(row, &rows);
 			if (!done)
 				CHECK_FOR_INTERRUPTS();
@@ -578,8 +583,6 @@ build(IvmViewRow *row, int failures)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		wants_overdraft = ivm_failure_is_shortage();
@@ -597,7 +600,13 @@ build(IvmViewRow *row, int failures)
 		MemoryContextSwitchTo(old);
 		ivm_process_impatient(false);
 		release_cursor();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
 
+	if (error != NULL)
+	{
+		ivm_debug_point("build-failed");
 		/* a cancel may come from one who has gone meanwhile */
 		request = ivm_build_request_find(row->relid);
 		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft ||
@@ -605,13 +614,15 @@ build(IvmViewRow *row, int failures)
 			 (request == NULL || request->number != number)) ||
 			(request == NULL && rebuild && failures < MAX_TRANSIENT_FAILURES &&
 			 ivm_failure_is_transient(error->sqlerrcode));
-		if (!again && (request == NULL || !request->undo))
-			ivm_failure_stop(row->relid, error->message);
 		if (!again)
-			ivm_build_request_fail(row->relid, error);
+		{
+			/* whoever has asked since has set the state, or is about to */
+			if (request == NULL || !request->undo)
+				again = !ivm_failure_stop(row->relid, &row->version, error->message);
+			ivm_debug_point("build-stopped");
+			ivm_request_fail_builds(row->relid, newest, error);
+		}
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old);
 
 	give_memory_back();
 	ivm_stats_build_end();

@@ -90,7 +90,7 @@ fire_event_triggers(Node *stmt, Oid relid)
 	PG_END_TRY();
 }
 
-/* A view that could not be filled is what it was. */
+/* A view that could not be filled is what it was, unless somebody else has asked for it meanwhile. */
 static void
 undo_population(Oid relid)
 {
@@ -98,7 +98,7 @@ undo_population(Oid relid)
 
 	(void) ivm_claim(relid, true);
 	row = ivm_metadata_get(relid);
-	if (row != NULL && row->state == IVM_STATE_BUILDING)
+	if (row != NULL && row->state == IVM_STATE_BUILDING && !ivm_request_build_is_shared())
 		ivm_metadata_set_state(relid, IVM_STATE_UNPOPULATED, NULL);
 }
 

@@ -64,8 +64,7 @@ typedef struct IvmConsumer
 								 * indexes */
 
 	IvmAppliedSnapshot *applied;	/* as last read or written */
-	TransactionId row_xmin;		/* version of the row in ivm.view at that time */
-	ItemPointerData row_tid;
+	IvmRowVersion row_version;	/* of the row in ivm.view at that time */
 	bool		stale;			/* something that it was compiled from was
 								 * invalidated */
 	bool		leaving;		/* belongs to another worker from "leaving_at"

@@ -150,13 +150,13 @@ lock_for_compilation(Oid relid, List *relids)
  * arrangement without a reader.  False if that has to be tried again.
  */
 static bool
-leave(Oid relid, const char *reason)
+leave(Oid relid, const IvmRowVersion *version, const char *reason)
 {
 	MemoryContext old = CurrentMemoryContext;
 	bool		done = true;
 
 	if (reason != NULL)
-		ivm_failure_rebuild(relid, reason);
+		(void) ivm_failure_rebuild(relid, version, reason);
 	else
 	{
 		StartTransactionCommand();
@@ -206,8 +206,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
 
 			consumer->applied = ivm_applied_get(row->relid, GetActiveSnapshot());
-			consumer->row_xmin = row->xmin;
-			consumer->row_tid = row->tid;
+			consumer->row_version = row->version;
 			MemoryContextSwitchTo(inner);
 			if (consumer->applied == NULL)
 			{
@@ -225,7 +224,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(old);
-		loaded = ivm_failure_stop_uncompilable(row->relid);
+		loaded = ivm_failure_stop_uncompilable(row->relid, &row->version);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -244,7 +243,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 		return loaded;
 
 	if (consumer == NULL)
-		return leave(row->relid, reason);
+		return leave(row->relid, &row->version, reason);
 	add_consumer(worker, consumer);
 	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
 	ivm_stats_view_state(MyDatabaseId, consumer->relid, "active");
@@ -270,7 +269,7 @@ read_applied(IvmConsumer *consumer, IvmViewRow *row)
 	MemoryContext old;
 	IvmAppliedSnapshot *applied;
 
-	if (row == NULL || (row->xmin == consumer->row_xmin && ItemPointerEquals(&row->tid, &consumer->row_tid)))
+	if (row == NULL || ivm_row_version_equal(&row->version, &consumer->row_version))
 		return;
 	old = MemoryContextSwitchTo(consumer->context);
 	applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
@@ -278,8 +277,7 @@ read_applied(IvmConsumer *consumer, IvmViewRow *row)
 	if (applied == NULL)
 		return;
 	ivm_consumer_read_applied(consumer, applied);
-	consumer->row_xmin = row->xmin;
-	consumer->row_tid = row->tid;
+	consumer->row_version = row->version;
 }
 
 /* Stops the views that read one that is not maintained any more. */
@@ -293,6 +291,7 @@ stop_dependants(IvmApplyWorker *worker, List *rows)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		Oid			relid = consumer->relid;
+		IvmRowVersion version = consumer->row_version;
 		char	   *problem;
 
 		if ((consumer->upstream == NIL && consumer->arrangements == NIL) || consumer->leaving)
@@ -305,7 +304,7 @@ stop_dependants(IvmApplyWorker *worker, List *rows)
 		if (problem == NULL)
 			continue;
 		ivm_consumer_list_forget(worker, consumer);
-		ivm_failure_stop(relid, problem);
+		(void) ivm_failure_stop(relid, &version, problem);
 		MemoryContextSwitchTo(old);
 	}
 }
@@ -513,7 +512,7 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(old);
-		stopped = ivm_failure_stop_uncompilable(consumer->relid);
+		stopped = ivm_failure_stop_uncompilable(consumer->relid, &consumer->row_version);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -522,7 +521,7 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	if (failed)
 		again = !stopped;
 	else if (locked && !kept)
-		again = !leave(consumer->relid, reason);
+		again = !leave(consumer->relid, &consumer->row_version, reason);
 	else
 		again = !locked;
 	if (again)

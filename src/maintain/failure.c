@@ -26,6 +26,7 @@
 #include "stats/stats.h"
 #include "process/control.h"
 #include "maintain/failure.h"
+#include "process/process.h"
 
 #define MAX_TRANSIENT_FAILURES	8
 #define MAX_REBUILDS			3
@@ -110,59 +111,77 @@ history_of(Oid relid)
 }
 
 /*
- * If somebody else changes the view's row at this moment (it is dropped,
- * refreshed, altered), his change stands.  Whoever reads the row again finds
- * what we have found, if that is still so.
+ * A statement that claims the view is about to change its row, if it has not done so: its change stands.
+ * Whoever reads the row again finds what we have found, if that is still so.
  */
-static void
-set_state(Oid relid, IvmViewState state, const char *reason)
+static bool
+set_state(Oid relid, const IvmRowVersion *version, IvmViewState state, const char *reason)
 {
 	MemoryContext old = CurrentMemoryContext;
+	volatile bool done = false;
 
+	ivm_process_impatient(true);
 	PG_TRY();
 	{
+		IvmViewRow *row;
+
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		if (ivm_metadata_is_installed() && ivm_metadata_get(relid) != NULL)
-			ivm_metadata_set_state(relid, state, reason);
+		if (ivm_metadata_is_installed())
+		{
+			(void) ivm_claim(relid, true);
+			row = ivm_metadata_get(relid);
+			if (row != NULL && ivm_row_version_equal(&row->version, version))
+			{
+				ivm_metadata_set_state(relid, state, reason);
+				done = true;
+			}
+		}
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
 	PG_CATCH();
 	{
-		if (geterrcode() != ERRCODE_T_R_SERIALIZATION_FAILURE)
+		if (geterrcode() != ERRCODE_T_R_SERIALIZATION_FAILURE && geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(old);
 		HOLD_INTERRUPTS();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		RESUME_INTERRUPTS();
+		done = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	ivm_control_changed(MyDatabaseId, state == IVM_STATE_REBUILD);
+	ivm_process_impatient(false);
+	ivm_control_changed(MyDatabaseId, done && state == IVM_STATE_REBUILD);
+	return done;
 }
 
-void
-ivm_failure_rebuild(Oid relid, const char *reason)
+bool
+ivm_failure_rebuild(Oid relid, const IvmRowVersion *version, const char *reason)
 {
+	if (!set_state(relid, version, IVM_STATE_REBUILD, reason))
+		return false;
 	ereport(LOG,
 			(errmsg("incremental view with OID %u is going to be rebuilt: %s", relid, reason)));
 	ivm_stats_view_state(MyDatabaseId, relid, "rebuild");
 	ivm_stats_view_rebuild(MyDatabaseId, relid, reason);
-	set_state(relid, IVM_STATE_REBUILD, reason);
-}
-
-void
-ivm_failure_stop(Oid relid, const char *message)
-{
-	ivm_stats_view_state(MyDatabaseId, relid, "error");
-	ivm_stats_view_error(MyDatabaseId, relid, message);
-	set_state(relid, IVM_STATE_ERROR, message);
+	return true;
 }
 
 bool
-ivm_failure_stop_uncompilable(Oid relid)
+ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message)
+{
+	if (!set_state(relid, version, IVM_STATE_ERROR, message))
+		return false;
+	ivm_stats_view_state(MyDatabaseId, relid, "error");
+	ivm_stats_view_error(MyDatabaseId, relid, message);
+	return true;
+}
+
+bool
+ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version)
 {
 	bool		stop;
 
@@ -174,7 +193,8 @@ ivm_failure_stop_uncompilable(Oid relid)
 		char	   *message = saved_error->detail == NULL ? pstrdup(saved_error->message) :
 			psprintf("%s: %s", saved_error->message, saved_error->detail);
 
-		ivm_failure_stop(relid, message);
+		ivm_debug_point("apply-refused");
+		stop = ivm_failure_stop(relid, version, message);
 		pfree(message);
 	}
 	ivm_failure_forget();
@@ -204,10 +224,11 @@ ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
 	/* the reload that follows drops it, even if it is rebuilt by then */
 	consumer->given_up = true;
 	consumer->retry_at = PG_INT64_MAX;
+	ivm_debug_point("apply-failing");
 	if (++history->rebuilds > MAX_REBUILDS)
-		ivm_failure_stop(consumer->relid, saved_error->message);
+		(void) ivm_failure_stop(consumer->relid, &consumer->row_version, saved_error->message);
 	else
-		ivm_failure_rebuild(consumer->relid, saved_error->message);
+		(void) ivm_failure_rebuild(consumer->relid, &consumer->row_version, saved_error->message);
 	ivm_failure_forget();
 	ivm_debug_point("apply-failed");
 }

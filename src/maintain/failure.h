@@ -30,16 +30,19 @@ extern void ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer);
 
 /*
  * In a PG_CATCH block, for a view that could not be compiled: saves the error,
- * and puts the view into state error.  If the error may be gone the next time
- * nothing is done but to return false.
+ * and puts the view into state error.  If the error may be gone the next time, or the view's row is not
+ * this one any more, nothing is done but to return false.
  */
-extern bool ivm_failure_stop_uncompilable(Oid relid);
+extern bool ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version);
 
-/* Leaves the view to the builder. */
-extern void ivm_failure_rebuild(Oid relid, const char *reason);
-
-/* Puts the view into state error, in a transaction of its own. */
-extern void ivm_failure_stop(Oid relid, const char *message);
+/*
+ * Leaves the view to the builder; puts it into state error.  Each in a transaction of its own, and only
+ * if the view's row is still the one that the attempt began with: what an attempt finds says nothing of
+ * what a statement (REFRESH, ALTER, DROP) has made of the view since.  False if there is such a one, or
+ * it is under way.
+ */
+extern bool ivm_failure_rebuild(Oid relid, const IvmRowVersion *version, const char *reason);
+extern bool ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message);
 
 /* True for errors that may be gone the next time: locks, resources, cancels. */
 extern bool ivm_failure_is_transient(int sqlerrcode);

@@ -83,13 +83,14 @@ check_positions(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		Oid			relid = consumer->relid;
+		IvmRowVersion version = consumer->row_version;
 
 		if (consumer->leaving || consumer->applied->lsn >= status.confirmed_lsn)
 			continue;
 		ivm_consumer_list_forget(worker, consumer);
-		ivm_failure_rebuild(relid, status.slot_is_new ?
-							"its replication slot was lost" :
-							"its replication slot is past its contents");
+		(void) ivm_failure_rebuild(relid, &version, status.slot_is_new ?
+								   "its replication slot was lost" :
+								   "its replication slot is past its contents");
 	}
 	ivm_consumer_list_index(worker);
 }
@@ -167,11 +168,12 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		Oid			relid = consumer->relid;
+		IvmRowVersion version = consumer->row_version;
 
 		if (consumer->leaving || consumer->pending == 0 || !(consumer->behind || consumer->failures > 0))
 			continue;
 		ivm_consumer_list_forget(worker, consumer);
-		ivm_failure_rebuild(relid, IVM_LOST_REASON);
+		(void) ivm_failure_rebuild(relid, &version, IVM_LOST_REASON);
 		any = true;
 	}
 	if (any)

@@ -67,6 +67,7 @@ enum
 static Oid	extension_relid(const char *name);
 static Oid	view_index(void);
 static HeapTuple fetch_row(Relation rel, Oid relid, Snapshot snapshot);
+static IvmRowVersion version_of(HeapTuple tuple);
 static IvmViewRow *row_from_tuple(TupleDesc desc, HeapTuple tuple);
 static HeapTuple tuple_from_row(TupleDesc desc, IvmViewRow *row);
 static void replace_row(Relation rel, HeapTuple old, HeapTuple new);
@@ -237,8 +238,15 @@ ivm_metadata_put(IvmViewRow *row)
 		replace_row(rel, old, new);
 	else
 		CatalogTupleInsert(rel, new);
+	row->version = version_of(new);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
+}
+
+bool
+ivm_row_version_equal(const IvmRowVersion *a, const IvmRowVersion *b)
+{
+	return a->xmin == b->xmin && ItemPointerEquals((ItemPointer) &a->tid, (ItemPointer) &b->tid);
 }
 
 /*
@@ -482,6 +490,14 @@ text_column(HeapTuple tuple, TupleDesc desc, int attnum)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
+static IvmRowVersion
+version_of(HeapTuple tuple)
+{
+	IvmRowVersion version = {.xmin = HeapTupleHeaderGetRawXmin(tuple->t_data),.tid = tuple->t_self};
+
+	return version;
+}
+
 static IvmViewRow *
 row_from_tuple(TupleDesc desc, HeapTuple tuple)
 {
@@ -491,8 +507,7 @@ row_from_tuple(TupleDesc desc, HeapTuple tuple)
 	Datum	   *elements;
 	int			count;
 
-	row->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	row->tid = tuple->t_self;
+	row->version = version_of(tuple);
 	row->relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid, desc, &isnull));
 	row->kind = DatumGetChar(heap_getattr(tuple, Anum_view_kind, desc, &isnull));
 	row->state = (IvmViewState) DatumGetChar(heap_getattr(tuple, Anum_view_state, desc, &isnull));

@@ -32,6 +32,13 @@ typedef enum IvmViewState
 	IVM_STATE_ERROR = 'e'		/* not maintained: see "error" */
 } IvmViewState;
 
+/* Which version of a row of ivm.view.  Any change, also one to what it was before, makes another. */
+typedef struct IvmRowVersion
+{
+	TransactionId xmin;
+	ItemPointerData tid;
+} IvmRowVersion;
+
 typedef struct IvmViewRow
 {
 	Oid			relid;
@@ -44,8 +51,7 @@ typedef struct IvmViewRow
 								 * arrangement, else NULL */
 	char	   *reason;			/* why rebuild or error; NULL */
 	List	   *arrangements;	/* oid list: shared arrangements it reads */
-	TransactionId xmin;			/* which version of the row this is ... */
-	ItemPointerData tid;		/* ... together with its place */
+	IvmRowVersion version;		/* as it was read, or put */
 } IvmViewRow;
 
 /* A snapshot as it is stored: 64-bit, top-level transactions only. */
@@ -79,6 +85,7 @@ extern List *ivm_metadata_list(void);
 /* The row of that relation in such a list, or NULL. */
 extern IvmViewRow *ivm_metadata_find(List *rows, Oid relid);
 extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
+extern bool ivm_row_version_equal(const IvmRowVersion *a, const IvmRowVersion *b);
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
 extern void ivm_metadata_delete(Oid relid); /* both tables; missing is fine */
 extern void ivm_metadata_delete_gone(void); /* all rows whose relation is gone */

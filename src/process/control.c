@@ -170,15 +170,35 @@ ivm_control_changed(Oid dboid, bool build_wanted)
 	return generation;
 }
 
+uint64
+ivm_request_newest(void)
+{
+	uint64		result;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	result = ivm_control->last_request;
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
 void
-ivm_request_fail(IvmRequest *request, const ErrorData *error)
+ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error)
 {
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	request->sqlerrcode = error->sqlerrcode;
-	strlcpy(request->message, error->message ? error->message : "", sizeof(request->message));
-	strlcpy(request->detail, error->detail ? error->detail : "", sizeof(request->detail));
-	strlcpy(request->hint, error->hint ? error->hint : "", sizeof(request->hint));
-	request->status = IVM_REQUEST_FAILED;
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+
+		if (request->kind != IVM_REQUEST_BUILD || request->dboid != MyDatabaseId ||
+			(OidIsValid(relid) && request->relid != relid) ||
+			request->status != IVM_REQUEST_WAITING || request->abandoned || request->number > newest)
+			continue;
+		request->sqlerrcode = error->sqlerrcode;
+		strlcpy(request->message, error->message ? error->message : "", sizeof(request->message));
+		strlcpy(request->detail, error->detail ? error->detail : "", sizeof(request->detail));
+		strlcpy(request->hint, error->hint ? error->hint : "", sizeof(request->hint));
+		request->status = IVM_REQUEST_FAILED;
+	}
 	LWLockRelease(ivm_control->lock);
 	ConditionVariableBroadcast(&ivm_control->changed);
 }

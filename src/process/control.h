@@ -135,8 +135,17 @@ extern void ivm_control_wake_workers(IvmControlDatabase *database);
 /* A change of ivm.view was committed: a new generation, everybody looks. */
 extern uint64 ivm_control_changed(Oid dboid, bool build_wanted);
 
-/* Stores an error in a request and reports it as failed. */
-extern void ivm_request_fail(IvmRequest *request, const ErrorData *error);
+/*
+ * The number of the newest request.  An attempt that begins after this was asked answers requests with
+ * this number and smaller ones; what it finds is no answer to whoever comes later.
+ */
+extern uint64 ivm_request_newest(void);
+
+/*
+ * Gives an error to the sessions that wait for this view to be built (InvalidOid: for any of this
+ * database), do not undo their statement already, and have a number up to "newest".
+ */
+extern void ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error);
 
 /* Position of the view within the worker's promises: where everything before is contained. */
 extern XLogRecPtr ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind);

@@ -16,6 +16,7 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "base/debug_point.h"
 #include "capture/capture.h"
 #include "memory/budget.h"
 #include "process/control.h"
@@ -33,28 +34,12 @@ decoder_exit(int code, Datum argument)
 	ivm_control_wake_launcher();
 }
 
-static void
-fail_requests(const ErrorData *error)
-{
-	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
-	{
-		IvmRequest *request = &ivm_control->requests[i];
-		bool		waiting;
-
-		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		waiting = request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
-			request->status == IVM_REQUEST_WAITING && !request->abandoned;
-		LWLockRelease(ivm_control->lock);
-		if (waiting)
-			ivm_request_fail(request, error);
-	}
-}
-
 void
 ivm_decoder_main(Datum unused)
 {
 	IvmProcessArgument argument;
 	IvmDatabase *capture;
+	uint64		newest;
 
 	ivm_process_init(&argument);
 	ivm_process_open_account(ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024), false);
@@ -65,9 +50,11 @@ ivm_decoder_main(Datum unused)
 	LWLockRelease(ivm_control->lock);
 	before_shmem_exit(decoder_exit, (Datum) 0);
 	ivm_database_attach(capture);
+	newest = ivm_request_newest();
 
 	PG_TRY();
 	{
+		ivm_debug_point("decoder-start");
 		ivm_decoder_run(capture);
 	}
 	PG_CATCH();
@@ -78,7 +65,8 @@ ivm_decoder_main(Datum unused)
 			ErrorData  *error = CopyErrorData();
 
 			MemoryContextSwitchTo(old);
-			fail_requests(error);
+			ivm_debug_point("decoder-failed");
+			ivm_request_fail_builds(InvalidOid, newest, error);
 		}
 		PG_RE_THROW();
 	}

@@ -496,10 +496,32 @@ ivm_request_build_wait(uint64 *rows)
 	return error;
 }
 
+bool
+ivm_request_build_is_shared(void)
+{
+	bool		result = false;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+
+		result |= request != my_request && request->kind == IVM_REQUEST_BUILD && request->dboid == MyDatabaseId &&
+			request->relid == my_request->relid && request->status == IVM_REQUEST_WAITING && !request->abandoned;
+	}
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
 void
 ivm_request_build_end(void)
 {
+	bool		shared = ivm_request_build_is_shared();
+
 	request_free();
+	/* while this one was being undone the builder kept off the view */
+	if (shared)
+		(void) ivm_control_changed(MyDatabaseId, true);
 }
 
 void

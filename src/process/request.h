@@ -37,6 +37,9 @@ extern void ivm_request_build_begin(Oid relid, bool undo, bool drop_if_orphaned)
 extern ErrorData *ivm_request_build_wait(uint64 *rows);
 extern void ivm_request_build_end(void);
 
+/* Does another session wait for the view of the current request, too? */
+extern bool ivm_request_build_is_shared(void);
+
 /* Tells the workers after commit that ivm.view changed (views created, dropped, altered, to be rebuilt). */
 extern void ivm_request_refresh_at_commit(void);
 
