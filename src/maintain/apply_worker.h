@@ -49,6 +49,7 @@ typedef struct IvmApplyWorker
 	XLogRecPtr	unconfirmed;	/* what may be confirmed when the WAL is
 								 * flushed up to ... */
 	XLogRecPtr	unconfirmed_end;	/* ... here; invalid: nothing waits */
+	TimestampTz store_at;		/* not before: positions of idle consumers */
 	TimestampTz last_batch;		/* end of the last batch */
 	uint64		batch_changes;	/* the most that a consumer of the last batch
 								 * received */

@@ -31,6 +31,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
+#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -39,6 +40,7 @@
 
 #define STORE_DISTANCE		(16 * 1024 * 1024)	/* bytes of WAL between stored
 												 * positions */
+#define STORE_INTERVAL		100 /* ms, at least, between two attempts */
 
 /* Stands at the beginning of the log again; everything is looked at anew. */
 void
@@ -320,14 +322,78 @@ ivm_progress_publish(IvmApplyWorker *worker)
 }
 
 /*
- * Stores the position of consumers that nothing has happened to for long.
+ * Claims and locks one consumer whose position is to be stored, without waiting:
+ * who drops or alters it has the one, who refreshes it has the other, until the
+ * end of his transaction.
+ */
+static bool
+lock_for_store(IvmConsumer *consumer)
+{
+	return ivm_claim(consumer->relid, false) && ConditionalLockRelationOid(consumer->relid, RowExclusiveLock);
+}
+
+/* The transaction of ivm_progress_store; palloc's in the current context. */
+static void
+store_positions(IvmApplyWorker *worker)
+{
+	MemoryContext old = CurrentMemoryContext;
+	List	   *claimed = NIL;
+	List	   *stored = NIL;
+	ListCell   *cell;
+	ListCell   *inner;
+
+	StartTransactionCommand();
+	replorigin_session_origin = DoNotReplicateId;
+	MemoryContextSwitchTo(old);
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (!consumer->leaving && consumer->pending == 0 &&
+			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE / 2 && lock_for_store(consumer))
+			claimed = lappend(claimed, consumer);
+	}
+	/* after the claims: what is read is the last that was committed */
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, claimed)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmAppliedSnapshot *applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
+
+		if (applied != NULL && applied->lsn == consumer->applied->lsn)
+		{
+			applied->lsn = worker->scouted_lsn;
+			ivm_applied_put(consumer->relid, applied, GetActiveSnapshot());
+		}
+		else
+			applied = NULL;
+		stored = lappend(stored, applied);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+
+	/* they may be confirmed from now on */
+	forboth(cell, claimed, inner, stored)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmAppliedSnapshot *applied = lfirst(inner);
+
+		if (applied != NULL)
+			consumer->applied->lsn = applied->lsn;
+	}
+}
+
+/*
+ * Stores the position of consumers that nothing has happened to for long.  It is
+ * only for the WAL that it keeps, so what goes wrong is tried again later.
  */
 void
 ivm_progress_store(IvmApplyWorker *worker)
 {
-	MemoryContext old;
+	MemoryContext old = CurrentMemoryContext;
+	TimestampTz now;
 	ListCell   *cell;
-	List	   *claimed = NIL;
 	bool		any = false;
 
 	foreach(cell, worker->consumers)
@@ -338,42 +404,23 @@ ivm_progress_store(IvmApplyWorker *worker)
 			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE)
 			any = true;
 	}
-	if (!any)
+	now = any ? GetCurrentTimestamp() : 0;
+	if (!any || worker->store_at > now)
 		return;
 
-	old = CurrentMemoryContext;
-	StartTransactionCommand();
-	replorigin_session_origin = DoNotReplicateId;
-	MemoryContextSwitchTo(old);
-	foreach(cell, worker->consumers)
+	/* one that cannot be locked would have us come again at once */
+	worker->store_at = TimestampTzPlusMilliseconds(now, STORE_INTERVAL);
+	PG_TRY();
 	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		if (!consumer->leaving && consumer->pending == 0 &&
-			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE / 2 &&
-			ivm_claim(consumer->relid, false))
-			claimed = lappend(claimed, consumer);
+		store_positions(worker);
+		worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 	}
-	/* after the claims: what is read is the last that was committed */
-	PushActiveSnapshot(GetTransactionSnapshot());
-	foreach(cell, claimed)
+	PG_CATCH();
 	{
-		IvmConsumer *consumer = lfirst(cell);
-		IvmAppliedSnapshot *applied;
-		MemoryContext inner;
-
-		inner = MemoryContextSwitchTo(consumer->context);
-		applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
-		MemoryContextSwitchTo(inner);
-		if (applied == NULL || applied->lsn != consumer->applied->lsn)
-			continue;
-		applied->lsn = worker->scouted_lsn;
-		ivm_applied_put(consumer->relid, applied, GetActiveSnapshot());
-		ivm_consumer_read_applied(consumer, applied);
+		MemoryContextSwitchTo(old);
+		ivm_failure_save();
+		ivm_failure_forget();
 	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	list_free(claimed);
-	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 }
