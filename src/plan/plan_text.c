@@ -10,6 +10,8 @@
  *
  *	- operators and their expressions in the server's own node notation, with
  *	  objects by oid, without positions in the query's source;
+ *	- constants of anonymous row types by columns and values: their bytes contain
+ *	  a number that each process gives out in its own order;
  *	- for a recomputed part the planner's subtree, without costs and with
  *	  relations by oid instead of by their place in the range table;
  *	- private arrangements, since their state tables hold what they say;
@@ -25,15 +27,22 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
 #include "plan/plan_text.h"
 #include "plan/plan_walk.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/typcache.h"
 
 /* Of the format; a new one makes every view be rebuilt. */
-#define PLAN_TEXT_VERSION 2
+#define PLAN_TEXT_VERSION 3
 
 typedef struct NormalizeContext
 {
@@ -69,9 +78,129 @@ without_locations(char *text)
 	return text;
 }
 
+/*
+ * Constants of anonymous row types.  Each value names its type by a number that is
+ * the process's own, so in a text the value is spelled out.
+ */
+
+static bool
+is_record_constant(Const *constant)
+{
+	return !constant->constisnull &&
+		(constant->consttype == RECORDOID || constant->consttype == RECORDARRAYOID);
+}
+
+static void append_value(StringInfo buffer, Oid type, Datum value, bool isnull);
+
+static void
+append_record(StringInfo buffer, HeapTupleHeader record)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc_copy(HeapTupleHeaderGetTypeId(record),
+												   HeapTupleHeaderGetTypMod(record));
+	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	bool	   *isnull = palloc(sizeof(bool) * Max(desc->natts, 1));
+	HeapTupleData tuple;
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = record;
+	heap_deform_tuple(&tuple, desc, values, isnull);
+
+	appendStringInfoString(buffer, "row (");
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		appendStringInfo(buffer, "%s%s %d %u ", i == 0 ? "" : ", ",
+						 quote_identifier(NameStr(attribute->attname)),
+						 attribute->atttypmod, attribute->attcollation);
+		append_value(buffer, attribute->atttypid, values[i], isnull[i]);
+	}
+	appendStringInfoChar(buffer, ')');
+}
+
+static void
+append_record_array(StringInfo buffer, ArrayType *array)
+{
+	Datum	   *elements;
+	bool	   *isnull;
+	int			count;
+
+	deconstruct_array(array, RECORDOID, -1, false, TYPALIGN_DOUBLE, &elements, &isnull, &count);
+	appendStringInfoString(buffer, "array");
+	for (int i = 0; i < ARR_NDIM(array); i++)
+		appendStringInfo(buffer, " [%d:%d]", ARR_LBOUND(array)[i], ARR_DIMS(array)[i]);
+	appendStringInfoString(buffer, " (");
+	for (int i = 0; i < count; i++)
+	{
+		appendStringInfoString(buffer, i == 0 ? "" : ", ");
+		append_value(buffer, RECORDOID, elements[i], isnull[i]);
+	}
+	appendStringInfoChar(buffer, ')');
+}
+
+static void
+append_value(StringInfo buffer, Oid type, Datum value, bool isnull)
+{
+	int16		length;
+	bool		by_value;
+
+	check_stack_depth();
+	if (!isnull && type == RECORDOID)
+		append_record(buffer, DatumGetHeapTupleHeader(value));
+	else if (!isnull && type == RECORDARRAYOID)
+		append_record_array(buffer, DatumGetArrayTypeP(value));
+	else
+	{
+		get_typlenbyval(type, &length, &by_value);
+		if (!isnull && length == -1)
+			value = PointerGetDatum(PG_DETOAST_DATUM(value));
+		appendStringInfoString(buffer, nodeToString(makeConst(type, -1, InvalidOid, length, value, isnull, by_value)));
+	}
+}
+
+/* Puts the text of such a constant, in place, where its bytes are. */
+static void
+spell_constant(Const *constant)
+{
+	StringInfoData buffer;
+
+	if (!is_record_constant(constant))
+		return;
+	initStringInfo(&buffer);
+	append_value(&buffer, constant->consttype, constant->constvalue, false);
+	constant->constvalue = PointerGetDatum(cstring_to_text_with_len(buffer.data, buffer.len));
+}
+
+static bool
+find_record_constant(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		return is_record_constant((Const *) node);
+	return expression_tree_walker(node, find_record_constant, context);
+}
+
+static bool
+spell_constants(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const))
+		spell_constant((Const *) node);
+	return expression_tree_walker(node, spell_constants, context);
+}
+
 char *
 ivm_expression_text(Node *expression)
 {
+	if (find_record_constant(expression, NULL))
+	{
+		expression = copyObject(expression);
+		(void) spell_constants(expression, NULL);
+	}
 	return without_locations(nodeToString(expression));
 }
 
@@ -108,6 +237,8 @@ normalize_expression(Node *node, NormalizeContext *context)
 		var->varattnosyn = 0;
 		return false;
 	}
+	if (IsA(node, Const))
+		spell_constant((Const *) node);
 	if (IsA(node, TargetEntry))
 	{
 		/* names of columns inside a query */
@@ -184,6 +315,10 @@ normalize_plan(Plan *plan, NormalizeContext *context)
 			break;
 		case T_RecursiveUnion:
 			((RecursiveUnion *) plan)->numGroups = 0;
+			break;
+		case T_WindowAgg:
+			/* the same as runCondition, for EXPLAIN */
+			((WindowAgg *) plan)->runConditionOrig = NIL;
 			break;
 		default:
 			break;
