@@ -15,40 +15,43 @@ LANGUAGE C STRICT;
 REVOKE ALL ON FUNCTION ivm.check_preloaded() FROM PUBLIC;
 SELECT ivm.check_preloaded();
 
--- State tables live here.  The name keeps pg_dump away from them: they are
--- derived data that a restored view builds anew.
-SET LOCAL allow_system_table_mods = on;
-CREATE SCHEMA pg_ivm;
-SET LOCAL allow_system_table_mods = off;
+-- State tables live here, members of the extension like everything in this file.
+CREATE SCHEMA ivm_state;
 
-CREATE ACCESS METHOD incremental TYPE TABLE HANDLER heap_tableam_handler;
-COMMENT ON ACCESS METHOD incremental IS 'heap table access method of incremental views';
+-- The relations of the extension's own are materialized views to the server: it lets no
+-- statement write them, publishes them to no subscriber, and pg_dump takes no lock on them.
 
 -- A row for each incremental view (kind v) and each shared arrangement (kind a).
-CREATE TABLE ivm.view
-(
-	relid			oid PRIMARY KEY,
-	kind			"char" NOT NULL,
-	state			"char" NOT NULL,
-	plan_text		text,
-	fingerprint		text,
-	settings		text[] NOT NULL,
-	definition		text,
-	reason			text,
-	arrangements	oid[] NOT NULL
-) WITH (fillfactor = 70);
+CREATE MATERIALIZED VIEW ivm.view USING heap WITH (fillfactor = 70) AS
+SELECT
+	NULL::oid AS relid,
+	NULL::"char" AS kind,
+	NULL::"char" AS state,
+	NULL::text AS plan_text,
+	NULL::text AS fingerprint,
+	NULL::text[] AS settings,
+	NULL::text AS definition,
+	NULL::text AS reason,
+	NULL::oid[] AS arrangements
+WHERE false;
+CREATE UNIQUE INDEX view_pkey ON ivm.view (relid);
 
 -- The applied snapshot of each that has contents.  Every batch updates its
 -- rows: room in the pages keeps the updates HOT.
-CREATE TABLE ivm.applied
-(
-	relid			oid PRIMARY KEY,
-	xmin_fxid		bigint NOT NULL,
-	xmax_fxid		bigint NOT NULL,
-	lsn				pg_lsn NOT NULL,
-	xip				bigint[] NOT NULL
-) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 1000000);
-ALTER TABLE ivm.applied ALTER COLUMN xip SET STORAGE MAIN;
+CREATE MATERIALIZED VIEW ivm.applied USING heap
+	WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_analyze_threshold = 1000000) AS
+SELECT
+	NULL::oid AS relid,
+	NULL::bigint AS xmin_fxid,
+	NULL::bigint AS xmax_fxid,
+	NULL::pg_lsn AS lsn,
+	NULL::bigint[] AS xip
+WHERE false;
+ALTER MATERIALIZED VIEW ivm.applied ALTER COLUMN xip SET STORAGE MAIN;
+CREATE UNIQUE INDEX applied_pkey ON ivm.applied (relid);
+
+CREATE ACCESS METHOD incremental TYPE TABLE HANDLER heap_tableam_handler;
+COMMENT ON ACCESS METHOD incremental IS 'heap table access method of incremental views';
 
 GRANT SELECT ON ivm.view, ivm.applied TO pg_monitor;
 

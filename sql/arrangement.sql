@@ -20,9 +20,8 @@ $$;
 create view state as
 	select view.relname as of_view, (select count(*) from ivm.view v where c.oid = any (v.arrangements)) as readers
 	from pg_class c
-		left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.refclassid = 'pg_class'::regclass
-		left join pg_class view on view.oid = d.refobjid
-	where c.relnamespace = 'pg_ivm'::regnamespace and c.relkind = 'r'
+		left join pg_class view on c.relname ~ ('^v' || view.oid || '_')
+	where c.relnamespace = 'ivm_state'::regnamespace and c.relkind = 'm'
 	order by 1, 2;
 create table fact (id integer primary key, k integer, l integer, x text, pad char(200) default '');
 create table dim (id integer primary key, k integer, l integer, name text, pad char(200) default '');
@@ -193,4 +192,4 @@ select relname, last_error from pg_stat_ivm where schemaname = 'test_arrangement
 -- and it all goes away
 set client_min_messages = warning;
 drop schema test_arrangement cascade;
-select count(*) from pg_class where relnamespace = 'pg_ivm'::regnamespace and relkind = 'r';
+select count(*) from pg_class where relnamespace = 'ivm_state'::regnamespace and relkind = 'm';

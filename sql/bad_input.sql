@@ -24,7 +24,7 @@ $$;
 -- what must not be there after an error
 create view made as
 	select (select count(*) from ivm.view) as views, (select count(*) from ivm.applied) as snapshots,
-		(select count(*) from pg_class where relnamespace = 'pg_ivm'::regnamespace) as state_tables,
+		(select count(*) from pg_class where relnamespace = 'ivm_state'::regnamespace) as state_tables,
 		(select count(*) from pg_class where relkind = 'm' and relnamespace = 'test_bad_input'::regnamespace) as materialized_views,
 		(select count(*) from pg_class where relreplident = 'f' and relnamespace = 'test_bad_input'::regnamespace) as identities;
 select * from made;

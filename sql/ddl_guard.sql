@@ -250,8 +250,36 @@ create trigger no before insert on g for each row execute function upper_b();
 create rule no as on select to g do instead select 1;
 -- what one cannot do to the extension's own tables and state
 drop access method incremental;
-drop schema pg_ivm cascade;
-drop table ivm.view;
+drop schema ivm_state cascade;
+drop materialized view ivm.view;
+update ivm.applied set lsn = '0/0';
+alter materialized view ivm.view rename to views;
+alter materialized view ivm.applied set schema public;
+alter materialized view ivm.applied set access method incremental;
+refresh materialized view ivm.view;
+refresh materialized view concurrently ivm.applied;
+select relname as state from pg_class where relnamespace = 'ivm_state'::regnamespace and relkind = 'm' order by oid limit 1 \gset
+-- the names of state tables have oids in them
+\set VERBOSITY sqlstate
+drop materialized view ivm_state.:state;
+delete from ivm_state.:state;
+alter materialized view ivm_state.:state set schema public;
+alter materialized view ivm_state.:state set access method incremental;
+alter materialized view ivm_state.:state rename column hash to h;
+\set VERBOSITY default
+set client_min_messages = warning;
+refresh materialized view ivm_state.:state;
+reset client_min_messages;
+-- nor put beside them
+create table ivm.t (id integer);
+create view ivm_state.t as select 1;
+create incremental view ivm_state.t as select id from t;
+create table t_ivm (id integer);
+alter table t_ivm set schema ivm;
+alter materialized view g set schema ivm_state;
+create type ivm_type as enum ('a');
+alter type ivm_type set schema ivm;
+alter extension plpgsql set schema ivm;
 select * from oracle();
 
 -- and it all goes away

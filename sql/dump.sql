@@ -24,7 +24,7 @@ grant select on v to public;
 \setenv IVM_DUMP_DB :DBNAME
 \! pg_dump --schema-only --no-owner --schema=test_dump "$IVM_DUMP_DB" | grep -A2 -E '^(CREATE (MATERIALIZED|TABLE|INDEX|UNIQUE)|REFRESH|COMMENT ON MAT|SET default_table_access)' | grep -v -E '^(--|$)'
 -- nothing of ours is in it
-\! pg_dump --no-owner "$IVM_DUMP_DB" | grep -c pg_ivm
+\! pg_dump --no-owner "$IVM_DUMP_DB" | grep -c ivm_state
 
 -- restored in another database: as text
 \set home :DBNAME

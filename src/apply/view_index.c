@@ -50,6 +50,7 @@
 
 #include "apply/apply.h"
 #include "apply/view_index.h"
+#include "metadata/metadata.h"
 
 #include "access/htup_details.h"
 #include "access/nbtree.h"
@@ -204,7 +205,7 @@ row_hash_function(void)
 	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 							   CStringGetDatum("row_hash"),
 							   PointerGetDatum(arguments),
-							   ObjectIdGetDatum(get_namespace_oid("ivm", false)));
+							   ObjectIdGetDatum(get_namespace_oid(IVM_SCHEMA, false)));
 	if (!OidIsValid(function))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),

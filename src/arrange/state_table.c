@@ -18,8 +18,13 @@
  * in the transaction of the batch.  The fill factor leaves room for updates
  * that keep the hash, which are then heap-only.
  *
- * Tables are in schema pg_ivm.  pg_dump leaves schemas out whose name begins
- * with pg_, as it must: state belongs to one server's files.
+ * A state table is a materialized view to the server, for the reasons at the head of
+ * metadata.c, with a query that returns nothing.  It is a member of the
+ * extension: that is what keeps it out of dumps, as it must be, for state belongs to one
+ * server's files (pg_upgrade, which copies these, takes it along).  A member cannot depend on
+ * a view as well, since dropping the view would then drop the extension: which
+ * tables belong to a view is told by their names, and whoever drops the view drops them.
+ * Default privileges do not apply.
  *
  * Costs: a row has 48 bytes of overhead besides its image.  Rows are not
  * found in the order of their keys.
@@ -33,36 +38,47 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/reloptions.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/heap.h"
 #include "catalog/index.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "catalog/toasting.h"
 #include "commands/defrem.h"
-#include "commands/tablecmds.h"
+#include "commands/extension.h"
+#include "commands/matview.h"
+#include "commands/tablespace.h"
+#include "commands/view.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "arrange/state_table.h"
 #include "base/compat.h"
+#include "metadata/metadata.h"
 #include "zset/row.h"
-
-#define STATE_SCHEMA	"pg_ivm"
 
 enum
 {
@@ -92,18 +108,32 @@ struct IvmStateTable
 Oid
 ivm_state_table_lookup(const char *name)
 {
-	Oid			schema = get_namespace_oid(STATE_SCHEMA, true);
+	Oid			schema = get_namespace_oid(IVM_STATE_SCHEMA, true);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
-static ColumnDef *
-state_column(const char *name, Oid type)
+/* What a state table is defined as; it is never run. */
+static Query *
+state_query(void)
 {
-	ColumnDef  *column = makeColumnDef(name, type, -1, InvalidOid);
+	const char *text = "SELECT NULL::pg_catalog.int8 AS hash, NULL::pg_catalog.int8 AS image,"
+		" NULL::pg_catalog.int8 AS weight, NULL::pg_catalog.bytea AS \"row\" WHERE false";
+	RawStmt    *statement = linitial_node(RawStmt, raw_parser(text, RAW_PARSE_DEFAULT));
 
-	column->is_not_null = true;
-	return column;
+	return parse_analyze_fixedparams(statement, text, NULL, 0, NULL);
+}
+
+static TupleDesc
+state_tuple_desc(void)
+{
+	TupleDesc	desc = CreateTemplateTupleDesc(COLUMN_ROW);
+
+	TupleDescInitEntry(desc, COLUMN_HASH, "hash", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, COLUMN_IMAGE, "image", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, COLUMN_WEIGHT, "weight", INT8OID, -1, 0);
+	TupleDescInitEntry(desc, COLUMN_ROW, "row", BYTEAOID, -1, 0);
+	return desc;
 }
 
 static IndexElem *
@@ -116,32 +146,48 @@ state_index_column(const char *name)
 }
 
 Oid
-ivm_state_table_create(const char *name, Oid depends_on)
+ivm_state_table_create(const char *name)
 {
-	CreateStmt *create = makeNode(CreateStmt);
 	IndexStmt  *index = makeNode(IndexStmt);
+	List	   *options = list_make1(makeDefElem("fillfactor", (Node *) makeInteger(70), -1));
+	ObjectAddress table;
+	ObjectAddress extension;
+	Relation	heap;
 	Oid			userid;
 	int			security_context;
 	Oid			relid;
 
-	/* no statements: those would be seen by the event triggers of the users */
-	create->relation = makeRangeVar(pstrdup(STATE_SCHEMA), pstrdup(name), -1);
-	create->tableElts = list_make4(state_column("hash", INT8OID), state_column("image", INT8OID),
-								   state_column("weight", INT8OID), state_column("row", BYTEAOID));
-	create->options = list_make1(makeDefElem("fillfactor", (Node *) makeInteger(70), -1));
-	create->oncommit = ONCOMMIT_NOOP;
-	create->accessMethod = pstrdup("heap");
-	index->relation = create->relation;
-	index->accessMethod = pstrdup("btree");
-	index->indexParams = list_make2(state_index_column("hash"), state_index_column("image"));
-	index->transformed = true;
-
 	GetUserIdAndSecContext(&userid, &security_context);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security_context | SECURITY_LOCAL_USERID_CHANGE);
-	relid = DefineRelation(create, RELKIND_RELATION, InvalidOid, NULL, NULL).objectId;
+
+	/* no statements: those would be seen by the event triggers of the users */
+	relid = heap_create_with_catalog(name, get_namespace_oid(IVM_STATE_SCHEMA, false),
+									 GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false),
+									 InvalidOid, InvalidOid, InvalidOid, BOOTSTRAP_SUPERUSERID,
+									 HEAP_TABLE_AM_OID, state_tuple_desc(), NIL,
+									 RELKIND_MATVIEW, RELPERSISTENCE_PERMANENT,
+									 false, /* shared */
+									 false, /* mapped */
+									 ONCOMMIT_NOOP,
+									 transformRelOptions((Datum) 0, options, NULL, NULL, false, false),
+									 false, /* default privileges */
+									 false, /* in system schemas */
+									 true,	/* internal */
+									 InvalidOid, NULL);
+	CommandCounterIncrement();
+	heap = table_open(relid, AccessExclusiveLock);
+	SetMatViewPopulatedState(heap, true);
+	table_close(heap, NoLock);
 	CommandCounterIncrement();
 	NewRelationCreateToastTable(relid, (Datum) 0);
 	CommandCounterIncrement();
+	StoreViewQuery(relid, state_query(), false);
+	CommandCounterIncrement();
+
+	index->relation = makeRangeVar(pstrdup(IVM_STATE_SCHEMA), pstrdup(name), -1);
+	index->accessMethod = pstrdup("btree");
+	index->indexParams = list_make2(state_index_column("hash"), state_index_column("image"));
+	index->transformed = true;
 	DefineIndex(relid, index, InvalidOid, InvalidOid, InvalidOid,
 				false,			/* is_alter_table */
 				false,			/* check_rights */
@@ -151,28 +197,89 @@ ivm_state_table_create(const char *name, Oid depends_on)
 	CommandCounterIncrement();
 	SetUserIdAndSecContext(userid, security_context);
 
-	if (OidIsValid(depends_on))
-	{
-		ObjectAddress table;
-		ObjectAddress owner;
-
-		ObjectAddressSet(table, RelationRelationId, relid);
-		ObjectAddressSet(owner, RelationRelationId, depends_on);
-		recordDependencyOn(&table, &owner, DEPENDENCY_AUTO);
-	}
+	ObjectAddressSet(table, RelationRelationId, relid);
+	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("ivm_ext", false));
+	recordDependencyOn(&table, &extension, DEPENDENCY_EXTENSION);
 	return relid;
 }
 
-void
-ivm_state_table_drop(const char *name)
+/* The view that a state table of this name belongs to, or InvalidOid. */
+static Oid
+owning_view(const char *name)
 {
-	ObjectAddress address;
-	Oid			relid = ivm_state_table_lookup(name);
+	unsigned int view;
+	int			length = 0;
 
-	if (!OidIsValid(relid))
-		return;
-	ObjectAddressSet(address, RelationRelationId, relid);
-	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	return sscanf(name, IVM_STATE_NAME_PREFIX "%n", &view, &length) == 1 && length > 0 ? view : InvalidOid;
+}
+
+/*
+ * State tables whose names are in [first, last): by the index on schema
+ * and name, but for the rows that are not it is all one.
+ */
+static List *
+state_tables_between(const char *first, const char *last, bool unused)
+{
+	Relation	classes;
+	Oid			namespace = get_namespace_oid(IVM_STATE_SCHEMA, true);
+	NameData	first_name;
+	NameData	last_name;
+	ScanKeyData keys[3];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *result = NIL;
+
+	if (!OidIsValid(namespace))
+		return NIL;
+	namestrcpy(&first_name, first);
+	namestrcpy(&last_name, last);
+	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTGreaterEqualStrategyNumber, F_NAMEGE, NameGetDatum(&first_name));
+	ScanKeyInit(&keys[1], Anum_pg_class_relname, BTLessStrategyNumber, F_NAMELT, NameGetDatum(&last_name));
+	ScanKeyInit(&keys[2], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(namespace));
+	classes = table_open(RelationRelationId, AccessShareLock);
+	scan = systable_beginscan(classes, ClassNameNspIndexId, true, NULL, 3, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relkind == RELKIND_MATVIEW &&
+			(!unused || !ivm_relation_is_incremental(owning_view(NameStr(form->relname)))))
+			result = lappend_oid(result, form->oid);
+	}
+	systable_endscan(scan);
+	table_close(classes, AccessShareLock);
+	return result;
+}
+
+List *
+ivm_state_tables_of_view(Oid view)
+{
+	char	   *first = psprintf(IVM_STATE_NAME_PREFIX, view);
+	char	   *last = pstrdup(first);
+
+	last[strlen(last) - 1]++;	/* the underscore: nothing else is between */
+	return state_tables_between(first, last, false);
+}
+
+List *
+ivm_state_tables_unused(void)
+{
+	return state_tables_between("v", "w", true);
+}
+
+void
+ivm_state_tables_drop(List *relids)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		LockRelationOid(relid, AccessExclusiveLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+			ivm_metadata_drop_state_table(relid);
+	}
 }
 
 IvmStateTable *

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/snapshot.h"
 
@@ -31,17 +32,26 @@ typedef struct IvmStateRow
 } IvmStateRow;
 
 /*
- * Creates a state table (with its index) named by "name" in schema pg_ivm,
- * owned by the extension's owner, dropped with "depends_on" (InvalidOid: with
- * nothing).  Returns its oid.  Runs in the caller's transaction.
+ * Creates a state table (with its index) named by "name" in the schema of
+ * state tables, a member of the extension, owned by the bootstrap superuser and granted to nobody.
+ * Returns its oid.  Runs in the caller's transaction.
  */
-extern Oid	ivm_state_table_create(const char *name, Oid depends_on);
+extern Oid	ivm_state_table_create(const char *name);
 
 /* Oid of the state table of that name, or InvalidOid. */
 extern Oid	ivm_state_table_lookup(const char *name);
 
-/* Drops it, if it exists. */
-extern void ivm_state_table_drop(const char *name);
+/* How the names of all private state tables of a view begin; takes its oid. */
+#define IVM_STATE_NAME_PREFIX	"v%u_"
+
+/* Oids of a view's private state tables. */
+extern List *ivm_state_tables_of_view(Oid view);
+
+/* Those of views that are gone. */
+extern List *ivm_state_tables_unused(void);
+
+/* Locks and drops those of them that still exist. */
+extern void ivm_state_tables_drop(List *relids);
 
 /* Opens it for reading under "snapshot" and for writing; the lock is RowExclusiveLock, held to the end of the transaction. */
 extern IvmStateTable *ivm_state_table_open(Oid relid, Snapshot snapshot);

@@ -338,7 +338,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	relid = lock_arrangement(arrangement->text);
 	if (!OidIsValid(relid))
 	{
-		relid = ivm_state_table_create(ivm_arrangement_state_name(arrangement, view->relid), InvalidOid);
+		relid = ivm_state_table_create(ivm_arrangement_state_name(arrangement, view->relid));
 		row = palloc0(sizeof(IvmViewRow));
 		row->relid = relid;
 		row->kind = 'a';

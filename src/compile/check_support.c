@@ -466,8 +466,7 @@ check_relation(Oid relid, char relkind)
 
 	if (IsCatalogRelationOid(relid) || relid < FirstNormalObjectId)
 		return unsupported_relation("a system table", relid, "Create a plain materialized view.");
-	if (relid == ivm_metadata_view_relid() || relid == ivm_metadata_applied_relid() ||
-		get_rel_namespace(relid) == get_namespace_oid("pg_ivm", true))
+	if (ivm_relation_is_internal(relid))
 		return unsupported_relation("a table of the extension itself", relid, "Create a plain materialized view.");
 
 	switch (get_rel_persistence(relid))

@@ -409,7 +409,7 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 char *
 ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 {
-	return psprintf("v%u_%d", relid, node->node_id);
+	return psprintf(IVM_STATE_NAME_PREFIX "%d", relid, node->node_id);
 }
 
 Oid

@@ -5,9 +5,8 @@
  *
  * A view can be dropped in many ways: by name, with its schema or its owner,
  * by CASCADE, with the extension.  The hook sees all of them; it removes the
- * view's rows from our tables at once.  State tables of a view's own depend on
- * it and go with it.  A shared arrangement that no view uses any more is
- * dropped at the end of the transaction, as is a view's entry in the counters,
+ * view's rows from our tables at once.  Its state tables, and a shared arrangement that no view uses any more, are
+ * dropped at the end of the transaction, as is its entry in the counters,
  * because a subtransaction may yet be rolled back.
  *
  * The hook also refuses what would create any other relation with our access
@@ -37,6 +36,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "arrange/state_table.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 #include "stats/stats.h"
@@ -101,7 +101,7 @@ static bool
 index_is_ours(Oid index)
 {
 	Relation	depend = table_open(DependRelationId, AccessShareLock);
-	Oid			our_namespace = get_namespace_oid("ivm", true);
+	Oid			our_namespace = get_namespace_oid(IVM_SCHEMA, true);
 	ScanKeyData key[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
@@ -128,18 +128,15 @@ index_is_ours(Oid index)
 void
 ivm_drop_state(Oid relid)
 {
-	Oid			state_namespace = get_namespace_oid("pg_ivm", true);
 	ListCell   *lc;
 
+	ivm_state_tables_drop(ivm_state_tables_of_view(relid));
 	foreach(lc, dependent_relations(relid))
 	{
 		Oid			object = lfirst_oid(lc);
-		char		relkind = get_rel_relkind(object);
 		ObjectAddress address;
 
-		if (!(relkind == RELKIND_RELATION && OidIsValid(state_namespace) &&
-			  get_rel_namespace(object) == state_namespace) &&
-			!(relkind == RELKIND_INDEX && index_is_ours(object)))
+		if (get_rel_relkind(object) != RELKIND_INDEX || !index_is_ours(object))
 			continue;
 		ObjectAddressSet(address, RelationRelationId, object);
 		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
@@ -152,18 +149,19 @@ before_commit(void)
 	ListCell   *lc;
 	MemoryContext context;
 
-	forgotten_views = NIL;
-	if (ended_arrangements != NIL && ivm_metadata_is_installed())
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		ivm_metadata_drop_unused(ended_arrangements);
-		PopActiveSnapshot();
-	}
 	context = MemoryContextSwitchTo(TopTransactionContext);
+	forgotten_views = NIL;
 	foreach(lc, ended_views)
 		if (!ivm_relation_is_incremental(lfirst_oid(lc)))
 		forgotten_views = lappend_oid(forgotten_views, lfirst_oid(lc));
 	MemoryContextSwitchTo(context);
+	if (!ivm_metadata_is_installed())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(lc, forgotten_views)
+		ivm_state_tables_drop(ivm_state_tables_of_view(lfirst_oid(lc)));
+	ivm_metadata_drop_unused(ended_arrangements);
+	PopActiveSnapshot();
 }
 
 static void
@@ -217,6 +215,7 @@ relation_created(Oid relid)
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
+		ivm_own_schema_created(form->relnamespace, form->relkind, NameStr(form->relname));
 		if (form->relam == am && form->relkind != RELKIND_MATVIEW)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -246,9 +245,9 @@ relation_dropped(Oid relid)
 	if (!HeapTupleIsValid(tuple))
 		return;
 	form = (Form_pg_class) GETSTRUCT(tuple);
-	is_consumer = (form->relkind == RELKIND_MATVIEW && form->relam == ivm_metadata_am_oid()) ||
-		(form->relkind == RELKIND_RELATION && form->relnamespace == get_namespace_oid("pg_ivm", true));
-	is_metadata = form->relkind == RELKIND_RELATION && relid == ivm_metadata_view_relid();
+	is_consumer = form->relkind == RELKIND_MATVIEW &&
+		(form->relam == ivm_metadata_am_oid() || ivm_relation_is_state_table(relid));
+	is_metadata = relid == ivm_metadata_view_relid();
 	ReleaseSysCache(tuple);
 
 	if (is_consumer)

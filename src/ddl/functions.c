@@ -82,7 +82,9 @@ ivm_guard_command(PG_FUNCTION_ARGS)
 					" JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) d.objid"
 					" JOIN pg_catalog.pg_am AS a ON a.oid OPERATOR(pg_catalog.=) c.relam"
 					" WHERE d.classid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid"
-					" AND a.amname OPERATOR(pg_catalog.=) 'incremental'",
+					" AND (a.amname OPERATOR(pg_catalog.=) 'incremental'"
+					" OR d.command_tag OPERATOR(pg_catalog.=) 'REFRESH MATERIALIZED VIEW'"
+					" AND d.schema_name OPERATOR(pg_catalog.~) '^ivm(_state)?$')",
 					false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the commands of an event trigger");
 	if (SPI_processed > 0)

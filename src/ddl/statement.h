@@ -130,6 +130,22 @@ extern void ivm_drop_state(Oid relid);
 /* Removes what is known of a view; what nobody uses any more goes at the end of the transaction. */
 extern void ivm_drop_metadata(Oid relid);
 
+/* ---- own_schema.c ---- */
+
+/* Errors if the relation that has just been made is in a schema of the extension, and not the extension's. */
+extern void ivm_own_schema_created(Oid namespace, char relkind, const char *name);
+
+/* Error if the statement moves something into or out of these schemas, or renames or converts what is there. */
+extern void ivm_own_schema_guard_move(AlterObjectSchemaStmt *stmt);
+extern void ivm_own_schema_guard_rename(RenameStmt *stmt);
+extern void ivm_own_schema_guard_alter(AlterTableStmt *stmt);
+
+/* True, with a NOTICE, if the relation is one of the extension's own, which need no refresh. */
+extern bool ivm_own_schema_refresh(RefreshMatViewStmt *stmt);
+
+/* Executes a statement of pg_upgrade's restore. */
+extern void ivm_own_schema_restore(IvmStatement *statement);
+
 /* ---- database.c ---- */
 
 /* Executes a statement on databases that needs our processes out of the way. */

@@ -127,7 +127,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 	/* pg_upgrade restores metadata and views byte by byte. */
 	if (IsBinaryUpgrade)
 	{
-		ivm_statement_execute(&statement);
+		ivm_own_schema_restore(&statement);
 		return;
 	}
 
@@ -142,6 +142,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 			}
 			break;
 		case T_RefreshMatViewStmt:
+			if (ivm_own_schema_refresh((RefreshMatViewStmt *) node))
+				return;
 			if (ivm_metadata_is_installed())
 			{
 				ivm_refresh_execute(&statement);
@@ -151,9 +153,13 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 		case T_AlterTableStmt:
 			if (ivm_metadata_is_installed())
 			{
+				ivm_own_schema_guard_alter((AlterTableStmt *) node);
 				ivm_alter_execute(&statement);
 				return;
 			}
+			break;
+		case T_AlterObjectSchemaStmt:
+			ivm_own_schema_guard_move((AlterObjectSchemaStmt *) node);
 			break;
 		case T_CreateStmt:
 			create_table(&statement, (CreateStmt *) node);
@@ -172,6 +178,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 				ivm_database_execute(&statement);
 				return;
 			}
+			ivm_own_schema_guard_rename((RenameStmt *) node);
 			break;
 		default:
 			break;

@@ -52,7 +52,7 @@ enum
 static Oid
 applied_index(void)
 {
-	Oid			result = get_relname_relid("applied_pkey", get_namespace_oid("ivm", false));
+	Oid			result = get_relname_relid("applied_pkey", get_namespace_oid(IVM_SCHEMA, false));
 
 	if (!OidIsValid(result))
 		elog(ERROR, "index ivm.applied_pkey is missing");

@@ -1,7 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * metadata.c
- *	  The table ivm.view: which consumers there are and how they do.
+ *	  The relation ivm.view: which consumers there are and how they do.
+ *
+ * It is a materialized view, as ivm.applied and the state tables are: the
+ * access method can write it, SQL cannot, whoever has been granted what.  The server
+ * leaves materialized views out of publications, whose subscribers would not
+ * know what to do with our rows, and pg_dump neither locks nor reads them.
  *
  * Access is direct, like that to a system catalog: by index, without SQL,
  * without privileges (sessions of ordinary users write these rows when they
@@ -127,6 +132,31 @@ ivm_relation_is_incremental(Oid relid)
 		ReleaseSysCache(tuple);
 	}
 	return result;
+}
+
+bool
+ivm_relation_is_state_table(Oid relid)
+{
+	return get_rel_relkind(relid) == RELKIND_MATVIEW &&
+		get_rel_namespace(relid) == get_namespace_oid(IVM_STATE_SCHEMA, true);
+}
+
+bool
+ivm_relation_is_internal(Oid relid)
+{
+	return OidIsValid(relid) &&
+		(relid == ivm_metadata_view_relid() || relid == ivm_metadata_applied_relid() ||
+		 ivm_relation_is_state_table(relid));
+}
+
+void
+ivm_metadata_drop_state_table(Oid relid)
+{
+	ObjectAddress address;
+
+	ObjectAddressSet(address, RelationRelationId, relid);
+	performDeletion(&address, DROP_RESTRICT,
+					PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY | PERFORM_DELETION_SKIP_EXTENSIONS);
 }
 
 IvmViewRow *
@@ -386,13 +416,10 @@ ivm_metadata_drop_unused(List *relids)
 	foreach(lc, relids)
 	{
 		Oid			relid = lfirst_oid(lc);
-		ObjectAddress address;
 
 		LockRelationOid(relid, AccessExclusiveLock);
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) || arrangement_is_read(relid))
-			continue;
-		ObjectAddressSet(address, RelationRelationId, relid);
-		performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) && !arrangement_is_read(relid))
+			ivm_metadata_drop_state_table(relid);
 	}
 }
 
@@ -448,7 +475,7 @@ ivm_claim(Oid relid, bool wait)
 static Oid
 extension_relid(const char *name)
 {
-	Oid			nspid = get_namespace_oid("ivm", true);
+	Oid			nspid = get_namespace_oid(IVM_SCHEMA, true);
 
 	return OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
 }

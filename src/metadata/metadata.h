@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * metadata.h
- *	  The extension's own tables: ivm.view and ivm.applied.
+ *	  The extension's own relations: ivm.view and ivm.applied, and where state
+ *	  tables are.
  *
  * ivm.view has a row for every consumer: an incremental view (kind 'v') or a
  * shared arrangement (kind 'a').  ivm.applied has a row for each that has been
@@ -20,6 +21,10 @@
 #include "storage/lock.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
+
+/* The extension's schemas: of its functions and metadata, and of state tables. */
+#define IVM_SCHEMA			"ivm"
+#define IVM_STATE_SCHEMA	"ivm_state"
 
 /* Stored as one character. */
 typedef enum IvmViewState
@@ -75,6 +80,15 @@ extern Oid	ivm_metadata_applied_relid(void);
 
 /* True if the relation is an incremental view (matview with our access method). */
 extern bool ivm_relation_is_incremental(Oid relid);
+
+/* True if it is one of ours: ivm.view, ivm.applied, or a state table. */
+extern bool ivm_relation_is_internal(Oid relid);
+
+/* True if it is a state table. */
+extern bool ivm_relation_is_state_table(Oid relid);
+
+/* Drops a state table, which the caller has locked; the server lets nobody else drop a member of an extension. */
+extern void ivm_metadata_drop_state_table(Oid relid);
 
 /* Rows of ivm.view.  All palloc'd in the current context, read with the latest catalog-like snapshot. */
 extern IvmViewRow *ivm_metadata_get(Oid relid); /* NULL if none */

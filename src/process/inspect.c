@@ -6,7 +6,7 @@
  * If there is an incremental view, or a row of ivm.view, the database is wanted,
  * and its apply workers set right what is missing.  What is too much is removed
  * here: a view that was dropped while the library was not loaded has left its
- * rows of metadata, and perhaps a shared arrangement that nothing reads.
+ * rows of metadata, its state tables, and perhaps a shared arrangement that nothing reads.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "utils/snapmgr.h"
 
+#include "arrange/state_table.h"
 #include "metadata/metadata.h"
 #include "process/control.h"
 #include "process/process.h"
@@ -41,6 +42,7 @@ ivm_inspect_main(Datum unused)
 	if (ivm_metadata_is_installed())
 	{
 		ivm_metadata_delete_gone();
+		ivm_state_tables_drop(ivm_state_tables_unused());
 		ivm_metadata_drop_unused(ivm_metadata_unused_arrangements());
 	}
 	PopActiveSnapshot();

@@ -19,7 +19,7 @@ our @EXPORT = qw(
   new_node kill_server connection leave set_points forget_points reload wait_for_point
   worker_pids wait_until wait_until_true wait_for_end kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
-  sales_views slot_names wait_for_no_workers
+  sales_views slot_names wait_for_no_workers write_metadata
 );
 
 my $deadline = $PostgreSQL::Test::Utils::timeout_default;
@@ -304,6 +304,21 @@ sub wait_for_state
 	my ($node, $view, $state, $dbname) = @_;
 	wait_until($node, "SELECT state = '$state' FROM pg_stat_ivm WHERE relid = '$view'::regclass",
 		"$view is $state", $dbname);
+	return;
+}
+
+# Changes ivm.view or ivm.applied, which no statement can while it is what it is.
+sub write_metadata
+{
+	my ($node, $table, $statement, $dbname) = @_;
+	$node->safe_psql($dbname || 'postgres', <<"EOS");
+BEGIN;
+SET LOCAL allow_system_table_mods = on;
+UPDATE pg_class SET relkind = 'r', relhasrules = false WHERE oid = '$table'::regclass;
+$statement;
+UPDATE pg_class SET relkind = 'm', relhasrules = true WHERE oid = '$table'::regclass;
+COMMIT;
+EOS
 	return;
 }
 

@@ -114,7 +114,7 @@ $node->safe_psql('deux', 'DROP EXTENSION ivm_ext CASCADE');
 wait_until($node, 'SELECT count(*) = 1 FROM pg_replication_slots', 'the slot is gone');
 wait_for_no_workers($node, 'deux');
 pass('slot and processes go with the extension');
-is_value($node, q{SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text IN ('ivm', 'pg_ivm')}, 0,
+is_value($node, q{SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text IN ('ivm', 'ivm_state')}, 0,
 	'and everything that it stored', 'deux');
 $node->safe_psql('deux', 'DROP TABLE sale, region');
 make_sales($node, 'deux');

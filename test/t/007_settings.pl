@@ -48,7 +48,7 @@ sub is_clean
 		SELECT (SELECT count(*) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE amname = 'incremental') || ' views, ' ||
 		(SELECT count(*) FROM ivm.view) || ' rows, ' ||
 		(SELECT count(*) FROM ivm.applied) || ' positions, ' ||
-		(SELECT count(*) FROM pg_class WHERE relnamespace = 'pg_ivm'::regnamespace) || ' state tables, ' ||
+		(SELECT count(*) FROM pg_class WHERE relnamespace = 'ivm_state'::regnamespace) || ' state tables, ' ||
 		(SELECT count(*) FROM pg_replication_slots WHERE slot_name ~ '^ivm') || ' slots, ' ||
 		(SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ '^ivm' AND datname IS NOT NULL) || ' processes'};
 	my $nothing = '0 views, 0 rows, 0 positions, 0 state tables, 0 slots, 0 processes';

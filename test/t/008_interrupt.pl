@@ -23,7 +23,7 @@ CREATE FUNCTION made() RETURNS text LANGUAGE sql AS $$
 	WHERE c.relname IN ('new', 'plain', 'empty') $$;
 CREATE FUNCTION leftovers() RETURNS bigint LANGUAGE sql AS $$
 	SELECT (SELECT count(*) FROM ivm.view v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.relid)) +
-		(SELECT count(*) FROM pg_class c WHERE c.relnamespace = 'pg_ivm'::regnamespace AND c.relkind = 'r' AND
+		(SELECT count(*) FROM pg_class c WHERE c.relnamespace = 'ivm_state'::regnamespace AND c.relkind = 'm' AND
 			c.relname ~ 'new') $$;
 EOS
 my $before = $node->safe_psql('postgres', 'SELECT made()');

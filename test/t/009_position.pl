@@ -227,7 +227,7 @@ is_value($node, q{SELECT bool_and(last_rebuild_reason = 'its replication slot is
 # ahead of one view: that one alone
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->restart;
-$node->safe_psql('postgres', q{UPDATE ivm.applied SET lsn = '0/1' WHERE relid = 'listed'::regclass});
+write_metadata($node, 'ivm.applied', q{UPDATE ivm.applied SET lsn = '0/1' WHERE relid = 'listed'::regclass});
 $node->safe_psql('postgres', q{UPDATE sale SET amount = amount + 1 WHERE id % 10 = 3});
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'ivm_ext'");
 $node->restart;

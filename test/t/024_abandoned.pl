@@ -100,7 +100,7 @@ begin_statement(0, 'REFRESH MATERIALIZED VIEW on_b');
 wait_for_point($node, 'build-locked');
 begin_statement(1, 'REFRESH MATERIALIZED VIEW quotient');
 wait_for_view('quotient', 'r');
-$node->safe_psql('postgres', q{UPDATE ivm.view SET state = 'e', reason = 'stopped' WHERE relid = 'quotient'::regclass});
+write_metadata($node, 'ivm.view', q{UPDATE ivm.view SET state = 'e', reason = 'stopped' WHERE relid = 'quotient'::regclass});
 wait_for_idle(1, 'the session does not wait for what nobody builds');
 like(notices_of(1), qr/was stopped before it was built/, 'and says why');
 set_points($node, '');

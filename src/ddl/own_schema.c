@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * own_schema.c
+ *	  The extension's own schemas: what statements may do there.
+ *
+ * Processes of ours find metadata and state tables by schema and name, so
+ * nothing of ours leaves and nothing of anybody's comes: relations cannot be
+ * made in these schemas, nor moved into or out of them.  What keeps rows and rights as they
+ * are (VACUUM, CLUSTER, REINDEX, an index more, another tablespace) is the
+ * server's business alone.  REFRESH of everything in pg_matviews meets our relations as
+ * well; they are current, so there is nothing to do.
+ *
+ * pg_upgrade makes the extension's members one by one, and the server lets
+ * nobody make a view in pg_catalog; ours are let in there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "ddl/statement.h"
+#include "metadata/metadata.h"
+
+/* True if it is a schema of ours, and the extension is not being made just now. */
+static bool
+is_closed(Oid namespace)
+{
+	Oid			extension;
+
+	if (IsBinaryUpgrade || !OidIsValid(namespace) ||
+		(namespace != get_namespace_oid(IVM_SCHEMA, true) &&
+		 namespace != get_namespace_oid(IVM_STATE_SCHEMA, true)))
+		return false;
+	extension = get_extension_oid("ivm_ext", true);
+	return OidIsValid(extension) &&
+		getExtensionOfObject(NamespaceRelationId, namespace) == extension &&
+		!(creating_extension && CurrentExtensionObject == extension);
+}
+
+static void
+refuse_schema(const char *message, const char *name, Oid namespace)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg(message, name, get_namespace_name(namespace)),
+			 errdetail("The schema is kept for relations of extension \"ivm_ext\"."),
+			 errhint("Use another schema.")));
+}
+
+/* Oid of the relation that a statement names if it is one of ours, or InvalidOid. */
+static Oid
+internal_relation(RangeVar *name)
+{
+	Oid			relid = name == NULL ? InvalidOid : RangeVarGetRelid(name, NoLock, true);
+
+	return ivm_relation_is_internal(relid) && is_closed(get_rel_namespace(relid)) ? relid : InvalidOid;
+}
+
+static void
+refuse_change(Oid relid)
+{
+	if (OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot alter relation \"%s.%s\" in this way",
+						get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid)),
+				 errdetail("It belongs to extension \"ivm_ext\", which finds it by its name.")));
+}
+
+void
+ivm_own_schema_created(Oid namespace, char relkind, const char *name)
+{
+	if (relkind != RELKIND_INDEX && relkind != RELKIND_TOASTVALUE && is_closed(namespace))
+		refuse_schema("cannot create relation \"%s\" in schema \"%s\"", name, namespace);
+}
+
+void
+ivm_own_schema_guard_move(AlterObjectSchemaStmt *stmt)
+{
+	Oid			namespace = get_namespace_oid(stmt->newschema, true);
+
+	if (is_closed(namespace))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot move objects into schema \"%s\"", stmt->newschema),
+				 errdetail("The schema is kept for objects of extension \"ivm_ext\"."),
+				 errhint("Use another schema.")));
+	refuse_change(internal_relation(stmt->relation));
+}
+
+void
+ivm_own_schema_guard_rename(RenameStmt *stmt)
+{
+	refuse_change(internal_relation(stmt->relation));
+}
+
+void
+ivm_own_schema_guard_alter(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, lc)->subtype == AT_SetAccessMethod)
+			refuse_change(internal_relation(stmt->relation));
+	}
+}
+
+bool
+ivm_own_schema_refresh(RefreshMatViewStmt *stmt)
+{
+	Oid			relid = internal_relation(stmt->relation);
+
+	if (OidIsValid(relid))
+		ereport(NOTICE,
+				(errmsg("relation \"%s.%s\" is kept by extension \"ivm_ext\", skipping",
+						get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid))));
+	return OidIsValid(relid);
+}
+
+void
+ivm_own_schema_restore(IvmStatement *statement)
+{
+	Node	   *node = statement->pstmt->utilityStmt;
+	RangeVar   *view = IsA(node, ViewStmt) ? ((ViewStmt *) node)->view : NULL;
+	int			nest_level;
+
+	if (view == NULL || view->schemaname == NULL || strcmp(view->schemaname, "pg_catalog") != 0 ||
+		(strncmp(view->relname, "pg_stat_ivm", strlen("pg_stat_ivm")) != 0 &&
+		 strncmp(view->relname, "pg_stat_progress_ivm", strlen("pg_stat_progress_ivm")) != 0))
+	{
+		ivm_statement_execute(statement);
+		return;
+	}
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("allow_system_table_mods", "on", PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	ivm_statement_execute(statement);
+	AtEOXact_GUC(true, nest_level);
+}
