@@ -246,7 +246,7 @@ store(IvmViewRow *row, IvmPlan *plan, XLogRecPtr lsn, Snapshot snapshot, List *a
 	ivm_applied_put(row->relid, ivm_applied_from_snapshot(snapshot, lsn), snapshot);
 }
 
-/* Something that a plan was compiled from changed since: start over. */
+/* Something that a plan was compiled from changed since: start over.  The tables are locked. */
 static bool
 plan_is_stale(void)
 {
@@ -325,12 +325,16 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	MemoryContext old = CurrentMemoryContext;
 
 	StartTransactionCommand();
+	ivm_process_impatient(true);
 	(void) ivm_claim(view->relid, true);
 	LockRelationOid(view->relid, AccessShareLock);
+	/* the plan is of an earlier transaction */
+	lock_tables(view_plan);
+	ivm_process_impatient(false);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(old);
 	reader = ivm_metadata_get(view->relid);
-	if (reader == NULL)
+	if (reader == NULL || plan_is_stale())
 	{
 		abandon_fill(old);
 		return InvalidOid;
