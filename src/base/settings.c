@@ -14,6 +14,8 @@
  *	fallback,
  *	statement_syntax	by anybody, for a session: they concern its statements.
  *	debug_...			by superusers: an armed point can stop a process.
+ *	debug_hash_bits		at server start only, and only in a debug build: hashes are
+ *						stored, and have to be the same for all processes.
  *
  * The default of memory_budget is a quarter of shared_buffers, which are known
  * by the time the library is loaded, and at least 64 MB.
@@ -48,6 +50,9 @@ bool		ivm_statement_syntax = true;
 char	   *ivm_debug_points = NULL;
 char	   *ivm_debug_spill = NULL;
 double		ivm_debug_alloc_failures = 0;
+#ifdef IVM_DEBUG
+int			ivm_debug_hash_bits = 64;
+#endif
 
 static const struct config_enum_entry fallback_options[] = {
 	{"recompute", IVM_FALLBACK_RECOMPUTE, false},
@@ -166,6 +171,16 @@ ivm_settings_define(void)
 							 0, 0, 1,
 							 PGC_SUSET, GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
+
+#ifdef IVM_DEBUG
+	DefineCustomIntVariable("ivm.debug_hash_bits",
+							"Bits that are left of the hashes of rows and keys, for tests.",
+							"It has to stay the same as long as there are incremental views.",
+							&ivm_debug_hash_bits,
+							64, 1, 64,
+							PGC_POSTMASTER, GUC_NOT_IN_SAMPLE,
+							NULL, NULL, NULL);
+#endif
 
 	MarkGUCPrefixReserved("ivm");
 }

@@ -30,6 +30,10 @@ extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;
 extern char *ivm_debug_spill;
 extern double ivm_debug_alloc_failures; /* 0 to 1 */
+#ifdef IVM_DEBUG
+extern int	ivm_debug_hash_bits;	/* what is left of the hashes of rows and
+									 * keys */
+#endif
 
 /* Defines all of the above; called once, while the server starts. */
 extern void ivm_settings_define(void);

@@ -49,24 +49,13 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "zset/hash.h"
 #include "zset/key.h"
 
 /* What NULL and values that cannot be hashed contribute. */
 #define NULL_HASH			UINT64CONST(0x9ddfea08eb382d69)
 #define UNHASHABLE_HASH		UINT64CONST(0xc3a5c85c97cb3127)
 #define EMPTY_KEY_HASH		UINT64CONST(0xb492b66fbe98f273)
-
-/* Spreads a hash over all bits; invertible. */
-static inline uint64
-spread(uint64 hash)
-{
-	hash ^= hash >> 32;
-	hash *= UINT64CONST(0xd6e8feb86659fd93);
-	hash ^= hash >> 32;
-	hash *= UINT64CONST(0xd6e8feb86659fd93);
-	hash ^= hash >> 32;
-	return hash;
-}
 
 /*
  * Finds the hash functions for both sides of an equality operator in one
@@ -295,12 +284,12 @@ hash_side(IvmKey *key, FmgrInfo *functions, const Datum *values, const bool *isn
 			one = DatumGetUInt64(FunctionCall2Coll(function, key->collations[i],
 												   value, UInt64GetDatum(0)));
 		else
-			one = spread(DatumGetUInt32(FunctionCall1Coll(function, key->collations[i], value)));
+			one = ivm_hash_spread(DatumGetUInt32(FunctionCall1Coll(function, key->collations[i], value)));
 		hash = hash_combine64(hash, one);
 	}
 
 	/* combining is linear: spread it over all bits once */
-	hash = spread(hash);
+	hash = ivm_hash_finish(ivm_hash_spread(hash));
 	return hash != 0 ? hash : 1;
 }
 

@@ -47,6 +47,7 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "zset/hash.h"
 #include "zset/row.h"
 
 static Datum plain_value(Oid type, Datum value);
@@ -350,7 +351,7 @@ ivm_row_layout(TupleDesc desc, int natts)
 uint64
 ivm_row_image_hash(MinimalTuple tuple)
 {
-	return hash_bytes_extended((const unsigned char *) tuple, tuple->t_len, 0);
+	return ivm_hash_finish(hash_bytes_extended((const unsigned char *) tuple, tuple->t_len, 0));
 }
 
 /*
