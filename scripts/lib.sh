@@ -12,8 +12,8 @@
 # and the socket, for it listens on nothing else: no port can collide, and a
 # server that runs on the machine is neither touched nor found by accident.
 #
-# PostgreSQL finds its libraries and shared files relative to its own binary,
-# so a copy that keeps the layout works anywhere.  Tests therefore need no
+# PostgreSQL finds its libraries and shared files relative to its own binary
+# (and libpq by LD_LIBRARY_PATH), so a copy that keeps the layout works anywhere.  Tests therefore need no
 # right to write to the system's directories, several can run at once with
 # different builds, and nothing is left behind.
 
@@ -45,27 +45,61 @@ die()
 	exit 1
 }
 
-# Sets pg_config.  install-packages installs PostgreSQL 15; where several
-# versions are installed, "pg_config" may be another one's.
+# Sets pg_config, and where the extension is built for it, and how.  Which
+# server that is, says SERVER:
+#
+#	packaged	the distribution's, or that of PG_CONFIG (the default)
+#	sanitized	one with assertions and sanitizers (scripts/sanitized-server), and a
+#				debug build of the extension
+#
+# install-packages installs PostgreSQL 15; where several versions are
+# installed, "pg_config" may be another one's.
+server=${SERVER:-packaged}
 find_pg_config()
 {
-	pg_config=${PG_CONFIG:-}
-	if [ -z "$pg_config" ]; then
-		pg_config=/usr/lib/postgresql/15/bin/pg_config
-		[ -x "$pg_config" ] || pg_config=pg_config
-	fi
+	local found
+
+	build_dir=$top
+	build_flags=()
+	case $server in
+	packaged)
+		pg_config=${PG_CONFIG:-}
+		if [ -z "$pg_config" ]; then
+			pg_config=/usr/lib/postgresql/15/bin/pg_config
+			[ -x "$pg_config" ] || pg_config=pg_config
+		fi
+		;;
+	sanitized)
+		found=$("$top/scripts/sanitized-server") || die "the sanitized server could not be built"
+		pg_config=$found/bin/pg_config
+		build_dir=$top/.build-sanitized
+		build_flags=(IVM_DEBUG=1)
+		mkdir -p "$build_dir"
+		;;
+	*) die "there is no server \"$server\"; there are packaged and sanitized" ;;
+	esac
 	command -v "$pg_config" >/dev/null || die "cannot find $pg_config; set PG_CONFIG"
 	bindir=$("$pg_config" --bindir)
 	[ -x "$bindir/postgres" ] || die "no server in $bindir; set PG_CONFIG"
 }
 
-# Calls make in the source tree, one call at a time.
+# The sanitizers end a process that does wrong as a crash.  PostgreSQL leaves
+# memory to the end of a process, which is no leak; and it measures the depth
+# of its stack, which must therefore be the real one.  Memory that was freed is
+# kept for a while to catch its users: in each of some forty processes.
+if [ "$server" = sanitized ]; then
+	export ASAN_OPTIONS=abort_on_error=1:disable_coredump=0:detect_leaks=0:detect_stack_use_after_return=0:quarantine_size_mb=16
+	export UBSAN_OPTIONS=abort_on_error=1:print_stacktrace=1
+fi
+
+# Calls make for the server, one call at a time.
 make_in_tree()
 {
 	(
 		flock 9
-		make -s --no-print-directory -C "$top" PG_CONFIG="$pg_config" "$@"
-	) 9<"$top/Makefile"
+		make -s --no-print-directory -C "$build_dir" -f "$top/Makefile" PG_CONFIG="$pg_config" \
+			"${build_flags[@]}" "$@"
+	) 9<"$build_dir"
 }
 
 # ----- leaving root behind ----------------------------------------------------
@@ -151,6 +185,9 @@ stage()
 			ln -s "$path" "$dir/pg$path"
 		fi
 	done
+	# where libpq is copied, that is the one
+	path=$dir/pg$("$pg_config" --libdir)
+	[ -L "$path" ] || export LD_LIBRARY_PATH=$path
 	make_in_tree DESTDIR="$dir/pg" install >/dev/null
 	staged_bindir=$dir/pg$bindir
 	echo "$staged_bindir" >"$dir/.ivm_ext-work"
