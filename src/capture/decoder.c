@@ -54,7 +54,6 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -453,9 +452,6 @@ begin(void)
 	LWLockRelease(&database->lock);
 
 	ivm_log_file_start();
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-	SetConfigOption("statement_timeout", "0", PGC_USERSET, PGC_S_SESSION);
-
 	ivm_database_attach(database);
 	ivm_plugin_start(database);
 

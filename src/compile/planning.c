@@ -97,6 +97,7 @@ static const struct
 	{"jit", "off"},
 	{"constraint_exclusion", "partition"},
 	{"cursor_tuple_fraction", "1"},
+	{"recursive_worktable_factor", "10"},
 	{"geqo", "on"},
 	{"geqo_threshold", "12"},
 	{"geqo_effort", "5"},

@@ -77,6 +77,7 @@ ivm_settings_enter(List *settings)
 
 	set_local("search_path", "pg_catalog, pg_temp");
 	set_local("row_security", "on");
+	set_local("gin_fuzzy_search_limit", "0");	/* else an index scan may leave rows out */
 	foreach(lc, settings)
 	{
 		List	   *pair = (List *) lfirst(lc);

@@ -617,6 +617,7 @@ ivm_launcher_main(Datum argument)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	ivm_process_override_settings();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);

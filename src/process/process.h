@@ -28,6 +28,9 @@ typedef struct IvmProcessArgument
 extern bool ivm_process_start(const char *function, const char *name, const IvmProcessArgument *argument,
 							  BackgroundWorkerHandle **handle);
 
+/* Settings that a process of ours has whatever is set for the server, the database or a role; before it connects. */
+extern void ivm_process_override_settings(void);
+
 /* First thing in a process's main function: signals, connection, settings, statistics row. */
 extern void ivm_process_init(IvmProcessArgument *argument);
 
