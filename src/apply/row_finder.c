@@ -42,6 +42,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -256,6 +257,23 @@ ivm_row_finder_find(IvmRowFinder *finder, IvmViewChange *changes, int64 count,
 		find_by_index(finder, changes, count, &taker);
 }
 
+/* A view that is dropped is forgotten; no other needs to be remembered. */
+static void
+view_invalidated(Datum argument, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	LastPlace  *place;
+
+	if (OidIsValid(relid))
+	{
+		(void) hash_search(last_places, &relid, HASH_REMOVE, NULL);
+		return;
+	}
+	hash_seq_init(&status, last_places);
+	while ((place = hash_seq_search(&status)) != NULL)
+		(void) hash_search(last_places, &place->relid, HASH_REMOVE, NULL);
+}
+
 void
 ivm_row_finder_remember(IvmRowFinder *finder, ItemPointer tid)
 {
@@ -264,11 +282,10 @@ ivm_row_finder_remember(IvmRowFinder *finder, ItemPointer tid)
 
 	if (last_places == NULL)
 	{
-		HASHCTL		control;
+		HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(LastPlace)};
 
-		control.keysize = sizeof(Oid);
-		control.entrysize = sizeof(LastPlace);
 		last_places = hash_create("ivm single rows", 16, &control, HASH_ELEM | HASH_BLOBS);
+		CacheRegisterRelcacheCallback(view_invalidated, (Datum) 0);
 	}
 	place = hash_search(last_places, &relid, HASH_ENTER, NULL);
 	place->tid = *tid;
@@ -303,6 +320,7 @@ find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Ta
 {
 	Oid			relid = RelationGetRelid(finder->view);
 	LastPlace  *place;
+	ItemPointerData tid;
 	bool		found = false;
 
 	if (!finder->plan->single_row || last_places == NULL)
@@ -311,15 +329,16 @@ find_by_last_place(IvmRowFinder *finder, IvmViewChange *changes, int64 count, Ta
 	if (place == NULL ||
 		ItemPointerGetBlockNumber(&place->tid) >= RelationGetNumberOfBlocks(finder->view))
 		return false;
+	tid = place->tid;			/* an invalidation may forget it */
 
 	for (int64 i = 0; i < count; i++)
 	{
 		if (changes[i].wanted == 0)
 			continue;
-		if (table_tuple_fetch_row_version(finder->view, &place->tid, finder->snapshot, finder->slot) &&
+		if (table_tuple_fetch_row_version(finder->view, &tid, finder->snapshot, finder->slot) &&
 			is_wanted_row(finder, ivm_row_tuple(changes[i].row)))
 		{
-			take(taker, &changes[i], &place->tid);
+			take(taker, &changes[i], &tid);
 			found = true;
 		}
 		ExecClearTuple(finder->slot);

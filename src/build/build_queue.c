@@ -244,26 +244,25 @@ ivm_relation_is_populated(Oid relid)
 }
 
 /*
- * An incremental view without a row of metadata came with a restore or an
- * upgrade.  The views are read before the metadata: one that commits in between
- * has its row already.  One that is locked is being made, altered or dropped,
+ * The rows of ivm.view.  An incremental view without one came with a restore or an
+ * upgrade, and gets it.  One that is locked is being made, altered or dropped,
  * and looked at again after that.
  */
-static void
-adopt_unknown(void)
+static List *
+list_and_adopt(void)
 {
-	List	   *views = ivm_incremental_views();
 	List	   *rows = ivm_metadata_list();
+	bool		any = false;
 	ListCell   *cell;
 
-	foreach(cell, views)
+	foreach(cell, ivm_unknown_views(rows))
 	{
 		Oid			relid = lfirst_oid(cell);
 		IvmViewRow	row = {0};
 
-		if (ivm_metadata_find(rows, relid) != NULL || !ConditionalLockRelationOid(relid, AccessShareLock))
+		if (!ConditionalLockRelationOid(relid, AccessShareLock))
 			continue;
-		/* it may be an ordinary materialized view by now, or gone */
+		/* it may be an ordinary materialized view by now, or gone, or have a row */
 		if (!ivm_relation_is_incremental(relid) || ivm_metadata_get(relid) != NULL)
 			continue;
 		row.relid = relid;
@@ -272,7 +271,13 @@ adopt_unknown(void)
 		row.reason = "it was not known to this server";
 		row.settings = ivm_settings_capture();
 		ivm_metadata_put(&row);
+		any = true;
 	}
+	if (!any)
+		return rows;
+	CommandCounterIncrement();
+	UpdateActiveSnapshotCommandId();
+	return ivm_metadata_list();
 }
 
 /*
@@ -294,10 +299,7 @@ ivm_build_next_row(long *sleep_ms)
 	MemoryContextSwitchTo(old);
 	if (ivm_metadata_is_installed())
 	{
-		adopt_unknown();
-		CommandCounterIncrement();
-		UpdateActiveSnapshotCommandId();
-		rows = ivm_metadata_list();
+		rows = list_and_adopt();
 		ivm_stats_retain_rows(rows);
 		foreach(cell, rows)
 		{
@@ -344,6 +346,8 @@ ivm_build_next_row(long *sleep_ms)
 				}
 			}
 		}
+		if (result != NULL)
+			ivm_metadata_complete(result);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

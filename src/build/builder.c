@@ -73,6 +73,7 @@ static Oid	built = InvalidOid; /* committed, but not taken over yet */
 static uint64 built_rows;
 static uint64 built_for;		/* the last request that was there when it was
 								 * begun */
+static bool unused_arrangements = true; /* there may be some */
 static bool nothing_left = false;
 static bool wants_overdraft = false;	/* the last build was refused memory */
 
@@ -279,6 +280,7 @@ abandon_fill(MemoryContext context)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(context);
 	release_cursor();
+	unused_arrangements = true;
 }
 
 /*
@@ -415,6 +417,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	bool		populated;
 	bool		compare;
 	Oid			owner;
+	List	   *upstream;
 	char	   *problem;
 	ListCell   *cell;
 
@@ -440,7 +443,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 	plan = ivm_plan_for_view(row->relid, row->settings, owned, old);
 	watched = NIL;
 	watch(row->relid, plan);
-	problem = ivm_upstream_problem(ivm_plan_upstream(plan), ivm_metadata_list());
+	upstream = ivm_plan_upstream(plan);
+	problem = upstream == NIL ? NULL : ivm_upstream_problem(upstream, ivm_metadata_list());
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -511,6 +515,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	else
 		*rows = ivm_view_populate(row->relid, plan, snapshot);
 	ivm_identity_leave(&saved);
+	unused_arrangements |= list_difference_oid(row->arrangements, arrangements) != NIL;
 	store(row, plan, lsn, snapshot, arrangements);
 	ivm_debug_point("build-filled");
 	PopActiveSnapshot();
@@ -590,6 +595,7 @@ build(IvmViewRow *row, int failures)
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		wants_overdraft = ivm_failure_is_shortage();
+		unused_arrangements = true;
 		HOLD_INTERRUPTS();
 
 		/*
@@ -687,7 +693,9 @@ ivm_builder_main(Datum unused)
 		LWLockRelease(ivm_control->lock);
 
 		ivm_build_drop_orphans();
-		ivm_build_drop_unused();
+		if (unused_arrangements)
+			ivm_build_drop_unused();
+		unused_arrangements = false;
 		row = ivm_build_next_row(&sleep_ms);
 		if (row != NULL)
 		{

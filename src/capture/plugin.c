@@ -14,7 +14,8 @@
  * partition may be younger than every compiled plan.  Columns registered of an
  * ancestor are found by name, as PostgreSQL itself maps them.  The answer is
  * cached until an invalidation of the table or of an ancestor, as a change of
- * the inheritance tree always brings one of the child.
+ * the inheritance tree always brings one of the child.  The cache keeps a few
+ * thousand tables besides those that are tracked.
  *
  * Tables have replica identity FULL, so that the old row is complete in the
  * WAL, toasted values included; an unchanged toasted value is missing in the
@@ -57,6 +58,10 @@
 /* A row whose values take more than this together is not even tried. */
 #define MAX_ROW_SIZE	((Size) MaxAllocSize - 1024 * 1024)
 
+/* So many tables are not worth a look which could be forgotten, and so many that no view reads are too many. */
+#define KEPT_RELATIONS	500
+#define MANY_UNTRACKED	5000
+
 /* What is known of a table that changed. */
 typedef struct TrackedRelation
 {
@@ -94,6 +99,48 @@ relation_invalidated(Datum argument, Oid relid)
 		if (!OidIsValid(relid) || entry->relid == relid ||
 			list_member_oid(entry->ancestors, relid))
 			entry->valid = false;
+}
+
+/* Forgets tables that were dropped or altered, or also those that no view reads; how many of these are left. */
+static long
+forget_relations(bool untracked)
+{
+	HASH_SEQ_STATUS status;
+	TrackedRelation *entry;
+	long		left = 0;
+
+	hash_seq_init(&status, relations);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		if (entry->valid && !(untracked && !entry->tracked))
+		{
+			left += !entry->tracked;
+			continue;
+		}
+		bms_free(entry->attributes);
+		list_free(entry->ancestors);
+		(void) hash_search(relations, &entry->relid, HASH_REMOVE, NULL);
+	}
+	return left;
+}
+
+/*
+ * Between transactions, when nobody holds on to an entry.  With very many tables that no view reads go the
+ * server's own caches of them, which nothing else empties.
+ */
+static void
+trim_relations(void)
+{
+	static long limit = KEPT_RELATIONS;
+
+	if (hash_get_num_entries(relations) <= limit)
+		return;
+	if (forget_relations(false) > MANY_UNTRACKED)
+	{
+		(void) forget_relations(true);
+		InvalidateSystemCaches();
+	}
+	limit = Max(KEPT_RELATIONS, 2 * hash_get_num_entries(relations));
 }
 
 /* This process becomes the decoder of the database. */
@@ -451,6 +498,7 @@ table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 static void
 begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
+	trim_relations();
 	transactions++;
 	txn_is_begun = false;
 	ivm_log_next_transaction();

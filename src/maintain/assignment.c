@@ -17,16 +17,22 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_rewrite.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "metadata/metadata.h"
-#include "utils/array.h"
-#include "utils/builtins.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
+#include "utils/rel.h"
 
 #include "maintain/assignment.h"
 
@@ -45,6 +51,17 @@ forget_reads(Reads *reads)
 {
 	list_free(reads->relids);
 	(void) hash_search(known_reads, &reads->relid, HASH_REMOVE, NULL);
+}
+
+static void
+keep_reads(Oid relid, List *relids)
+{
+	Reads	   *reads = hash_search(known_reads, &relid, HASH_ENTER, NULL);
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	reads->relids = NIL;
+	reads->relids = list_copy(relids);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -88,68 +105,74 @@ retain_reads(List *rows)
 	}
 }
 
-/* Asks the catalogs what some views read. */
-static void
-ask_reads(List *views)
+/* Adds what the rules of a view, or the policies of a table, name. */
+static List *
+add_referenced(List *relids, Relation depend, Oid classid, Oid objid, Oid self)
 {
-	Datum	   *elements = palloc(sizeof(Datum) * list_length(views));
-	Oid			type = OIDARRAYOID;
-	Datum		argument;
-	int			n = 0;
-	int			code;
-	MemoryContext old;
-	ListCell   *cell;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
-	foreach(cell, views)
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(classid));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(objid));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Oid			relid = lfirst_oid(cell);
-		Reads	   *reads = hash_search(known_reads, &relid, HASH_ENTER, NULL);
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
 
-		reads->relids = NIL;
-		elements[n++] = ObjectIdGetDatum(relid);
+		if (form->refclassid == RelationRelationId && form->refobjid != self)
+			relids = list_append_unique_oid(relids, form->refobjid);
 	}
-	argument = PointerGetDatum(construct_array(elements, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	systable_endscan(scan);
+	return relids;
+}
 
-	SPI_connect();
-	code = SPI_execute_with_args("WITH RECURSIVE reads(view, relation) AS ("
-								 " SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r"
-								 "  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-								 "   AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-								 "   AND d.refobjid <> r.ev_class"
-								 "  WHERE r.ev_class = ANY ($1)"
-								 " UNION SELECT reads.view, below.relation FROM reads, LATERAL ("
-								 "  SELECT d.refobjid FROM pg_catalog.pg_rewrite r"
-								 "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-								 "    AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-								 "    AND d.refobjid <> r.ev_class"
-								 "   WHERE r.ev_class = reads.relation"
-								 "  UNION ALL SELECT d.refobjid FROM pg_catalog.pg_policy p"
-								 "   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
-								 "    AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-								 "    AND d.refobjid <> p.polrelid"
-								 "   WHERE p.polrelid = reads.relation) AS below(relation))"
-								 " SELECT view, relation FROM reads",
-								 1, &type, &argument, NULL, true, 0);
-	if (code != SPI_OK_SELECT)
-		elog(ERROR, "could not read dependencies of incremental views: %s", SPI_result_code_string(code));
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	for (uint64 i = 0; i < SPI_processed; i++)
+/*
+ * Adds what the objects of a kind name that belong to a relation: its rules, or its policies.  These are in a
+ * catalog whose column "owner" is the relation's oid, the first one of an index.
+ */
+static List *
+add_referenced_by(List *relids, Relation depend, Oid catalog, Oid index, AttrNumber owner, Oid relid)
+{
+	Relation	relation = table_open(catalog, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, owner, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(relation, index, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		bool		isnull;
-		Oid			view = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		Oid			relation = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-		Reads	   *reads = hash_search(known_reads, &view, HASH_FIND, NULL);
+		Oid			oid = DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(relation), &isnull));
 
-		/* it may have been invalidated meanwhile, see below */
-		if (reads == NULL)
-		{
-			reads = hash_search(known_reads, &view, HASH_ENTER, NULL);
-			reads->relids = NIL;
-		}
-		reads->relids = lappend_oid(reads->relids, relation);
+		relids = add_referenced(relids, depend, catalog, oid, relid);
 	}
-	MemoryContextSwitchTo(old);
-	SPI_finish();
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return relids;
+}
+
+/* Asks the catalogs what a view reads, itself not among it. */
+static List *
+ask_reads(Oid relid)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	List	   *result;
+	ListCell   *cell;
+
+	result = add_referenced_by(NIL, depend, RewriteRelationId, RewriteRelRulenameIndexId,
+							   Anum_pg_rewrite_ev_class, relid);
+	foreach(cell, result)
+	{
+		CHECK_FOR_INTERRUPTS();
+		result = add_referenced_by(result, depend, RewriteRelationId, RewriteRelRulenameIndexId,
+								   Anum_pg_rewrite_ev_class, lfirst_oid(cell));
+		result = add_referenced_by(result, depend, PolicyRelationId, PolicyPolrelidPolnameIndexId,
+								   Anum_pg_policy_polrelid, lfirst_oid(cell));
+	}
+	table_close(depend, AccessShareLock);
+	return list_delete_oid(result, relid);
 }
 
 static int
@@ -188,62 +211,36 @@ join_components(IvmAssignment *assignments, int count, Oid a, Oid b)
 }
 
 /*
- * Joins views that read views.  What is asked anew is seen by a snapshot that is younger than
- * all invalidations that have been heard of; if one comes while it is asked, the answer
- * is good for this time only.
+ * Joins views that read views.  An invalidation that comes while the catalogs are asked makes the answer
+ * good for this time only.
  */
 static void
 join_readers(IvmAssignment *assignments, int count, List *rows)
 {
-	List	   *missing = NIL;
-	uint64		before = invalidations;
 	ListCell   *cell;
-	ListCell   *inner;
 
 	foreach(cell, rows)
 	{
 		IvmViewRow *row = lfirst(cell);
+		Reads	   *reads;
+		List	   *relids;
+		ListCell   *inner;
 
-		if (row->kind == 'v' && hash_search(known_reads, &row->relid, HASH_FIND, NULL) == NULL)
-			missing = lappend_oid(missing, row->relid);
-	}
-	if (missing != NIL)
-	{
-		PushActiveSnapshot(GetLatestSnapshot());
-		PG_TRY();
-		{
-			ask_reads(missing);
-		}
-		PG_CATCH();
-		{
-			relation_invalidated((Datum) 0, InvalidOid);
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-		PopActiveSnapshot();
-	}
-
-	foreach(cell, rows)
-	{
-		IvmViewRow *row = lfirst(cell);
-		Reads	   *reads = hash_search(known_reads, &row->relid, HASH_FIND, NULL);
-
-		if (reads == NULL)
+		if (row->kind != 'v')
 			continue;
-		foreach(inner, reads->relids)
-			join_components(assignments, count, row->relid, lfirst_oid(inner));
-	}
-
-	if (before != invalidations)
-	{
-		foreach(cell, missing)
+		reads = hash_search(known_reads, &row->relid, HASH_FIND, NULL);
+		if (reads != NULL)
+			relids = reads->relids;
+		else
 		{
-			Oid			relid = lfirst_oid(cell);
-			Reads	   *reads = hash_search(known_reads, &relid, HASH_FIND, NULL);
+			uint64		before = invalidations;
 
-			if (reads != NULL)
-				forget_reads(reads);
+			relids = ask_reads(row->relid);
+			if (before == invalidations)
+				keep_reads(row->relid, relids);
 		}
+		foreach(inner, relids)
+			join_components(assignments, count, row->relid, lfirst_oid(inner));
 	}
 }
 

@@ -264,7 +264,7 @@ ivm_stats_retain_rows(List *rows)
 
 	foreach(cell, rows)
 		relids = lappend_oid(relids, ((IvmViewRow *) lfirst(cell))->relid);
-	ivm_stats_view_retain(MyDatabaseId, relids);
+	ivm_stats_view_known(relids);
 	list_free(relids);
 }
 

@@ -250,12 +250,30 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	return true;
 }
 
-/* True if the row is about the same contents' definition as the consumer. */
+static bool
+assigned_to_me(IvmApplyWorker *worker, IvmViewRow *row, IvmAssignment *assignments, int count)
+{
+	return assignments != NULL &&
+		ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
+}
+
+/* The version of the row that the consumer was made from, or read its applied snapshot with? */
+static bool
+is_known_version(IvmViewRow *row, IvmConsumer *consumer)
+{
+	return ivm_row_version_equal(&row->version, &consumer->row_version);
+}
+
+/*
+ * True if the row is about the same contents' definition as the consumer.  A row that is not complete was
+ * known already.
+ */
 static bool
 same_definition(IvmViewRow *row, IvmConsumer *consumer)
 {
-	return row->text !=NULL && row->fingerprint != NULL &&
-		ivm_consumer_plan_hash(row->text, row->fingerprint) == consumer->plan_hash;
+	return !row->complete ||
+		(row->text !=NULL && row->fingerprint != NULL &&
+		 ivm_consumer_plan_hash(row->text, row->fingerprint) == consumer->plan_hash);
 }
 
 /*
@@ -266,12 +284,9 @@ same_definition(IvmViewRow *row, IvmConsumer *consumer)
 static void
 read_applied(IvmConsumer *consumer, IvmViewRow *row)
 {
-	MemoryContext old;
+	MemoryContext old = MemoryContextSwitchTo(consumer->context);
 	IvmAppliedSnapshot *applied;
 
-	if (row == NULL || ivm_row_version_equal(&row->version, &consumer->row_version))
-		return;
-	old = MemoryContextSwitchTo(consumer->context);
 	applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
 	MemoryContextSwitchTo(old);
 	if (applied == NULL)
@@ -280,11 +295,33 @@ read_applied(IvmConsumer *consumer, IvmViewRow *row)
 	consumer->row_version = row->version;
 }
 
-/* Stops the views that read one that is not maintained any more. */
+/* Reads what is new about these rows; in the transaction, and context, in which they were listed. */
 static void
+read_news(IvmApplyWorker *worker, List *rows, IvmAssignment *assignments, int count)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
+
+		if (consumer != NULL && !consumer->given_up && is_known_version(row, consumer))
+			continue;
+		if (row->state == IVM_STATE_ACTIVE &&
+			(consumer != NULL || assigned_to_me(worker, row, assignments, count)))
+			ivm_metadata_complete(row);
+		if (consumer != NULL)
+			read_applied(consumer, row);
+	}
+}
+
+/* Stops the views that read one that is not maintained any more; true if there are any. */
+static bool
 stop_dependants(IvmApplyWorker *worker, List *rows)
 {
 	MemoryContext old = CurrentMemoryContext;
+	bool		any = false;
 	ListCell   *cell;
 
 	foreach(cell, list_copy(worker->consumers))
@@ -306,7 +343,9 @@ stop_dependants(IvmApplyWorker *worker, List *rows)
 		ivm_consumer_list_forget(worker, consumer);
 		(void) ivm_failure_stop(relid, &version, problem);
 		MemoryContextSwitchTo(old);
+		any = true;
 	}
+	return any;
 }
 
 /* Keeps in mind what could not be loaded, and when to try again. */
@@ -332,11 +371,12 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm reload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	List	   *rows;
-	List	   *views;
+	List	   *unknown;
 	IvmAssignment *assignments;
 	int			count;
-	bool		build = false;
+	bool		build;
 	bool		begin = worker->cursor == NULL;
+	bool		reindex = worker->interest == NULL;
 	List	   *added = NIL;
 	List	   *missing = NIL;
 	ListCell   *cell;
@@ -346,21 +386,17 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	MemoryContextSwitchTo(context);
 	if (!ivm_metadata_is_installed())
 	{
-		rows = views = NIL;
+		rows = unknown = NIL;
 		assignments = NULL;
 		count = 0;
 	}
 	else
 	{
 		rows = ivm_metadata_list();
-		views = ivm_incremental_views();
+		unknown = ivm_unknown_views(rows);
 		assignments = ivm_consumer_assign(rows, &count);
-		foreach(cell, worker->consumers)
-		{
-			IvmConsumer *consumer = lfirst(cell);
-
-			read_applied(consumer, ivm_metadata_find(rows, consumer->relid));
-		}
+		MemoryContextSwitchTo(context);
+		read_news(worker, rows, assignments, count);
 	}
 	MemoryContextSwitchTo(context);
 	PopActiveSnapshot();
@@ -368,15 +404,12 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	MemoryContextSwitchTo(context);
 
 	ivm_stats_retain_rows(rows);
-	foreach(cell, views)
-		if (ivm_metadata_find(rows, lfirst_oid(cell)) == NULL)
-		build = true;
+	build = unknown != NIL;
 	foreach(cell, rows)
 	{
 		IvmViewRow *row = lfirst(cell);
 		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
-		bool		mine = assignments != NULL &&
-			ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
+		bool		mine = assigned_to_me(worker, row, assignments, count);
 
 		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
 			build = true;
@@ -391,7 +424,10 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 			continue;
 		}
 		if (consumer != NULL)
+		{
 			ivm_consumer_list_forget(worker, consumer);
+			reindex = true;
+		}
 		if (row->state == IVM_STATE_ACTIVE && mine)
 			added = lappend(added, row);
 	}
@@ -400,7 +436,10 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 		IvmConsumer *consumer = lfirst(cell);
 
 		if (ivm_metadata_find(rows, consumer->relid) == NULL)
+		{
 			ivm_consumer_list_forget(worker, consumer);
+			reindex = true;
+		}
 	}
 
 	foreach(cell, added)
@@ -416,7 +455,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 		}
 		MemoryContextSwitchTo(context);
 	}
-	stop_dependants(worker, rows);
+	reindex |= stop_dependants(worker, rows);
 	if (begin)
 	{
 		ivm_progress_begin(worker);
@@ -426,11 +465,12 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	set_missing(worker, missing);
 
 	MemoryContextSwitchTo(old);
-	ivm_consumer_list_index(worker);
+	if (reindex || added != NIL)
+		ivm_consumer_list_index(worker);
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	worker->shared->registered = true;
-	if (rows == NIL && views == NIL &&
+	if (rows == NIL && unknown == NIL &&
 		pg_atomic_read_u64(&worker->control->generation) == generation)
 		worker->control->wanted = false;
 	if (build)
@@ -455,7 +495,10 @@ read_rows(IvmConsumer *consumer, List **rows)
 	if (row != NULL && (row->kind == 'a' || row->arrangements != NIL))
 	{
 		*rows = ivm_metadata_list();
-		return ivm_metadata_find(*rows, consumer->relid);
+		row = ivm_metadata_find(*rows, consumer->relid);
+		if (row != NULL)
+			ivm_metadata_complete(row);
+		return row;
 	}
 	if (row != NULL)
 		*rows = list_make1(row);

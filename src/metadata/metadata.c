@@ -74,6 +74,7 @@ static Oid	view_index(void);
 static HeapTuple fetch_row(Relation rel, Oid relid, Snapshot snapshot);
 static IvmRowVersion version_of(HeapTuple tuple);
 static IvmViewRow *row_from_tuple(TupleDesc desc, HeapTuple tuple);
+static void complete_row(IvmViewRow *row, TupleDesc desc, HeapTuple tuple);
 static HeapTuple tuple_from_row(TupleDesc desc, IvmViewRow *row);
 static void replace_row(Relation rel, HeapTuple old, HeapTuple new);
 
@@ -180,6 +181,7 @@ ivm_metadata_get(Oid relid)
 	if (tuple != NULL)
 	{
 		row = row_from_tuple(RelationGetDescr(rel), tuple);
+		complete_row(row, RelationGetDescr(rel), tuple);
 		heap_freetuple(tuple);
 	}
 	UnregisterSnapshot(snapshot);
@@ -234,6 +236,30 @@ ivm_metadata_list(void)
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 	return rows;
+}
+
+void
+ivm_metadata_complete(IvmViewRow *row)
+{
+	Relation	rel;
+	TupleTableSlot *slot;
+	HeapTuple	tuple;
+	bool		free_tuple;
+
+	if (row->complete)
+		return;
+	Assert(ActiveSnapshotSet());
+	rel = table_open(ivm_metadata_view_relid(), AccessShareLock);
+	slot = table_slot_create(rel, NULL);
+	if (!table_tuple_fetch_row_version(rel, &row->version.tid, SnapshotAny, slot))
+		elog(ERROR, "row %u of ivm.view has gone", row->relid);
+	tuple = ExecFetchSlotHeapTuple(slot, false, &free_tuple);
+	Assert(HeapTupleHeaderGetRawXmin(tuple->t_data) == row->version.xmin);
+	complete_row(row, RelationGetDescr(rel), tuple);
+	if (free_tuple)
+		heap_freetuple(tuple);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
 }
 
 IvmViewRow *
@@ -375,11 +401,11 @@ ivm_metadata_delete_gone(void)
 }
 
 static bool
-arrangement_is_read(Oid relid)
+arrangement_is_read(List *rows, Oid relid)
 {
 	ListCell   *lc;
 
-	foreach(lc, ivm_metadata_list())
+	foreach(lc, rows)
 	{
 		if (list_member_oid(((IvmViewRow *) lfirst(lc))->arrangements, relid))
 			return true;
@@ -391,13 +417,14 @@ List *
 ivm_metadata_unused_arrangements(void)
 {
 	List	   *result = NIL;
+	List	   *rows = ivm_metadata_list();
 	ListCell   *lc;
 
-	foreach(lc, ivm_metadata_list())
+	foreach(lc, rows)
 	{
 		IvmViewRow *row = lfirst(lc);
 
-		if (row->kind == 'a' && !arrangement_is_read(row->relid))
+		if (row->kind == 'a' && !arrangement_is_read(rows, row->relid))
 			result = lappend_oid(result, row->relid);
 	}
 	return result;
@@ -418,7 +445,7 @@ ivm_metadata_drop_unused(List *relids)
 		Oid			relid = lfirst_oid(lc);
 
 		LockRelationOid(relid, AccessExclusiveLock);
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) && !arrangement_is_read(relid))
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) && !arrangement_is_read(ivm_metadata_list(), relid))
 			ivm_metadata_drop_state_table(relid);
 	}
 }
@@ -525,43 +552,62 @@ version_of(HeapTuple tuple)
 	return version;
 }
 
+static List *
+settings_column(HeapTuple tuple, TupleDesc desc)
+{
+	List	   *result = NIL;
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, Anum_view_settings, desc, &isnull);
+	Datum	   *elements;
+	int			count;
+
+	if (isnull)
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, NULL, &count);
+	for (int i = 0; i + 1 < count; i += 2)
+		result = lappend(result, list_make2(makeString(TextDatumGetCString(elements[i])),
+											makeString(TextDatumGetCString(elements[i + 1]))));
+	return result;
+}
+
+/* The row but for what complete_row() adds. */
 static IvmViewRow *
 row_from_tuple(TupleDesc desc, HeapTuple tuple)
 {
 	IvmViewRow *row = palloc0(sizeof(IvmViewRow));
-	bool		isnull;
-	Datum		value;
-	Datum	   *elements;
-	int			count;
+	Datum		values[Natts_view];
+	bool		nulls[Natts_view];
 
+	heap_deform_tuple(tuple, desc, values, nulls);
 	row->version = version_of(tuple);
-	row->relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid, desc, &isnull));
-	row->kind = DatumGetChar(heap_getattr(tuple, Anum_view_kind, desc, &isnull));
-	row->state = (IvmViewState) DatumGetChar(heap_getattr(tuple, Anum_view_state, desc, &isnull));
+	row->relid = DatumGetObjectId(values[Anum_view_relid - 1]);
+	row->kind = DatumGetChar(values[Anum_view_kind - 1]);
+	row->state = (IvmViewState) DatumGetChar(values[Anum_view_state - 1]);
+	if (!nulls[Anum_view_definition - 1])
+		row->definition = TextDatumGetCString(values[Anum_view_definition - 1]);
+	if (!nulls[Anum_view_reason - 1])
+		row->reason = TextDatumGetCString(values[Anum_view_reason - 1]);
+	if (!nulls[Anum_view_arrangements - 1])
+	{
+		ArrayType  *array = DatumGetArrayTypeP(values[Anum_view_arrangements - 1]);
+
+		/* mostly empty */
+		for (int i = 0; i < ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)); i++)
+			row->arrangements = lappend_oid(row->arrangements, ((Oid *) ARR_DATA_PTR(array))[i]);
+	}
+	if (row->kind == 'a' || row->arrangements != NIL)
+		row->settings = settings_column(tuple, desc);
+	return row;
+}
+
+static void
+complete_row(IvmViewRow *row, TupleDesc desc, HeapTuple tuple)
+{
 	row->text = text_column(tuple, desc, Anum_view_plan_text);
 	row->fingerprint = text_column(tuple, desc, Anum_view_fingerprint);
-	row->definition = text_column(tuple, desc, Anum_view_definition);
-	row->reason = text_column(tuple, desc, Anum_view_reason);
-
-	value = heap_getattr(tuple, Anum_view_settings, desc, &isnull);
-	if (!isnull)
-	{
-		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
-						  &elements, NULL, &count);
-		for (int i = 0; i + 1 < count; i += 2)
-			row->settings = lappend(row->settings,
-									list_make2(makeString(TextDatumGetCString(elements[i])),
-											   makeString(TextDatumGetCString(elements[i + 1]))));
-	}
-	value = heap_getattr(tuple, Anum_view_arrangements, desc, &isnull);
-	if (!isnull)
-	{
-		deconstruct_array(DatumGetArrayTypeP(value), OIDOID, sizeof(Oid), true, TYPALIGN_INT,
-						  &elements, NULL, &count);
-		for (int i = 0; i < count; i++)
-			row->arrangements = lappend_oid(row->arrangements, DatumGetObjectId(elements[i]));
-	}
-	return row;
+	if (row->settings == NIL)
+		row->settings = settings_column(tuple, desc);
+	row->complete = true;
 }
 
 static HeapTuple
@@ -657,25 +703,4 @@ ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple)
 	values[0] = heap_getattr(tuple, 1, RelationGetDescr(rel), &nulls[0]);
 	index_insert(index, values, nulls, &tuple->t_self, rel, UNIQUE_CHECK_YES, false, NULL);
 	index_close(index, RowExclusiveLock);
-}
-
-List *
-ivm_incremental_views(void)
-{
-	List	   *result = NIL;
-	Relation	relation = table_open(RelationRelationId, AccessShareLock);
-	TableScanDesc scan = table_beginscan_catalog(relation, 0, NULL);
-	Oid			am = ivm_metadata_am_oid();
-	HeapTuple	tuple;
-
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-
-		if (form->relkind == RELKIND_MATVIEW && form->relam == am)
-			result = lappend_oid(result, form->oid);
-	}
-	table_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return result;
 }

@@ -56,6 +56,7 @@ typedef struct IvmViewRow
 								 * arrangement, else NULL */
 	char	   *reason;			/* why rebuild or error; NULL */
 	List	   *arrangements;	/* oid list: shared arrangements it reads */
+	bool		complete;		/* not as ivm_metadata_list() leaves it */
 	IvmRowVersion version;		/* as it was read, or put */
 } IvmViewRow;
 
@@ -93,8 +94,18 @@ extern void ivm_metadata_drop_state_table(Oid relid);
 /* Rows of ivm.view.  All palloc'd in the current context, read with the latest catalog-like snapshot. */
 extern IvmViewRow *ivm_metadata_get(Oid relid); /* NULL if none */
 
-/* IvmViewRow, by relid; without rows whose relation went while the library was not loaded */
+/*
+ * IvmViewRow, by relid; without rows whose relation went while the library was not loaded.  The texts that
+ * are long (text, fingerprint), and settings but those of what has to do with shared arrangements, are left
+ * out: there may be thousands of rows, and everybody reads them again at each change.
+ */
 extern List *ivm_metadata_list(void);
+
+/*
+ * Reads what the list left out, of the very version that is in it.  To be called under an active snapshot that
+ * was there when the list was read.
+ */
+extern void ivm_metadata_complete(IvmViewRow *row);
 
 /* The row of that relation in such a list, or NULL. */
 extern IvmViewRow *ivm_metadata_find(List *rows, Oid relid);
@@ -138,8 +149,8 @@ extern bool ivm_metadata_is_uncommitted(Oid relid);
 /* Claims the right to write a consumer until the end of the transaction; false if another process has it. */
 extern bool ivm_claim(Oid relid, bool wait);
 
-/* Oids of all incremental views of the database, known to ivm.view or not; in a transaction. */
-extern List *ivm_incremental_views(void);
+/* Oids of the database's incremental views that have no row in that list, palloc'd; in a transaction. */
+extern List *ivm_unknown_views(List *rows);
 
 /* Within this directory: adds a row version to a primary key whose column is the first one. */
 extern void ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple);

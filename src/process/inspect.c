@@ -30,7 +30,11 @@ ivm_inspect_main(Datum unused)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ivm_metadata_is_installed())
-		wanted = ivm_metadata_list() != NIL || ivm_incremental_views() != NIL;
+	{
+		List	   *rows = ivm_metadata_list();
+
+		wanted = rows != NIL || ivm_unknown_views(rows) != NIL;
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 

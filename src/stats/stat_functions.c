@@ -167,13 +167,14 @@ copy_views(int *count)
 	IvmStatsView *copies = palloc(sizeof(IvmStatsView) * size);
 
 	*count = 0;
-	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	if (!ivm_stats_lock(LW_SHARED))
+		return copies;
 	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
 	{
 		for (uint32 number = ivm_stats->buckets[i]; number != 0;
-			 number = ivm_stats_views[number - 1].next)
+			 number = ivm_stats_view_at(number)->next)
 		{
-			IvmStatsView *view = &ivm_stats_views[number - 1];
+			IvmStatsView *view = ivm_stats_view_at(number);
 
 			if (view->dboid != MyDatabaseId)
 				continue;
@@ -387,17 +388,18 @@ ivm_stat_operators(PG_FUNCTION_ARGS)
 	int			count = 0;
 	OperatorCopy *copies = palloc(sizeof(OperatorCopy) * size);
 
-	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	if (!ivm_stats_lock(LW_SHARED))
+		return (Datum) 0;
 	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
 	{
 		for (uint32 number = ivm_stats->buckets[i]; number != 0;
-			 number = ivm_stats_views[number - 1].next)
+			 number = ivm_stats_view_at(number)->next)
 		{
-			IvmStatsView *view = &ivm_stats_views[number - 1];
+			IvmStatsView *view = ivm_stats_view_at(number);
 
 			if (view->dboid != MyDatabaseId)
 				continue;
-			for (uint32 op = view->operators; op != 0; op = ivm_stats_operator_rows[op - 1].next)
+			for (uint32 op = view->operators; op != 0; op = ivm_stats_operator_at(op)->next)
 			{
 				if (count == size)
 				{
@@ -405,7 +407,7 @@ ivm_stat_operators(PG_FUNCTION_ARGS)
 					copies = repalloc(copies, sizeof(OperatorCopy) * size);
 				}
 				copies[count].relid = view->relid;
-				copies[count].report = ivm_stats_operator_rows[op - 1].report;
+				copies[count].report = ivm_stats_operator_at(op)->report;
 				count++;
 			}
 		}
@@ -528,9 +530,9 @@ reset_view(IvmStatsView *view, TimestampTz now)
 	view->stats_reset = now;
 	SpinLockRelease(&view->mutex);
 
-	for (uint32 number = view->operators; number != 0; number = ivm_stats_operator_rows[number - 1].next)
+	for (uint32 number = view->operators; number != 0; number = ivm_stats_operator_at(number)->next)
 	{
-		IvmOperatorReport *report = &ivm_stats_operator_rows[number - 1].report;
+		IvmOperatorReport *report = &ivm_stats_operator_at(number)->report;
 
 		report->rows_in = 0;
 		report->rows_out = 0;
@@ -547,15 +549,14 @@ ivm_stat_reset(PG_FUNCTION_ARGS)
 	Oid			relid = PG_ARGISNULL(0) ? InvalidOid : PG_GETARG_OID(0);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_EXCLUSIVE))
 		PG_RETURN_VOID();
-	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
 	{
 		for (uint32 number = ivm_stats->buckets[i]; number != 0;
-			 number = ivm_stats_views[number - 1].next)
+			 number = ivm_stats_view_at(number)->next)
 		{
-			IvmStatsView *view = &ivm_stats_views[number - 1];
+			IvmStatsView *view = ivm_stats_view_at(number);
 
 			if (view->dboid == MyDatabaseId && (!OidIsValid(relid) || view->relid == relid))
 				reset_view(view, now);

@@ -55,7 +55,7 @@ ivm_stats_shmem_size(void)
 	Size		size = MAXALIGN(sizeof(IvmStatsShared));
 
 	size = add_size(size, MAXALIGN(mul_size(max_worker_processes, sizeof(IvmStatsWorker))));
-	return add_size(size, ivm_stats_tables_size());
+	return add_size(size, ivm_stats_first_chunk_size());
 }
 
 /*
@@ -91,7 +91,7 @@ ivm_stats_shmem_init(void)
 		}
 	}
 	LWLockRegisterTranche(ivm_stats->tranche, "ivm_stats");
-	ivm_stats_tables_init(place, !found);
+	ivm_stats_chunks_init(place, !found);
 }
 
 /*

@@ -77,6 +77,12 @@ extern void ivm_stats_view_drop(Oid dboid, Oid relid);
 
 /* Forgets the views of a database that are not in the list of oids, which is sorted. */
 extern void ivm_stats_view_retain(Oid dboid, List *relids);
+
+/*
+ * A process that tells of views, outside of batches: these are the views of its database now, in the order of
+ * their oids.  Forgets others, and sees to it that there is room for these.
+ */
+extern void ivm_stats_view_known(List *relids);
 extern void ivm_stats_database_drop(Oid dboid);
 
 /*

@@ -26,19 +26,20 @@
 #include "postgres.h"
 
 #include "port/atomics.h"
+#include "storage/dsm.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 
 #include "stats/stats.h"
 
 /*
- * How many views and operators have counters.  What does not fit is not
- * counted; views without counters are shown all the same.  Pages of the tables
- * are first touched when they are used.
+ * How many views the first chunk of memory has room for, and how many chunks there can be (chunks.c).
+ * Views without counters are shown all the same.
  */
-#define IVM_STATS_VIEWS			4096
-#define IVM_STATS_OPERATORS		32768
-#define IVM_STATS_BUCKETS		8192	/* a power of two */
+#define IVM_STATS_FIRST_VIEWS		128 /* a power of two */
+#define IVM_STATS_OPERATORS_PER_VIEW	8
+#define IVM_STATS_CHUNKS			14
+#define IVM_STATS_BUCKETS			8192	/* a power of two */
 
 #define IVM_STATS_STATE_LENGTH	64
 #define IVM_STATS_TEXT_LENGTH	256
@@ -119,7 +120,7 @@ typedef struct IvmStatsOperator
 } IvmStatsOperator;
 
 /*
- * Numbers of free elements of an array.  A number is the index plus one, 0 is
+ * Numbers of free elements.  A number is the index plus one, 0 is
  * the end of a list.  Elements that were never used are not in the list, so
  * that their memory stays untouched.  Guarded by "lock".
  */
@@ -127,6 +128,7 @@ typedef struct IvmStatsPool
 {
 	uint32		free;			/* first of the list */
 	uint32		used;			/* elements that have ever been used */
+	uint32		taken;			/* of these, elements that are not free */
 	uint32		size;
 } IvmStatsPool;
 
@@ -143,18 +145,35 @@ typedef struct IvmStatsShared
 	/* guarded by "lock" */
 	IvmStatsPool view_pool;
 	IvmStatsPool operator_pool;
+	int			nchunks;
+	dsm_handle	chunks[IVM_STATS_CHUNKS];	/* the first is not there */
+	uint64		chunk_changes;	/* counts them */
 	uint32		buckets[IVM_STATS_BUCKETS];
 } IvmStatsShared;
 
 /* All NULL where the library was not loaded at server start. */
 extern IvmStatsShared *ivm_stats;
 extern IvmStatsWorker *ivm_stats_workers;
-extern IvmStatsView *ivm_stats_views;
-extern IvmStatsOperator *ivm_stats_operator_rows;
 
-/* Size of the tables of view_stats.c, and their place. */
-extern Size ivm_stats_tables_size(void);
-extern void ivm_stats_tables_init(void *place, bool fresh);
+/* ---- chunks.c ---- */
+
+/* Size and place of the first one. */
+extern Size ivm_stats_first_chunk_size(void);
+extern void ivm_stats_chunks_init(void *first, bool fresh);
+
+/*
+ * Takes "lock" with all chunks mapped, so that every number leads to its element; false, and nothing taken, if
+ * they cannot be mapped.  No errors.
+ */
+extern bool ivm_stats_lock(LWLockMode mode);
+extern IvmStatsView *ivm_stats_view_at(uint32 number);
+extern IvmStatsOperator *ivm_stats_operator_at(uint32 number);
+
+/* Makes room for so many more views, if it can be had. */
+extern void ivm_stats_chunks_grow(int views);
+
+/* Gives back chunks at the end that nothing is in. */
+extern void ivm_stats_chunks_shrink(void);
 
 /* Cuts a text to fit into "size" bytes, at a character. */
 extern void ivm_stats_copy_text(char *target, const char *source, Size size);

@@ -4,11 +4,8 @@
  *	  Counters of views and of their operators, in shared memory.
  *
  * A view's entry is found by database and relation in a hash table with
- * chains, and has a list of operator rows.  Both come from arrays of fixed
- * size: reports are made inside batches and commits, where an error for want
- * of memory could not be borne, so what does not fit is dropped.  PostgreSQL's
- * own shared hash tables touch all their memory at the start; here memory that
- * no view needs is address space only.
+ * chains, and has a list of operator rows.  Both come from memory that was made
+ * before (chunks.c).
  *
  * The functions here may be called anywhere but under a spinlock.  They raise
  * no errors, and do nothing where the library was not loaded at server start.
@@ -21,43 +18,16 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "storage/shmem.h"
+#include "miscadmin.h"
+#include "nodes/nodes.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "stats/stats_internal.h"
 
-IvmStatsView *ivm_stats_views = NULL;
-IvmStatsOperator *ivm_stats_operator_rows = NULL;
-
 /* An element by its number. */
-#define view_entry(number)		(&ivm_stats_views[(number) - 1])
-#define operator_row(number)	(&ivm_stats_operator_rows[(number) - 1])
-
-/*
- * Bytes of the two arrays.
- */
-Size
-ivm_stats_tables_size(void)
-{
-	return add_size(MAXALIGN(mul_size(IVM_STATS_VIEWS, sizeof(IvmStatsView))),
-					MAXALIGN(mul_size(IVM_STATS_OPERATORS, sizeof(IvmStatsOperator))));
-}
-
-/*
- * Puts them at "place"; "fresh" if nobody has used them yet.
- */
-void
-ivm_stats_tables_init(void *place, bool fresh)
-{
-	ivm_stats_views = place;
-	ivm_stats_operator_rows = (IvmStatsOperator *)
-		((char *) place + MAXALIGN(IVM_STATS_VIEWS * sizeof(IvmStatsView)));
-	if (fresh)
-	{
-		ivm_stats->view_pool.size = IVM_STATS_VIEWS;
-		ivm_stats->operator_pool.size = IVM_STATS_OPERATORS;
-	}
-}
+#define view_entry(number)		ivm_stats_view_at(number)
+#define operator_row(number)	ivm_stats_operator_at(number)
 
 /* ---- numbers ---- */
 
@@ -75,6 +45,8 @@ take_view(void)
 		pool->free = view_entry(number)->next;
 	else if (pool->used < pool->size)
 		number = ++pool->used;
+	if (number != 0)
+		pool->taken++;
 	return number;
 }
 
@@ -88,6 +60,8 @@ take_operator(void)
 		pool->free = operator_row(number)->next;
 	else if (pool->used < pool->size)
 		number = ++pool->used;
+	if (number != 0)
+		pool->taken++;
 	return number;
 }
 
@@ -101,6 +75,7 @@ free_operators(uint32 number)
 
 		operator_row(number)->next = ivm_stats->operator_pool.free;
 		ivm_stats->operator_pool.free = number;
+		ivm_stats->operator_pool.taken--;
 		number = next;
 	}
 }
@@ -174,6 +149,7 @@ remove_view(uint32 *link)
 	free_operators(view->operators);
 	view->next = ivm_stats->view_pool.free;
 	ivm_stats->view_pool.free = number;
+	ivm_stats->view_pool.taken--;
 }
 
 /*
@@ -185,14 +161,14 @@ acquire_view(Oid dboid, Oid relid)
 {
 	IvmStatsView *view;
 
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_SHARED))
 		return NULL;
-	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
 	view = find_view(dboid, relid);
 	if (view == NULL)
 	{
 		LWLockRelease(&ivm_stats->lock);
-		LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
+		if (!ivm_stats_lock(LW_EXCLUSIVE))
+			return NULL;
 		view = find_view(dboid, relid);
 		if (view == NULL)
 			view = make_view(dboid, relid);
@@ -334,9 +310,8 @@ ivm_stats_view_drop(Oid dboid, Oid relid)
 {
 	uint32	   *link;
 
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_EXCLUSIVE))
 		return;
-	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
 	link = find_link(dboid, relid);
 	if (*link != 0)
 		remove_view(link);
@@ -377,9 +352,8 @@ is_among(List *relids, Oid relid)
 void
 ivm_stats_view_retain(Oid dboid, List *relids)
 {
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_EXCLUSIVE))
 		return;
-	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_STATS_BUCKETS; i++)
 	{
 		uint32	   *link = &ivm_stats->buckets[i];
@@ -393,6 +367,57 @@ ivm_stats_view_retain(Oid dboid, List *relids)
 		}
 	}
 	LWLockRelease(&ivm_stats->lock);
+	ivm_stats_chunks_shrink();
+}
+
+/* Those of the list that have no entry. */
+static int
+count_missing(List *relids)
+{
+	int			result = 0;
+	ListCell   *cell;
+
+	if (!ivm_stats_lock(LW_SHARED))
+		return 0;
+	foreach(cell, relids)
+	{
+		if (find_view(MyDatabaseId, lfirst_oid(cell)) == NULL)
+			result++;
+	}
+	LWLockRelease(&ivm_stats->lock);
+	return result;
+}
+
+/*
+ * While views are made, one after the other, nothing has to be looked for: what this process has
+ * told of a view it has told before it heard that the view is gone.
+ */
+void
+ivm_stats_view_known(List *relids)
+{
+	static List *known = NIL;	/* in TopMemoryContext */
+	static bool is_known = false;
+	bool		gone = !is_known;
+	MemoryContext old;
+	ListCell   *cell;
+
+	if (is_known && equal(known, relids))
+		return;
+	foreach(cell, known)
+	{
+		if (!is_among(relids, lfirst_oid(cell)))
+			gone = true;
+	}
+	if (gone)
+		ivm_stats_view_retain(MyDatabaseId, relids);
+	ivm_stats_chunks_grow(count_missing(relids));
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	list_free(known);
+	known = NIL;
+	is_known = false;
+	known = list_copy(relids);
+	is_known = true;
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -420,9 +445,8 @@ ivm_stats_operators(Oid dboid, Oid relid, int count, const IvmOperatorReport *re
 	uint32	   *link;
 	int			i;
 
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_EXCLUSIVE))
 		return;
-	LWLockAcquire(&ivm_stats->lock, LW_EXCLUSIVE);
 	view = find_view(dboid, relid);
 	if (view == NULL)
 		view = make_view(dboid, relid);

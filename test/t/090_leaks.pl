@@ -1,0 +1,136 @@
+# What comes and goes all day, tables and views, leaves nothing behind in our processes; a view that
+# is made costs the same however many there are, and has counters.
+#
+# kills: nothing
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use IvmTest;
+
+my $tables = 20;
+my $many = 400;
+my $node = new_node('leaks', 'autovacuum = off', 'ivm.apply_workers = 1');
+
+$node->safe_psql('postgres', join "\n", 'CREATE EXTENSION ivm_ext;',
+	map { "CREATE TABLE t$_ (id int PRIMARY KEY, v int); INSERT INTO t$_ SELECT i, i FROM generate_series(1, 20) i;" } 0 .. $tables - 1);
+
+# Bytes in each memory context of a process, all of one name together.
+sub contexts
+{
+	my ($pid) = @_;
+	my $from = -s $node->logfile;
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	$node->wait_for_log(qr/\[$pid\].*Grand total/, $from);
+	my $log = slurp_file($node->logfile, $from);
+	my %bytes;
+	$bytes{$1} += $2 while $log =~ /\[$pid\][^\n]*level: \d+; ([^:\n]*): (\d+) total/g;
+	return \%bytes;
+}
+
+# CPU of the apply worker so far, in ticks.
+sub cpu
+{
+	my ($pid) = worker_pids($node, 'apply worker');
+	my @fields = split / /, slurp_file("/proc/$pid/stat");
+	return $fields[13] + $fields[14];
+}
+
+sub create_views
+{
+	my ($from, $to) = @_;
+	$node->safe_psql('postgres', join "\n", 'SET client_min_messages = warning;', map {
+		"CREATE INCREMENTAL VIEW v$_ AS SELECT count(*), sum(v) FROM t" . $_ % $tables . " WHERE v > $_ % 7;" } $from .. $to);
+	return;
+}
+
+sub change_all
+{
+	$node->safe_psql('postgres', join ' ', 'BEGIN;', (map { "UPDATE t$_ SET v = v + 1;" } 0 .. $tables - 1), 'COMMIT;');
+	sync($node);
+	return;
+}
+
+# ---- views ----
+
+create_views(1, 20);
+sync($node);
+my $ticks = cpu();
+create_views(21, 120);
+my $first = cpu() - $ticks;
+create_views(121, $many - 100);
+$ticks = cpu();
+create_views($many - 99, $many);
+my $last = cpu() - $ticks;
+# with n views it was once as much again for each hundred of them
+cmp_ok($last, '<=', 2 * $first + 5, "the last of $many views cost the apply worker what the first did ($last and $first ticks)");
+
+change_all();
+is_value($node, 'SELECT count(*), min(batches) > 0 FROM pg_stat_ivm WHERE last_apply_time IS NOT NULL', "$many|t", 'each has counters');
+is_value($node, 'SELECT count(DISTINCT relid) FROM pg_stat_ivm_operator', $many, 'and operators');
+
+my ($apply) = worker_pids($node, 'apply worker');
+my $before = contexts($apply);
+my $kept = 'v' . $many;
+
+sub drop_but_one
+{
+	$node->safe_psql('postgres', join ' ', 'SET client_min_messages = warning;', map { "DROP MATERIALIZED VIEW v$_;" } 1 .. $many - 1);
+	sync($node);
+	return;
+}
+my $batches = $node->safe_psql('postgres', "SELECT batches FROM pg_stat_ivm WHERE relname = '$kept'");
+drop_but_one();
+is_value($node, 'SELECT string_agg(relname, \' \') FROM pg_stat_ivm', $kept, 'the others are dropped');
+is_value($node, "SELECT batches FROM pg_stat_ivm WHERE relname = '$kept'", $batches, 'and the last one keeps its counters');
+
+create_views(1, $many - 1);
+change_all();
+is((worker_pids($node, 'apply worker'))[0], $apply, 'the worker is the same');
+my $after = contexts($apply);
+# plans are kept or rest as time passes
+my @grown = grep { /^(TopMemoryContext|ivm (single rows|view reads|consumers|interest))$/ && $after->{$_} > $before->{$_} + 8192 } sort keys %$before;
+is("@grown", '', 'views that were dropped and made again have left nothing in it');
+is_value($node, 'SELECT count(*) FROM pg_stat_ivm WHERE batches > 0', $many, 'all have counters again');
+is_exact($node, "v$_") foreach 1, $many;
+
+# ---- tables that no view reads ----
+
+my ($decoder) = worker_pids($node, 'decoder');
+
+sub make_tables
+{
+	my ($count) = @_;
+	$node->safe_psql('postgres', <<"EOS");
+SET synchronous_commit = off;
+DO \$\$
+BEGIN
+	FOR i IN 1 .. $count LOOP
+		CREATE TABLE passing (a int);
+		INSERT INTO passing VALUES (1);
+		COMMIT;
+		DROP TABLE passing;
+		COMMIT;
+	END LOOP;
+END
+\$\$;
+EOS
+	$node->safe_psql('postgres', 'UPDATE t0 SET v = v + 1');
+	sync($node);
+	return;
+}
+
+make_tables(600);
+$before = contexts($decoder);
+make_tables(1200);
+is((worker_pids($node, 'decoder'))[0], $decoder, 'the decoder is the same');
+$after = contexts($decoder);
+@grown = grep { /^ivm / && $after->{$_} > ($before->{$_} // 0) + 1024 } sort keys %$after;
+is("@grown", '', 'tables that were changed and dropped have left nothing in the decoder');
+
+$node->stop;
+done_testing();
