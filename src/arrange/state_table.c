@@ -52,6 +52,8 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "catalog/toasting.h"
 #include "commands/defrem.h"
@@ -77,6 +79,7 @@
 
 #include "arrange/state_table.h"
 #include "base/compat.h"
+#include "base/index_entries.h"
 #include "metadata/metadata.h"
 #include "zset/row.h"
 
@@ -93,8 +96,8 @@ struct IvmStateTable
 	MemoryContext context;		/* holds this */
 	MemoryContext row_context;	/* holds the current row */
 	Relation	heap;
-	Relation	index;
-	IndexInfo  *index_info;
+	Relation	index;			/* the one to search */
+	IvmIndexEntries *entries;	/* in all of them; NULL: nothing was written */
 	Snapshot	snapshot;
 	TupleTableSlot *slot;		/* to read */
 	TupleTableSlot *write_slot;
@@ -282,26 +285,78 @@ ivm_state_tables_drop(List *relids)
 	}
 }
 
+static bool
+index_fits(Relation index)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (index->rd_rel->relam != BTREE_AM_OID || !form->indislive || !form->indisready || !form->indisvalid ||
+		form->indnkeyatts != 2 || RelationGetIndexPredicate(index) != NIL)
+		return false;
+
+	/*
+	 * No update that changes a hash has ever been heap-only, so there are no
+	 * broken chains, and indcheckxmin need not be looked at.
+	 */
+	for (int i = 0; i < form->indnkeyatts; i++)
+	{
+		if (form->indkey.values[i] != COLUMN_HASH + i || index->rd_opfamily[i] != INTEGER_BTREE_FAM_OID)
+			return false;
+	}
+	return true;
+}
+
+bool
+ivm_state_table_needs_index(Oid relid, Oid index)
+{
+	Relation	heap = table_open(relid, AccessShareLock);
+	List	   *fitting = NIL;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(heap))
+	{
+		Relation	candidate = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index_fits(candidate))
+			fitting = lappend_oid(fitting, lfirst_oid(lc));
+		index_close(candidate, AccessShareLock);
+	}
+	table_close(heap, AccessShareLock);
+	return list_length(fitting) == 1 && linitial_oid(fitting) == index;
+}
+
+/* Opens an index by which rows can be found; which one makes no difference. */
+static Relation
+open_index(Relation heap)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(heap))
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+
+		if (index_fits(index))
+			return index;
+		index_close(index, NoLock);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("state table \"%s\" has no index on its hashes", RelationGetRelationName(heap)),
+			 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+}
+
 IvmStateTable *
 ivm_state_table_open(Oid relid, Snapshot snapshot)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm state table", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	IvmStateTable *table = palloc0(sizeof(IvmStateTable));
-	List	   *indexes;
 
 	table->context = context;
 	table->row_context = AllocSetContextCreate(context, "ivm state row", ALLOCSET_DEFAULT_SIZES);
 	table->snapshot = snapshot;
 	table->heap = table_open(relid, RowExclusiveLock);
-	indexes = RelationGetIndexList(table->heap);
-	if (list_length(indexes) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("state table \"%s\" has %d indexes", RelationGetRelationName(table->heap),
-						list_length(indexes))));
-	table->index = index_open(linitial_oid(indexes), RowExclusiveLock);
-	table->index_info = BuildIndexInfo(table->index);
+	table->index = open_index(table->heap);
 	table->slot = table_slot_create(table->heap, NULL);
 	table->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(table->heap), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
@@ -320,6 +375,8 @@ ivm_state_table_close(IvmStateTable *table)
 		table_endscan(table->table_scan);
 	ExecDropSingleTupleTableSlot(table->slot);
 	ExecDropSingleTupleTableSlot(table->write_slot);
+	if (table->entries != NULL)
+		ivm_index_entries_close(table->entries);
 	index_close(table->index, NoLock);
 	table_close(table->heap, NoLock);
 	MemoryContextDelete(table->context);
@@ -425,16 +482,18 @@ store(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, MinimalTupl
 	ExecStoreVirtualTuple(table->write_slot);
 }
 
+/* Of the row in the write slot. */
 static void
-insert_index_entry(IvmStateTable *table)
+insert_index_entries(IvmStateTable *table)
 {
-	Datum		values[2];
-	bool		isnull[2] = {false, false};
+	if (table->entries == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(table->context);
 
-	values[0] = table->write_slot->tts_values[COLUMN_HASH - 1];
-	values[1] = table->write_slot->tts_values[COLUMN_IMAGE - 1];
-	index_insert(table->index, values, isnull, &table->write_slot->tts_tid, table->heap,
-				 UNIQUE_CHECK_NO, false, table->index_info);
+		table->entries = ivm_index_entries_open(table->heap);
+		MemoryContextSwitchTo(old);
+	}
+	ivm_index_entries_insert(table->entries, table->write_slot);
 }
 
 /*
@@ -448,7 +507,7 @@ insert_row(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, Minima
 
 	store(table, hash, image, weight, tuple);
 	table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entry(table);
+	insert_index_entries(table);
 	ExecClearTuple(table->write_slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(table->row_context);
@@ -484,7 +543,7 @@ update_row(IvmStateTable *table, ItemPointer tid, uint64 hash, uint64 image, int
 										  table->snapshot, InvalidSnapshot, false,
 										  &failure, &lock_mode, &update_index));
 	if (update_index)
-		insert_index_entry(table);
+		insert_index_entries(table);
 	ExecClearTuple(table->write_slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(table->row_context);

@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 typedef struct IvmStateTable IvmStateTable;
@@ -52,6 +53,9 @@ extern List *ivm_state_tables_unused(void);
 
 /* Locks and drops those of them that still exist. */
 extern void ivm_state_tables_drop(List *relids);
+
+/* True if rows of the state table can be found by this index and by no other. */
+extern bool ivm_state_table_needs_index(Oid relid, Oid index);
 
 /* Opens it for reading under "snapshot" and for writing; the lock is RowExclusiveLock, held to the end of the transaction. */
 extern IvmStateTable *ivm_state_table_open(Oid relid, Snapshot snapshot);

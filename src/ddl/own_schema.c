@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
@@ -26,6 +27,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "arrange/state_table.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 
@@ -75,6 +77,27 @@ refuse_change(Oid relid)
 				 errdetail("It belongs to extension \"ivm_ext\", which finds it by its name.")));
 }
 
+/*
+ * An index of ours stays: metadata is found by its name, a state table's rows by
+ * any that fits.  Those that others have made are theirs.
+ */
+static void
+refuse_index(RangeVar *name)
+{
+	Oid			index = RangeVarGetRelid(name, NoLock, true);
+	Oid			relid = OidIsValid(index) ? IndexGetRelation(index, true) : InvalidOid;
+	bool		is_needed;
+
+	if (!ivm_relation_is_internal(relid) || !is_closed(get_rel_namespace(relid)))
+		return;
+	if (ivm_relation_is_state_table(relid))
+		is_needed = ivm_state_table_needs_index(relid, index);
+	else
+		is_needed = strcmp(get_rel_name(index), psprintf("%s_pkey", get_rel_name(relid))) == 0;
+	if (is_needed)
+		refuse_change(relid);
+}
+
 void
 ivm_own_schema_created(Oid namespace, char relkind, const char *name)
 {
@@ -100,6 +123,19 @@ void
 ivm_own_schema_guard_rename(RenameStmt *stmt)
 {
 	refuse_change(internal_relation(stmt->relation));
+	if (stmt->renameType == OBJECT_INDEX)
+		refuse_index(stmt->relation);
+}
+
+void
+ivm_own_schema_guard_drop(DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->removeType != OBJECT_INDEX)
+		return;
+	foreach(lc, stmt->objects)
+		refuse_index(makeRangeVarFromNameList(lfirst_node(List, lc)));
 }
 
 void

@@ -135,10 +135,11 @@ extern void ivm_drop_metadata(Oid relid);
 /* Errors if the relation that has just been made is in a schema of the extension, and not the extension's. */
 extern void ivm_own_schema_created(Oid namespace, char relkind, const char *name);
 
-/* Error if the statement moves something into or out of these schemas, or renames or converts what is there. */
+/* Error if the statement moves something into or out of these schemas, or renames, converts or drops what is there. */
 extern void ivm_own_schema_guard_move(AlterObjectSchemaStmt *stmt);
 extern void ivm_own_schema_guard_rename(RenameStmt *stmt);
 extern void ivm_own_schema_guard_alter(AlterTableStmt *stmt);
+extern void ivm_own_schema_guard_drop(DropStmt *stmt);
 
 /* True, with a NOTICE, if the relation is one of the extension's own, which need no refresh. */
 extern bool ivm_own_schema_refresh(RefreshMatViewStmt *stmt);

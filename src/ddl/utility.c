@@ -158,6 +158,9 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 				return;
 			}
 			break;
+		case T_DropStmt:
+			ivm_own_schema_guard_drop((DropStmt *) node);
+			break;
 		case T_AlterObjectSchemaStmt:
 			ivm_own_schema_guard_move((AlterObjectSchemaStmt *) node);
 			break;

@@ -54,6 +54,7 @@
 
 #include "apply/apply.h"
 #include "arrange/arrange.h"
+#include "arrange/state_table.h"
 #include "base/debug_point.h"
 #include "maintain/apply_worker.h"
 #include "maintain/rest.h"
@@ -127,6 +128,16 @@ lock_consumer(IvmConsumer *consumer)
 		foreach(cell, indexes)
 			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
 		relation_close(view, NoLock);
+
+		/* REINDEX and VACUUM FULL come by state tables, too */
+		foreach(cell, consumer->arrangements)
+			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
+		foreach(cell, ivm_dataflow_state_names(consumer->plan, consumer->relid))
+		{
+			Oid			state = ivm_state_table_lookup(lfirst(cell));
+
+			locked = locked && (!OidIsValid(state) || ConditionalLockRelationOid(state, RowExclusiveLock));
+		}
 		return locked;
 	}
 	return true;

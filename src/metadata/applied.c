@@ -165,11 +165,13 @@ ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
 		if (result != TM_Ok)
 			elog(ERROR, "could not update ivm.applied: result %d", (int) result);
 		if (!HeapTupleIsHeapOnly(new))
-			ivm_metadata_index_insert(rel, applied_index(), new);
+			ivm_metadata_index_row(rel, new);
 	}
 	else
-		CatalogTupleInsert(rel, new);	/* the primary key refuses a second
-										 * one */
+	{
+		heap_insert(rel, new, GetCurrentCommandId(true), 0, NULL);
+		ivm_metadata_index_row(rel, new);	/* which refuses a second one */
+	}
 
 	heap_freetuple(new);
 	table_close(rel, RowExclusiveLock);

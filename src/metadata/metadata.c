@@ -41,6 +41,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "storage/lmgr.h"
@@ -52,6 +53,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/index_entries.h"
 #include "metadata/metadata.h"
 
 /* Columns of ivm.view. */
@@ -293,7 +295,10 @@ ivm_metadata_put(IvmViewRow *row)
 	if (old != NULL)
 		replace_row(rel, old, new);
 	else
-		CatalogTupleInsert(rel, new);
+	{
+		heap_insert(rel, new, GetCurrentCommandId(true), 0, NULL);
+		ivm_metadata_index_row(rel, new);
+	}
 	row->version = version_of(new);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
@@ -686,21 +691,17 @@ replace_row(Relation rel, HeapTuple old, HeapTuple new)
 			elog(ERROR, "could not update ivm.view: result %d", (int) result);
 	}
 	if (!HeapTupleIsHeapOnly(new))
-		ivm_metadata_index_insert(rel, view_index(), new);
+		ivm_metadata_index_row(rel, new);
 }
 
-/*
- * Adds the entry of a new row version to the primary key of one of our tables,
- * whose first column it is, in either table.
- */
 void
-ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple)
+ivm_metadata_index_row(Relation rel, HeapTuple tuple)
 {
-	Relation	index = index_open(index_oid, RowExclusiveLock);
-	Datum		values[1];
-	bool		nulls[1];
+	IvmIndexEntries *entries = ivm_index_entries_open(rel);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
 
-	values[0] = heap_getattr(tuple, 1, RelationGetDescr(rel), &nulls[0]);
-	index_insert(index, values, nulls, &tuple->t_self, rel, UNIQUE_CHECK_YES, false, NULL);
-	index_close(index, RowExclusiveLock);
+	ExecStoreHeapTuple(tuple, slot, false);
+	ivm_index_entries_insert(entries, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	ivm_index_entries_close(entries);
 }

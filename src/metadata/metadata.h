@@ -152,7 +152,7 @@ extern bool ivm_claim(Oid relid, bool wait);
 /* Oids of the database's incremental views that have no row in that list, palloc'd; in a transaction. */
 extern List *ivm_unknown_views(List *rows);
 
-/* Within this directory: adds a row version to a primary key whose column is the first one. */
-extern void ivm_metadata_index_insert(Relation rel, Oid index_oid, HeapTuple tuple);
+/* Within this directory: adds a row version that has just been stored to the relation's indexes. */
+extern void ivm_metadata_index_row(Relation rel, HeapTuple tuple);
 
 #endif							/* IVM_METADATA_H */
