@@ -11,6 +11,8 @@
  *	intervals, naptime,
  *	sizes of memory and
  *	log					by reload: the processes look at them each time.
+ *	view_timeout		by anybody, for a role or a database of his, as statement_timeout;
+ *						in a session it does nothing.
  *	fallback,
  *	statement_syntax	by anybody, for a session: they concern its statements.
  *	debug_...			by superusers: an armed point can stop a process.
@@ -39,6 +41,8 @@
 
 int			ivm_apply_workers = 2;
 int			ivm_batch_interval = 3;
+int			ivm_batch_patience = 500;
+int			ivm_view_timeout = 0;
 int			ivm_flush_interval = 3;
 int			ivm_naptime = 10000;
 int			ivm_memory_budget = 65536;
@@ -82,6 +86,22 @@ ivm_settings_define(void)
 							&ivm_batch_interval,
 							3, 0, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.batch_patience",
+							"Time that a view's part of a batch may take while other views wait for it.",
+							"A view that takes longer is maintained by a process for slow views.  0 turns this off.",
+							&ivm_batch_patience,
+							500, 0, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("ivm.view_timeout",
+							"Time that a view's part of a batch, or its rebuild, may take at all.",
+							"The value of the view's owner counts, or else the database's.  0 turns this off.",
+							&ivm_view_timeout,
+							0, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("ivm.flush_interval",

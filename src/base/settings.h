@@ -17,6 +17,8 @@ typedef enum IvmFallback
 } IvmFallback;
 
 extern int	ivm_apply_workers;	/* processes per database */
+extern int	ivm_batch_patience; /* ms; 0: no limit */
+extern int	ivm_view_timeout;	/* ms; 0: no limit; see ivm_view_timeout_of() */
 extern int	ivm_batch_interval; /* ms between batches under load */
 extern int	ivm_flush_interval; /* ms between flushes of asynchronous commits */
 extern int	ivm_naptime;		/* ms, the longest sleep of an idle process */

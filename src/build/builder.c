@@ -172,12 +172,36 @@ register_plan(IvmPlan *plan)
 }
 
 /*
+ * The quick workers know at once whose it is.  A slow one, which comes to look when its batch has
+ * ended, is waited for only if it is the one: what sits together with slow views is on their list by the time that the
+ * quick ones have looked.
+ */
+static bool
+is_adopted(Oid relid, uint64 generation)
+{
+	bool		result = true;
+	int			first;
+	int			count;
+
+	for (int i = 0; i < control->apply_workers; i++)
+		result &= pg_atomic_read_u64(&control->apply[i].adopted) >= generation;
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	ivm_control_workers_of(control, relid, &first, &count);
+	if (!OidIsValid(relid))
+		count = control->apply_workers + control->slow.workers;
+	for (int i = first; i < first + count; i++)
+		result &= pg_atomic_read_u64(&control->apply[i].adopted) >= generation;
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
+/*
  * Step 4.  What was built is committed.  For a view a cancel comes too late; one
  * that comes while an arrangement is handed over is about the view to come.  If
  * the process is ended here the cursor stays, and the next one does this again.
  */
 static void
-hand_over(bool is_view)
+hand_over(Oid relid, bool is_view)
 {
 	uint64		generation = ivm_control_changed(MyDatabaseId, false);
 
@@ -186,11 +210,7 @@ hand_over(bool is_view)
 	HOLD_CANCEL_INTERRUPTS();
 	for (;;)
 	{
-		bool		adopted = true;
-
-		for (int i = 0; i < control->apply_workers; i++)
-			adopted &= pg_atomic_read_u64(&control->apply[i].adopted) >= generation;
-		if (adopted)
+		if (is_adopted(relid, generation))
 			break;
 		ivm_process_wait(ivm_naptime);
 	}
@@ -397,7 +417,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
-	hand_over(false);
+	hand_over(relid, false);
 	return relid;
 }
 
@@ -525,7 +545,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	MemoryContextSwitchTo(old);
 	ivm_debug_point("build-committed");
 	pgstat_report_stat(true);
-	hand_over(true);
+	hand_over(row->relid, true);
 	built = InvalidOid;
 	return true;
 }
@@ -671,7 +691,7 @@ ivm_builder_main(Datum unused)
 	{
 		/* what the predecessor built, perhaps; the cursor is its own */
 		cursor = ivm_cursor_create(capture, BUILDER_CURSOR, true);
-		hand_over(true);
+		hand_over(InvalidOid, true);
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		control->handing_over = false;
 		LWLockRelease(ivm_control->lock);

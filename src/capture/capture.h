@@ -122,6 +122,9 @@ typedef struct IvmLogEnd
 
 extern IvmLogEnd ivm_log_end(IvmDatabase *database);
 
+/* A number that changes with each transaction that is published; may be called in a signal handler. */
+extern uint64 ivm_log_transactions(IvmDatabase *database);
+
 /*
  * Start reading at the cursor's position.  Returns false if the log was begun
  * anew by another decoder since the last call (the cursor then stands at its

@@ -260,6 +260,12 @@ ivm_log_is_over_limit(IvmDatabase *db)
 	return pg_atomic_read_u32(&db->over_limit) != 0;
 }
 
+uint64
+ivm_log_transactions(IvmDatabase *database)
+{
+	return pg_atomic_read_u64(&database->transactions);
+}
+
 IvmLogEnd
 ivm_log_end(IvmDatabase *db)
 {

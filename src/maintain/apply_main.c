@@ -60,6 +60,8 @@
 #define MAX_INTERVALS		4
 #define MAX_BATCH_LOCKS		320 /* a twentieth of what the server has room for
 								 * by default */
+#define SLOWER_START		100 /* ms between looks for the worker of the level
+								 * below */
 #define LOCKS_OF_A_VIEW		6	/* itself and its claim, indexes, state tables */
 
 static IvmApplyWorker this_worker;
@@ -67,6 +69,9 @@ static IvmApplyWorker this_worker;
 static void
 worker_exit(int code, Datum argument)
 {
+	/* a function that would not be cancelled: the next time it is elsewhere */
+	if (OidIsValid(ivm_guard_culprit()))
+		ivm_pace_expel(&this_worker, ivm_guard_culprit());
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	this_worker.shared->pid = 0;
 	this_worker.shared->latch = NULL;
@@ -189,6 +194,24 @@ count_locks(List *consumers)
 }
 
 /*
+ * Can this one be in the batch with those that are?  Slow ones have batches by components; an outcast has
+ * one only if nobody else is due.
+ */
+static bool
+goes_together(IvmApplyWorker *worker, IvmConsumer *consumer, List *due, IvmConsumer **outcast)
+{
+	IvmConsumer *first = due != NIL ? linitial(due) : NULL;
+
+	if (ivm_pace_is_outcast(worker, consumer))
+	{
+		if (*outcast == NULL)
+			*outcast = consumer;
+		return false;
+	}
+	return worker->level == 0 || first == NULL || first->component == consumer->component;
+}
+
+/*
  * Consumers to run.  If these are very many, a part of them: the next batch goes on where this one
  * left off.  Each has an applied snapshot of its own, so it is all the same to them; those that read each
  * other are in one part.
@@ -201,6 +224,8 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	ListCell   *cell;
 	bool		invisible = false;
 	int			count = list_length(worker->consumers);
+	IvmConsumer *outcast = NULL;
+	Oid			component = InvalidOid;
 
 	/*
 	 * a commit after this wakes us, one before it is seen by the looks that
@@ -213,6 +238,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 		invisible |= consumer->pending_invisible && consumer->pending != 0;
 	}
 	ivm_wake_set_pending(worker->capture, worker->number, invisible);
+	worker->others_due = false;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -221,18 +247,28 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 
 		if (!is_due(worker, consumer, now, sleep_ms))
 			continue;
+		if (!OidIsValid(component))
+			component = consumer->component;
+		worker->others_due |= consumer->component != component;
+		if (!goes_together(worker, consumer, due, &outcast))
+			continue;
 		if (!upstream_is_ready(worker, consumer, now) || !add_due(worker, consumer, now, &due))
 		{
 			consumer->behind = true;
 			*sleep_ms = Min(*sleep_ms, 1000);
 			continue;
 		}
+		if (worker->level > 0)
+			worker->due_next = position + 1;	/* the others have their turns */
 		if (count_locks(due) >= MAX_BATCH_LOCKS)
 		{
 			worker->due_next = position + 1;
+			worker->others_due = true;
 			break;
 		}
 	}
+	if (due == NIL && outcast != NULL && upstream_is_ready(worker, outcast, now))
+		(void) add_due(worker, outcast, now, &due);
 	return due;
 }
 
@@ -269,6 +305,8 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	IvmBatchResult result = IVM_BATCH_DONE;
 	volatile bool failed = false;
 	volatile bool is_short = false;
+	volatile IvmCancel cancel = IVM_CANCEL_NONE;
+	volatile Oid culprit = InvalidOid;
 	MemoryContext old = CurrentMemoryContext;
 	List	   *parts = NIL;
 	ListCell   *cell;
@@ -279,10 +317,14 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	}
 	PG_CATCH();
 	{
+		Oid			relid;
+
 		failed = true;
-		is_short = ivm_failure_is_shortage();
+		cancel = ivm_guard_end(&relid);
+		culprit = relid;
+		is_short = cancel == IVM_CANCEL_NONE && ivm_failure_is_shortage();
 		MemoryContextSwitchTo(old);
-		ivm_failure_save();
+		ivm_failure_save(cancel);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -290,6 +332,25 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 		return result;
 
 	ivm_batch_abort(worker, consumers);
+	switch (cancel)
+	{
+		case IVM_CANCEL_NONE:
+			break;
+		case IVM_CANCEL_PATIENCE:
+			ivm_failure_forget();
+			ivm_pace_expel(worker, culprit);
+			return IVM_BATCH_DONE;
+		case IVM_CANCEL_GIVE_WAY:
+			/* whoever waited has the lock by now: it is found to be taken */
+			ivm_failure_forget();
+			return IVM_BATCH_DONE;
+		case IVM_CANCEL_TIMEOUT:
+			if (ivm_consumer_list_find(worker, culprit) != NULL)
+				ivm_failure_blame(worker, ivm_consumer_list_find(worker, culprit));
+			else
+				ivm_failure_forget();
+			return IVM_BATCH_DONE;
+	}
 	if (is_short)
 	{
 		/* again, as it is */
@@ -492,6 +553,20 @@ wait_for_memory(IvmApplyWorker *worker)
 	ivm_budget_stall_end();
 }
 
+/* A worker for slow views that has none ends; the launcher starts another one when there are some. */
+static void
+end_if_unused(IvmApplyWorker *worker)
+{
+	char		name[NAMEDATALEN];
+
+	if (worker->consumers != NIL || worker->missing != NIL || !ivm_slow_worker_ends(worker->control, worker->level))
+		return;
+	ivm_cursor_release(worker->cursor);
+	snprintf(name, sizeof(name), "apply %d", worker->number);
+	ivm_cursor_drop(worker->capture, name);
+	proc_exit(0);
+}
+
 void
 ivm_apply_main(Datum unused)
 {
@@ -505,6 +580,7 @@ ivm_apply_main(Datum unused)
 	worker->capture = ivm_database_get(MyDatabaseId, true);
 	worker->control = ivm_control_my_database();
 	worker->shared = &worker->control->apply[worker->number];
+	worker->level = Max(0, worker->number - worker->control->apply_workers + 1);
 	worker->batch_context = AllocSetContextCreate(TopMemoryContext, "ivm batch", ALLOCSET_DEFAULT_SIZES);
 	worker->arena = ivm_arena_create("batch", TopMemoryContext);
 	ivm_cache_enable();
@@ -520,6 +596,9 @@ ivm_apply_main(Datum unused)
 	ivm_database_attach(worker->capture);
 	ivm_wake_register_consumer(worker->capture, worker->number);
 	ivm_consumer_init(&worker->consumers);
+	ivm_pace_init(worker);
+	while (worker->level > 0 && !ivm_slow_worker_starts(worker->control, worker->level))
+		ivm_process_wait(SLOWER_START);
 	loop_context = AllocSetContextCreate(TopMemoryContext, "ivm loop", ALLOCSET_DEFAULT_SIZES);
 
 	for (;;)
@@ -537,7 +616,7 @@ ivm_apply_main(Datum unused)
 		if (generation != pg_atomic_read_u64(&worker->shared->adopted) ||
 			(worker->missing != NIL && worker->reload_at <= GetCurrentTimestamp()))
 		{
-			ivm_consumer_list_reload(worker, generation);
+			generation = ivm_consumer_list_reload(worker);
 			/* what was promised was not about the new ones */
 			(void) ivm_progress_publish(worker);
 			pg_atomic_write_u64(&worker->shared->adopted, generation);
@@ -545,6 +624,9 @@ ivm_apply_main(Datum unused)
 			ivm_control_wake_workers(worker->control);
 		}
 		ivm_consumer_list_release(worker);
+		ivm_pace_return(worker);
+		if (worker->level > 0)
+			end_if_unused(worker);
 		/* a look that begins later sees what was committed before the sync */
 		worker->looking = pg_atomic_read_u64(&worker->control->syncs);
 		pg_memory_barrier();
@@ -592,6 +674,8 @@ ivm_apply_main(Datum unused)
 			}
 			ivm_stats_worker_position(MyDatabaseId, worker->number,
 									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
+			if (worker->level > 0)
+				(void) ivm_progress_publish(worker);	/* it may take long */
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)
 				late = true;
 			count_batch(worker);

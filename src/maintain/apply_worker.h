@@ -16,10 +16,12 @@
 #include "utils/hsearch.h"
 #include "maintain/consumer.h"
 #include "process/control.h"
+#include "process/slow.h"
 
 typedef struct IvmApplyWorker
 {
 	int			number;
+	int			level;			/* 0: of the quick ones; slow.h */
 	IvmDatabase *capture;
 	IvmControlDatabase *control;
 	IvmApplyShared *shared;
@@ -28,6 +30,12 @@ typedef struct IvmApplyWorker
 	HTAB	   *by_relid;		/* the same, by relation */
 	int			due_next;		/* place in that list where the next batch
 								 * looks first */
+	bool		several;		/* they are of more than one component */
+	bool		others_due;		/* one that is due is not of the component
+								 * that a batch is about to serve */
+	uint64		transactions;	/* of the log, before the scout's last look */
+	TimestampTz paced_at;		/* the last look for slow ones that are quick
+								 * again */
 	HTAB	   *interest;		/* IvmInterest by table */
 	List	   *missing;		/* oid: consumers that could not be loaded yet */
 	TimestampTz reload_at;		/* when to try again */
@@ -109,16 +117,39 @@ extern void ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consum
 extern void ivm_consumer_list_index(IvmApplyWorker *worker);
 
 /*
- * Reads ivm.view and takes over what belongs to this worker, as of a generation.
+ * Reads ivm.view and takes over what belongs to this worker; returns the generation as of which.
  * If something is left to be taken over (missing), to be called again.
  */
-extern void ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation);
+extern uint64 ivm_consumer_list_reload(IvmApplyWorker *worker);
 
 /* Recompiles what was invalidated. */
 extern void ivm_consumer_list_refresh(IvmApplyWorker *worker);
 
 /* Forgets consumers that another worker has taken over. */
 extern void ivm_consumer_list_release(IvmApplyWorker *worker);
+
+/*
+ * Slow views (pace.c).
+ */
+
+/* Does it wait for a slower worker than this one to be there? */
+extern bool ivm_pace_is_outcast(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/* Sets what a consumer may take in the batch that begins, or while it is compiled.  In a transaction. */
+extern void ivm_pace_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, Oid owner, int cancels);
+
+/* Somebody waits for the end of what the worker does; reads memory only. */
+extern bool ivm_pace_others_wait(void);
+extern void ivm_pace_init(IvmApplyWorker *worker);
+
+/* The view's batch, or its compilation, was cancelled, since it took longer than others can wait. */
+extern void ivm_pace_expel(IvmApplyWorker *worker, Oid relid);
+
+/* A batch was committed: what it says of the views' pace. */
+extern void ivm_pace_measure(IvmApplyWorker *worker, List *consumers);
+
+/* Slow views that have been quick for long return to the quick workers. */
+extern void ivm_pace_return(IvmApplyWorker *worker);
 
 /*
  * The place in the log (progress.c).

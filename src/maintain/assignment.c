@@ -3,9 +3,10 @@
  * assignment.c
  *	  Which apply worker has which consumer.
  *
- * It is a function of the metadata and the catalogs alone, so that all workers
- * come to the same answer: consumers that must sit together form a component,
- * named by its smallest oid, whose hash gives the worker.
+ * It is a function of the metadata, the catalogs and the shared list of slow views alone,
+ * so that all workers come to the same answer: consumers that must sit together form a component,
+ * named by its smallest oid, whose hash gives the worker; if one of them is slow, its
+ * level does.
  *
  * What a view reads, through ordinary views and policies too, is asked of the
  * catalogs once, and again when one of these relations is invalidated: the
@@ -244,8 +245,24 @@ join_readers(IvmAssignment *assignments, int count, List *rows)
 	}
 }
 
+/* What sits together is as slow as its slowest. */
+static void
+set_levels(IvmAssignment *assignments, int count, const IvmSlow *slow)
+{
+	for (int i = 0; i < slow->count; i++)
+	{
+		IvmAssignment *assignment = find_assignment(assignments, count, slow->views[i].relid);
+
+		if (assignment == NULL)
+			continue;
+		for (int j = 0; j < count; j++)
+			if (assignments[j].component == assignment->component)
+				assignments[j].level = Max(assignments[j].level, slow->views[i].level);
+	}
+}
+
 IvmAssignment *
-ivm_consumer_assign(List *rows, int *count)
+ivm_consumer_assign(List *rows, const IvmSlow *slow, int *count)
 {
 	IvmAssignment *result = palloc(sizeof(IvmAssignment) * Max(list_length(rows), 1));
 	ListCell   *cell;
@@ -255,6 +272,7 @@ ivm_consumer_assign(List *rows, int *count)
 	{
 		result[n].relid = ((IvmViewRow *) lfirst(cell))->relid;
 		result[n].component = result[n].relid;
+		result[n].level = 0;
 		n++;
 	}
 	qsort(result, n, sizeof(IvmAssignment), compare_assignments);
@@ -272,16 +290,27 @@ ivm_consumer_assign(List *rows, int *count)
 	retain_reads(rows);
 	if (n > 1)
 		join_readers(result, n, rows);
+	set_levels(result, n, slow);
 	*count = n;
 	return result;
 }
 
-int
-ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers)
+const IvmAssignment *
+ivm_consumer_assignment(const IvmAssignment *assignments, int count, Oid relid)
 {
-	IvmAssignment *assignment = find_assignment(assignments, count, relid);
+	return find_assignment(assignments, count, relid);
+}
+
+int
+ivm_consumer_worker(const IvmAssignment *assignments, int count, Oid relid, int workers, const IvmSlow *slow)
+{
+	const IvmAssignment *assignment = find_assignment(assignments, count, relid);
+	int			level;
 
 	if (assignment == NULL)
 		return 0;
+	level = Min(assignment->level, slow->workers);
+	if (level > 0)
+		return workers + level - 1;
 	return murmurhash32(assignment->component) % workers;
 }

@@ -58,6 +58,7 @@
 #include "base/debug_point.h"
 #include "maintain/apply_worker.h"
 #include "maintain/rest.h"
+#include "process/process.h"
 #include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */
@@ -242,6 +243,35 @@ row_is_readable(IvmInterest *interest, const IvmLogRecord *record)
 	return interest->layout == record->layout;
 }
 
+/*
+ * Begins to watch what the consumers do.  They are the ones that have been locked: what each
+ * writes comes first.
+ */
+static void
+begin_watch(IvmApplyWorker *worker, List *consumers)
+{
+	List	   *written = NIL;
+	List	   *read = NIL;
+	ListCell   *cell;
+	Oid		   *relids;
+	int			n = 0;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		ivm_pace_watch(worker, &consumer->watch, consumer->relid, consumer->owner, consumer->cancels);
+		written = list_concat(lappend_oid(written, consumer->relid), consumer->own);
+		read = list_concat(read, consumer->relids);
+	}
+	relids = palloc(sizeof(Oid) * (list_length(written) + list_length(read)));
+	foreach(cell, written)
+		relids[n++] = lfirst_oid(cell);
+	foreach(cell, read)
+		relids[n++] = lfirst_oid(cell);
+	ivm_guard_begin(relids, n, list_length(written));
+}
+
 /* One record of a transaction, for one consumer. */
 static void
 consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool visible,
@@ -272,6 +302,7 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	{
 		TupleTableSlot *row = interest_row(interest);
 
+		ivm_guard_enter(&consumer->watch);
 		ExecStoreMinimalTuple(record->tuple, row, false);
 		ivm_dataflow_push(consumer->dataflow, record->relid, row, record->weight);
 		ExecClearTuple(row);
@@ -321,6 +352,7 @@ read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
 				if (consumer->in_batch)
 					consume(consumer, interest, &txn, visible, &record);
 			}
+			ivm_guard_enter(NULL);
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
@@ -513,6 +545,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	ListCell   *cell;
 	List	   *locked;
 	MemoryContext old;
+	Oid			culprit;
 	BatchErrorContext error_context = {NULL, InvalidXLogRecPtr};
 	ErrorContextCallback callback;
 
@@ -555,6 +588,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 		return locked == NIL ? IVM_BATCH_DONE : IVM_BATCH_DECODER_LATE;
 	}
 	ivm_stats_worker_state("applying");
+	begin_watch(worker, locked);
 	end = ivm_log_end(worker->capture);
 	error_context.lsn = end.decoded_lsn;
 
@@ -583,7 +617,9 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 		consumer->next_pending_lsn = InvalidXLogRecPtr;
 		consumer->next_pending_time = 0;
 		memset(&consumer->report, 0, sizeof(consumer->report));
+		ivm_guard_enter(&consumer->watch);
 		ivm_dataflow_begin(consumer->dataflow, snapshot, worker->arena, false);
+		ivm_guard_enter(NULL);
 	}
 
 	push_changes(worker, locked, snapshot, end);
@@ -591,8 +627,10 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	foreach(cell, locked)
 	{
 		error_context.consumer = lfirst(cell);
+		ivm_guard_enter(&error_context.consumer->watch);
 		apply_consumer(error_context.consumer, snapshot, end.decoded_lsn);
 		ivm_dataflow_end(error_context.consumer->dataflow);
+		ivm_guard_enter(NULL);
 	}
 	error_context.consumer = NULL;
 	ivm_debug_point("apply-after");
@@ -600,12 +638,15 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(old);
 	PopActiveSnapshot();
+	(void) ivm_guard_end(&culprit);	/* that would be too late now */
 	CommitTransactionCommand();
+	ivm_process_release_locks();
 	ivm_debug_point("apply-committed");
 
 	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 	worker->last_batch = GetCurrentTimestamp();
 	batch_committed(worker, locked);
+	ivm_pace_measure(worker, locked);
 	ivm_arena_reset(worker->arena);
 	MemoryContextReset(worker->batch_context);
 	pgstat_report_stat(true);

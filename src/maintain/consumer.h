@@ -18,6 +18,7 @@
 #include "metadata/metadata.h"
 #include "plan/plan.h"
 #include "stats/stats.h"
+#include "maintain/guard.h"
 
 /* Least time between two reports of a view's operators. */
 #define IVM_OPERATOR_REPORT_MS	1000
@@ -62,6 +63,13 @@ typedef struct IvmConsumer
 	List	   *upstream;		/* oid: incremental views that its query names */
 	List	   *own;			/* oid: itself, its state tables, their
 								 * indexes */
+
+	/* Where it belongs, as of the last reload. */
+	Oid			component;		/* the same for all that sit together */
+	int			level;			/* slow.h: of the component */
+	IvmWatch	watch;			/* in a batch */
+	int			cancels;		/* in a row: it took longer than others could
+								 * wait */
 
 	IvmAppliedSnapshot *applied;	/* as last read or written */
 	IvmRowVersion row_version;	/* of the row in ivm.view at that time */

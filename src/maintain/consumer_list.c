@@ -146,6 +146,53 @@ lock_for_compilation(Oid relid, List *relids)
 }
 
 /*
+ * Watches what compiling evaluates (constants are computed by the planner), like a batch.  The
+ * tables, and the view itself, are locked as for reading.
+ */
+static void
+begin_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, List *relids)
+{
+	Oid		   *locked = palloc(sizeof(Oid) * (1 + list_length(relids)));
+	int			n = 0;
+	ListCell   *cell;
+
+	locked[n++] = relid;
+	foreach(cell, relids)
+		locked[n++] = lfirst_oid(cell);
+	ivm_pace_watch(worker, watch, relid, ivm_relation_owner(relid), 0);
+	worker->others_due = worker->several;
+	ivm_guard_begin(locked, n, 0);
+	ivm_guard_enter(watch);
+}
+
+/*
+ * In a PG_CATCH block: ends that.  True if it was cancelled for the sake of others, and nothing is left
+ * to be done but to try again.
+ */
+static bool
+watch_cancelled(IvmApplyWorker *worker, IvmCancel *cancel)
+{
+	Oid			culprit;
+
+	*cancel = ivm_guard_end(&culprit);
+	if (*cancel != IVM_CANCEL_PATIENCE && *cancel != IVM_CANCEL_GIVE_WAY)
+		return false;
+	ivm_failure_save(*cancel);
+	ivm_failure_forget();
+	if (*cancel == IVM_CANCEL_PATIENCE)
+		ivm_pace_expel(worker, culprit);
+	return true;
+}
+
+static void
+end_watch(void)
+{
+	Oid			culprit;
+
+	(void) ivm_guard_end(&culprit);
+}
+
+/*
  * What could not be carried on: left to the builder, or ended if it is an
  * arrangement without a reader.  False if that has to be tried again.
  */
@@ -187,6 +234,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	volatile bool failed = false;
 	volatile bool loaded = true;
 	List	   *relids = ivm_fingerprint_relids(row->fingerprint);
+	IvmWatch	watch;
 	MemoryContext old = CurrentMemoryContext;
 	ListCell   *cell;
 
@@ -200,7 +248,11 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		loaded = lock_for_compilation(row->relid, relids);
 		if (loaded)
+		{
+			begin_watch(worker, &watch, row->relid, relids);
 			consumer = ivm_consumer_load(row, rows, &why);
+			end_watch();
+		}
 		if (consumer != NULL)
 		{
 			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
@@ -223,8 +275,11 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	}
 	PG_CATCH();
 	{
+		IvmCancel	cancel;
+
 		MemoryContextSwitchTo(old);
-		loaded = ivm_failure_stop_uncompilable(row->relid, &row->version);
+		loaded = !watch_cancelled(worker, &cancel) &&
+			ivm_failure_stop_uncompilable(row->relid, &row->version, cancel);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -251,10 +306,10 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 }
 
 static bool
-assigned_to_me(IvmApplyWorker *worker, IvmViewRow *row, IvmAssignment *assignments, int count)
+assigned_to_me(IvmApplyWorker *worker, IvmViewRow *row, IvmAssignment *assignments, int count, const IvmSlow *slow)
 {
 	return assignments != NULL &&
-		ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers) == worker->number;
+		ivm_consumer_worker(assignments, count, row->relid, worker->control->apply_workers, slow) == worker->number;
 }
 
 /* The version of the row that the consumer was made from, or read its applied snapshot with? */
@@ -297,7 +352,7 @@ read_applied(IvmConsumer *consumer, IvmViewRow *row)
 
 /* Reads what is new about these rows; in the transaction, and context, in which they were listed. */
 static void
-read_news(IvmApplyWorker *worker, List *rows, IvmAssignment *assignments, int count)
+read_news(IvmApplyWorker *worker, List *rows, IvmAssignment *assignments, int count, const IvmSlow *slow)
 {
 	ListCell   *cell;
 
@@ -309,7 +364,7 @@ read_news(IvmApplyWorker *worker, List *rows, IvmAssignment *assignments, int co
 		if (consumer != NULL && !consumer->given_up && is_known_version(row, consumer))
 			continue;
 		if (row->state == IVM_STATE_ACTIVE &&
-			(consumer != NULL || assigned_to_me(worker, row, assignments, count)))
+			(consumer != NULL || assigned_to_me(worker, row, assignments, count, slow)))
 			ivm_metadata_complete(row);
 		if (consumer != NULL)
 			read_applied(consumer, row);
@@ -363,10 +418,49 @@ set_missing(IvmApplyWorker *worker, List *missing)
 }
 
 /*
- * Reads ivm.view and takes over what belongs to this worker, as of a generation.
+ * Notes where the consumers belong.  What sits together with a slow view and is not known as slow is
+ * put on that list, by which others know which worker to ask; that is before this one has adopted
+ * the generation.
  */
-void
-ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
+static void
+set_components(IvmApplyWorker *worker, const IvmAssignment *assignments, int count, const IvmSlow *slow)
+{
+	Oid			first = InvalidOid;
+	ListCell   *cell;
+
+	worker->several = false;
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		const IvmAssignment *assignment = ivm_consumer_assignment(assignments, count, consumer->relid);
+
+		if (assignment == NULL)
+			continue;
+		consumer->component = assignment->component;
+		consumer->level = assignment->level;
+		if (!OidIsValid(first))
+			first = consumer->component;
+		worker->several |= consumer->component != first && !consumer->leaving;
+	}
+	for (int i = 0; i < count; i++)
+		if (assignments[i].level > ivm_slow_level(slow, assignments[i].relid))
+			(void) ivm_slow_mark(worker->control, list_make1_oid(assignments[i].relid), assignments[i].level);
+}
+
+/* Views on the list of slow ones that there are no more. */
+static List *
+slow_and_gone(const IvmSlow *slow, List *rows)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; i < slow->count; i++)
+		if (ivm_metadata_find(rows, slow->views[i].relid) == NULL)
+			result = lappend_oid(result, slow->views[i].relid);
+	return result;
+}
+
+uint64
+ivm_consumer_list_reload(IvmApplyWorker *worker)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm reload", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -377,10 +471,14 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	bool		build;
 	bool		begin = worker->cursor == NULL;
 	bool		reindex = worker->interest == NULL;
+	uint64		generation;
+	IvmSlow    *slow;
 	List	   *added = NIL;
 	List	   *missing = NIL;
 	ListCell   *cell;
 
+	/* the list first: all that is on it is in ivm.view, or was dropped */
+	slow = ivm_slow_copy(worker->control, &generation);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
@@ -394,9 +492,9 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	{
 		rows = ivm_metadata_list();
 		unknown = ivm_unknown_views(rows);
-		assignments = ivm_consumer_assign(rows, &count);
+		assignments = ivm_consumer_assign(rows, slow, &count);
 		MemoryContextSwitchTo(context);
-		read_news(worker, rows, assignments, count);
+		read_news(worker, rows, assignments, count, slow);
 	}
 	MemoryContextSwitchTo(context);
 	PopActiveSnapshot();
@@ -404,12 +502,13 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	MemoryContextSwitchTo(context);
 
 	ivm_stats_retain_rows(rows);
+	ivm_slow_forget(worker->control, slow_and_gone(slow, rows));
 	build = unknown != NIL;
 	foreach(cell, rows)
 	{
 		IvmViewRow *row = lfirst(cell);
 		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
-		bool		mine = assigned_to_me(worker, row, assignments, count);
+		bool		mine = assigned_to_me(worker, row, assignments, count, slow);
 
 		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
 			build = true;
@@ -463,6 +562,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 									 * slot, too */
 	}
 	set_missing(worker, missing);
+	set_components(worker, assignments, count, slow);
 
 	MemoryContextSwitchTo(old);
 	if (reindex || added != NIL)
@@ -478,6 +578,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker, uint64 generation)
 	LWLockRelease(ivm_control->lock);
 	MemoryContextDelete(context);
 	ivm_control_wake_launcher();
+	return generation;
 }
 
 /* The row of a consumer, and all that it is compiled from. */
@@ -545,7 +646,11 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 			kept = put_off = true;
 		}
 		else if (lock_for_compilation(consumer->relid, consumer->relids))
+		{
+			begin_watch(worker, &consumer->watch, consumer->relid, consumer->relids);
 			kept = ivm_consumer_refresh(consumer, row, rows, &why);
+			end_watch();
+		}
 		else
 			locked = false;
 		reason = why;
@@ -554,8 +659,11 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	}
 	PG_CATCH();
 	{
+		IvmCancel	cancel;
+
 		MemoryContextSwitchTo(old);
-		stopped = ivm_failure_stop_uncompilable(consumer->relid, &consumer->row_version);
+		stopped = !watch_cancelled(worker, &cancel) &&
+			ivm_failure_stop_uncompilable(consumer->relid, &consumer->row_version, cancel);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -630,6 +738,7 @@ void
 ivm_consumer_list_release(IvmApplyWorker *worker)
 {
 	uint64		adopted = PG_UINT64_MAX;
+	int			workers;
 	ListCell   *cell;
 	bool		any = false;
 
@@ -638,7 +747,8 @@ ivm_consumer_list_release(IvmApplyWorker *worker)
 	if (!any)
 		return;
 
-	for (int i = 0; i < worker->control->apply_workers; i++)
+	workers = ivm_control_all_workers(worker->control);
+	for (int i = 0; i < workers; i++)
 		adopted = Min(adopted, pg_atomic_read_u64(&worker->control->apply[i].adopted));
 	foreach(cell, list_copy(worker->consumers))
 	{

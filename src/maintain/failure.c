@@ -52,22 +52,31 @@ ivm_failure_forget(void)
 }
 
 void
-ivm_failure_save(void)
+ivm_failure_save(IvmCancel cancel)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
 	ivm_failure_forget();
 	HOLD_INTERRUPTS();
 	saved_error = CopyErrorData();
+	if (cancel == IVM_CANCEL_TIMEOUT)
+	{
+		/* a state of its own, so that nobody takes it for a user's cancel */
+		saved_error->sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		saved_error->message = pstrdup(IVM_TIMEOUT_REASON);
+		saved_error->detail = NULL;
+	}
 
 	/*
 	 * a lock that was not had at once, or memory, is no news: it is tried
 	 * again
 	 */
-	if (saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !ivm_failure_is_shortage())
+	else if (cancel == IVM_CANCEL_NONE && saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			 !ivm_failure_is_shortage())
 		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
+	ivm_process_release_locks();
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 }
@@ -76,6 +85,12 @@ bool
 ivm_failure_is_shortage(void)
 {
 	return geterrcode() == ERRCODE_OUT_OF_MEMORY && ivm_budget_account() != NULL && !ivm_overdraft_is_mine();
+}
+
+static bool
+is_timeout(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED && strcmp(error->message, IVM_TIMEOUT_REASON) == 0;
 }
 
 bool
@@ -181,12 +196,12 @@ ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message)
 }
 
 bool
-ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version)
+ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version, IvmCancel cancel)
 {
 	bool		stop;
 
-	ivm_failure_save();
-	stop = !ivm_failure_is_transient(saved_error->sqlerrcode);
+	ivm_failure_save(cancel);
+	stop = is_timeout(saved_error) || !ivm_failure_is_transient(saved_error->sqlerrcode);
 	if (stop)
 	{
 		/* a view that is refused has its reason in the detail */
@@ -208,7 +223,7 @@ ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
 	TimestampTz now = GetCurrentTimestamp();
 
 	ivm_stats_view_error(MyDatabaseId, consumer->relid, saved_error->message);
-	if (ivm_failure_is_transient(saved_error->sqlerrcode) &&
+	if (!is_timeout(saved_error) && ivm_failure_is_transient(saved_error->sqlerrcode) &&
 		consumer->failures < MAX_TRANSIENT_FAILURES)
 	{
 		consumer->retry_at = TimestampTzPlusMilliseconds(now, 250 << consumer->failures);
@@ -225,7 +240,7 @@ ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
 	consumer->given_up = true;
 	consumer->retry_at = PG_INT64_MAX;
 	ivm_debug_point("apply-failing");
-	if (++history->rebuilds > MAX_REBUILDS)
+	if (++history->rebuilds > MAX_REBUILDS || is_timeout(saved_error))
 		(void) ivm_failure_stop(consumer->relid, &consumer->row_version, saved_error->message);
 	else
 		(void) ivm_failure_rebuild(consumer->relid, &consumer->row_version, saved_error->message);

@@ -14,9 +14,10 @@
 
 /*
  * In a PG_CATCH block: copies the current error, clears it and aborts the
- * transaction.  The error is kept for ivm_failure_blame.
+ * transaction.  The error is kept for ivm_failure_blame.  "cancel" is what ivm_guard_end said:
+ * where that is the reason, the error is not what it says.
  */
-extern void ivm_failure_save(void);
+extern void ivm_failure_save(IvmCancel cancel);
 
 /*
  * In a PG_CATCH block: true if an arena was refused memory which it gets
@@ -33,7 +34,7 @@ extern void ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer);
  * and puts the view into state error.  If the error may be gone the next time, or the view's row is not
  * this one any more, nothing is done but to return false.
  */
-extern bool ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version);
+extern bool ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *version, IvmCancel cancel);
 
 /*
  * Leaves the view to the builder; puts it into state error.  Each in a transaction of its own, and only
@@ -43,6 +44,9 @@ extern bool ivm_failure_stop_uncompilable(Oid relid, const IvmRowVersion *versio
  */
 extern bool ivm_failure_rebuild(Oid relid, const IvmRowVersion *version, const char *reason);
 extern bool ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message);
+
+/* Why a view is in state error whose batch or rebuild exceeded its time. */
+#define IVM_TIMEOUT_REASON "its batch or rebuild took longer than ivm.view_timeout"
 
 /* True for errors that may be gone the next time: locks, resources, cancels. */
 extern bool ivm_failure_is_transient(int sqlerrcode);

@@ -14,8 +14,8 @@
  * WAL for ever.
  *
  * Sessions that wait for a position are told the least one that all consumers
- * contain, and apart from it those few that stay behind for a lock or after a
- * failure, so that a view that cannot be applied holds up only who waits for it.
+ * contain, and apart from it those few that stay behind for a lock, after a
+ * failure or since they are slow, so that a view that cannot be applied holds up only who waits for it.
  *
  * What changes a view without a row in the WAL (a REFRESH of a materialized view
  * below it, say) is no transaction of the log: the position passes it.  It comes as an
@@ -107,6 +107,7 @@ ivm_progress_scout(IvmApplyWorker *worker)
 
 	if (ivm_decoder_state(worker->capture) != IVM_DECODER_RUNNING)
 		return;
+	worker->transactions = ivm_log_transactions(worker->capture);
 	end = ivm_log_end(worker->capture);
 	if (end.incarnation != worker->incarnation)
 	{
@@ -172,7 +173,7 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 		Oid			relid = consumer->relid;
 		IvmRowVersion version = consumer->row_version;
 
-		if (consumer->leaving || consumer->pending == 0 || !(consumer->behind || consumer->failures > 0))
+		if (consumer->leaving || consumer->pending == 0 || !(consumer->behind || consumer->failures > 0 || consumer->level > 0))
 			continue;
 		ivm_consumer_list_forget(worker, consumer);
 		(void) ivm_failure_rebuild(relid, &version, IVM_LOST_REASON);
@@ -193,7 +194,8 @@ report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
 	consumer->behind_reported = behind;
 	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, behind ? consumer->pending_time : 0);
 	ivm_stats_view_state(MyDatabaseId, consumer->relid,
-						 !behind ? "active" : consumer->failures > 0 ? "retrying" : "waiting for lock");
+						 !behind ? "active" : consumer->level > 0 ? "slow" :
+						 consumer->failures > 0 ? "retrying" : "waiting for lock");
 }
 
 /* Commit time of the first transaction that waits to be applied; 0 if none does. */
@@ -207,7 +209,7 @@ ivm_progress_oldest(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (consumer->pending != 0 && !consumer->behind && consumer->failures == 0 &&
+		if (consumer->pending != 0 && !consumer->behind && consumer->failures == 0 && consumer->level == 0 &&
 			(oldest == 0 || consumer->pending_time < oldest))
 			oldest = consumer->pending_time;
 	}
@@ -267,7 +269,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		XLogRecPtr	contained;
 
 		confirm = Min(confirm, consumer->applied->lsn);
-		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0));
+		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0));
 		contained = worker->scouted_lsn;
 		if (consumer->pending != 0)
 		{
@@ -278,7 +280,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			contained = Min(contained, consumer->applied->lsn);
 		else if (consumer->pending == 0)
 			continue;
-		if ((consumer->behind || consumer->failures > 0 || consumer->stale) && nbehind < IVM_MAX_BEHIND)
+		if ((consumer->behind || consumer->failures > 0 || consumer->stale || consumer->level > 0) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
 			behind_position[nbehind++] = contained;
@@ -418,7 +420,7 @@ ivm_progress_store(IvmApplyWorker *worker)
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(old);
-		ivm_failure_save();
+		ivm_failure_save(IVM_CANCEL_NONE);
 		ivm_failure_forget();
 	}
 	PG_END_TRY();

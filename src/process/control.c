@@ -48,7 +48,7 @@ ivm_control_shmem_init(void)
 		pg_atomic_init_u64(&database->generation, 0);
 		pg_atomic_init_u64(&database->wanted_position, 0);
 		pg_atomic_init_u64(&database->syncs, 0);
-		for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
+		for (int j = 0; j < IVM_APPLY_SLOTS; j++)
 		{
 			pg_atomic_init_u64(&database->apply[j].adopted, 0);
 			pg_atomic_init_u64(&database->apply[j].looked, 0);
@@ -88,10 +88,12 @@ ivm_control_find(Oid dboid, bool create)
 	free_entry->handing_over = false;
 	free_entry->decoder_pid = 0;
 	free_entry->apply_workers = 0;
+	free_entry->slow.workers = 0;
+	free_entry->slow.count = 0;
 	pg_atomic_write_u64(&free_entry->generation, 1);
 	pg_atomic_write_u64(&free_entry->wanted_position, 0);
 	pg_atomic_write_u64(&free_entry->syncs, 0);
-	for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
+	for (int j = 0; j < IVM_APPLY_SLOTS; j++)
 	{
 		IvmApplyShared *apply = &free_entry->apply[j];
 
@@ -134,7 +136,7 @@ void
 ivm_control_wake_workers(IvmControlDatabase *database)
 {
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	for (int i = 0; i < IVM_MAX_APPLY_WORKERS; i++)
+	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
 		if (database->apply[i].latch != NULL)
 			SetLatch(database->apply[i].latch);
 	if (database->builder_latch != NULL)
@@ -160,7 +162,7 @@ ivm_control_changed(Oid dboid, bool build_wanted)
 			if (database->builder_latch != NULL)
 				SetLatch(database->builder_latch);
 		}
-		for (int i = 0; i < IVM_MAX_APPLY_WORKERS; i++)
+		for (int i = 0; i < IVM_APPLY_SLOTS; i++)
 			if (database->apply[i].latch != NULL)
 				SetLatch(database->apply[i].latch);
 	}
@@ -203,14 +205,37 @@ ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error)
 	ConditionVariableBroadcast(&ivm_control->changed);
 }
 
+void
+ivm_control_workers_of(IvmControlDatabase *database, Oid relid, int *first, int *count)
+{
+	int			level = Min(ivm_slow_level(&database->slow, relid), database->slow.workers);
+
+	*first = level > 0 ? database->apply_workers + level - 1 : 0;
+	*count = level > 0 ? 1 : database->apply_workers;
+}
+
+int
+ivm_control_all_workers(IvmControlDatabase *database)
+{
+	int			result;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	result = database->apply_workers + database->slow.workers;
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
 XLogRecPtr
 ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind)
 {
 	XLogRecPtr	position = PG_UINT64_MAX;
+	int			first;
+	int			count;
 
 	*behind = false;
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	for (int i = 0; i < database->apply_workers; i++)
+	ivm_control_workers_of(database, relid, &first, &count);
+	for (int i = first; i < first + count; i++)
 	{
 		IvmApplyShared *apply = &database->apply[i];
 

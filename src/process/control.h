@@ -22,7 +22,10 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "process/slow.h"
+
 #define IVM_MAX_APPLY_WORKERS	32
+#define IVM_APPLY_SLOTS			(IVM_MAX_APPLY_WORKERS + IVM_SLOW_WORKERS)
 #define IVM_MAX_BEHIND			64
 #define IVM_MAX_REQUESTS		64
 #define IVM_BUILDER_NUMBER		63	/* as a consumer to wake */
@@ -67,7 +70,9 @@ typedef struct IvmControlDatabase
 	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits
 										 * for */
 	pg_atomic_uint64 syncs;		/* how many have been begun */
-	IvmApplyShared apply[IVM_MAX_APPLY_WORKERS];
+	IvmSlow		slow;			/* views that are not with those workers, but
+								 * with the ones that follow */
+	IvmApplyShared apply[IVM_APPLY_SLOTS];
 } IvmControlDatabase;
 
 typedef enum IvmRequestKind
@@ -146,6 +151,15 @@ extern uint64 ivm_request_newest(void);
  * database), do not undo their statement already, and have a number up to "newest".
  */
 extern void ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error);
+
+/*
+ * Which apply workers promise for a view: "count" of them, from "first" on.  That is
+ * so as long as the generation is the same.  Lock held.
+ */
+extern void ivm_control_workers_of(IvmControlDatabase *database, Oid relid, int *first, int *count);
+
+/* How many apply workers there are to be now, slow ones included.  Takes the lock. */
+extern int	ivm_control_all_workers(IvmControlDatabase *database);
 
 /* Position of the view within the worker's promises: where everything before is contained. */
 extern XLogRecPtr ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind);

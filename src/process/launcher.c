@@ -80,7 +80,7 @@ typedef struct Family
 	Oid			dboid;			/* InvalidOid: free */
 	Child		decoder;
 	Child		builder;
-	Child		apply[IVM_MAX_APPLY_WORKERS];
+	Child		apply[IVM_APPLY_SLOTS];
 	bool		started;
 	bool		is_short;		/* of memory; that was said */
 } Family;
@@ -206,7 +206,7 @@ memory_fits(Family *family, Size bytes, Size reserved)
 		if (!OidIsValid(other->dboid))
 			continue;
 		bytes += child_reserves(&other->decoder) + child_reserves(&other->builder);
-		for (int j = 0; j < ivm_apply_workers; j++)
+		for (int j = 0; j < IVM_APPLY_SLOTS; j++)
 			bytes += child_reserves(&other->apply[j]);
 	}
 	fits = ivm_budget_fits(bytes - reserved, &missing);
@@ -321,7 +321,7 @@ family_stop(Family *family)
 	bool		gone = true;
 
 	gone &= child_stop(&family->builder);
-	for (int i = 0; i < IVM_MAX_APPLY_WORKERS; i++)
+	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
 		gone &= child_stop(&family->apply[i]);
 	gone &= child_stop(&family->decoder);
 	return gone;
@@ -339,6 +339,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	bool		wanted;
 	bool		build;
 	bool		builder_done;
+	int			slow;
 	bool		registered = true;
 	Size		decoding = ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024);
 	IvmDatabase *capture;
@@ -348,6 +349,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	run = wanted && database->holds == 0;
 	build = database->build_wanted;
 	builder_done = database->builder_done;
+	slow = Max(ivm_slow_highest(&database->slow), database->slow.workers);
 	LWLockRelease(ivm_control->lock);
 
 	if (!run)
@@ -361,7 +363,7 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 		}
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		database->stopped = true;
-		for (int i = 0; !wanted && i < IVM_MAX_APPLY_WORKERS; i++)
+		for (int i = 0; !wanted && i < IVM_APPLY_SLOTS; i++)
 			database->apply[i].registered = false;	/* the registry has gone */
 		if (!database->wanted && database->holds == 0)
 			database->dboid = InvalidOid;
@@ -408,6 +410,17 @@ family_step(IvmControlDatabase *database, long *sleep_ms)
 	if (registered || child_is_running(&family->decoder))
 		child_ensure(family, &family->decoder, "ivm_decoder_main", "ivm decoder",
 					 IVM_WORKER_DECODER, 0, decoding, sleep_ms);
+
+	for (int i = 0; i < IVM_SLOW_WORKERS; i++)
+	{
+		Child	   *child = &family->apply[ivm_apply_workers + i];
+
+		if (i < slow)
+			child_ensure(family, child, "ivm_apply_main", "ivm apply worker",
+						 IVM_WORKER_APPLY, ivm_apply_workers + i, IVM_MINIMUM_WORKER, sleep_ms);
+		else if (!child_is_running(child))
+			child_forgive(child);	/* it has ended, since nothing was left */
+	}
 
 	if (!child_is_running(&family->builder) && builder_done)
 	{
@@ -585,14 +598,14 @@ stop_orphans(void)
 		for (int i = 0; i < ivm_control->ndatabases; i++)
 		{
 			IvmControlDatabase *database = &ivm_control->databases[i];
-			int			pids[IVM_MAX_APPLY_WORKERS + 2];
+			int			pids[IVM_APPLY_SLOTS + 2];
 			int			n = 0;
 
 			if (!OidIsValid(database->dboid))
 				continue;
 			pids[n++] = database->builder_pid;
 			pids[n++] = database->decoder_pid;
-			for (int j = 0; j < IVM_MAX_APPLY_WORKERS; j++)
+			for (int j = 0; j < IVM_APPLY_SLOTS; j++)
 				pids[n++] = database->apply[j].pid;
 			for (int j = 0; j < n; j++)
 				if (pids[j] != 0)

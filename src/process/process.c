@@ -20,6 +20,7 @@
 #include "replication/origin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
@@ -197,6 +198,12 @@ void
 ivm_process_impatient(bool impatient)
 {
 	SetConfigOption("lock_timeout", impatient ? "100ms" : "0", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+ivm_process_release_locks(void)
+{
+	LockReleaseAll(USER_LOCKMETHOD, true);
 }
 
 void

@@ -59,4 +59,10 @@ extern PGDLLEXPORT void ivm_decoder_main(Datum argument);
 extern PGDLLEXPORT void ivm_apply_main(Datum argument);
 extern PGDLLEXPORT void ivm_builder_main(Datum argument);
 
+/*
+ * Between transactions: ends what functions have locked beyond theirs (advisory locks of the
+ * session, which is ours).
+ */
+extern void ivm_process_release_locks(void);
+
 #endif							/* IVM_PROCESS_H */

@@ -623,7 +623,7 @@ state_name(IvmViewState state)
  * The order of the looks matters.  A view becomes active before a worker has
  * taken it over; until then it is in the builder's hands, and what the workers
  * promise is not about it.  Workers take their promise back before they say that they
- * have taken something over.
+ * have taken something over.  Who it is that promises changes with the generation only.
  */
 static bool
 view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, uint64 sync, XLogRecPtr *position)
@@ -634,18 +634,25 @@ view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, uin
 	bool		adopted = true;
 	bool		looked = true;
 	bool		behind;
+	int			first;
+	int			count;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
 	building = database->building == relid;
 	generation = pg_atomic_read_u64(&database->generation);
+	ivm_control_workers_of(database, relid, &first, &count);
 	LWLockRelease(ivm_control->lock);
-	for (int i = 0; i < database->apply_workers; i++)
+	for (int i = first; i < first + count; i++)
 	{
 		adopted &= pg_atomic_read_u64(&database->apply[i].adopted) >= generation;
 		looked &= pg_atomic_read_u64(&database->apply[i].looked) >= sync;
 	}
 	pg_read_barrier();
 	*position = ivm_control_view_position(database, relid, &behind);
+	pg_read_barrier();
+	/* it may have moved to another worker meanwhile */
+	if (generation != pg_atomic_read_u64(&database->generation))
+		return false;
 	return row != NULL && row->state == IVM_STATE_ACTIVE && !building && adopted && looked &&
 		*position >= target;
 }
