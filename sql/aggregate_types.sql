@@ -161,6 +161,32 @@ create incremental view s_own as select g, my_sum(i4) from t group by g;
 create incremental view s_own_without as select g, my_product(i2) from t where i2 < 5 group by g;
 update t set i4 = i4 + 1, i2 = i2 % 6;
 select * from oracle();
+-- a state of type internal goes on when it has been stored, or its aggregate is recomputed: what the
+-- second one stores lacks the squares, the third one's inverse is none, the fourth one has nothing to
+-- make a state of what was stored
+create aggregate own_variance(numeric) (sfunc = numeric_accum, stype = internal, finalfunc = numeric_var_samp,
+	combinefunc = numeric_combine, serialfunc = numeric_serialize, deserialfunc = numeric_deserialize,
+	msfunc = numeric_accum, minvfunc = numeric_accum_inv, mstype = internal, mfinalfunc = numeric_var_samp);
+create aggregate lossy_variance(integer) (sfunc = int4_accum, stype = internal, finalfunc = numeric_poly_var_samp,
+	combinefunc = numeric_poly_combine, serialfunc = int8_avg_serialize, deserialfunc = int8_avg_deserialize,
+	msfunc = int4_accum, minvfunc = int4_accum_inv, mstype = internal, mfinalfunc = numeric_poly_var_samp);
+create aggregate crooked_sum(bigint) (sfunc = int8_avg_accum, stype = internal, finalfunc = numeric_poly_sum,
+	combinefunc = int8_avg_combine, serialfunc = int8_avg_serialize, deserialfunc = int8_avg_deserialize,
+	msfunc = int8_avg_accum, minvfunc = int8_avg_accum, mstype = internal, mfinalfunc = numeric_poly_sum);
+create aggregate single_variance(numeric) (sfunc = numeric_accum, stype = internal, finalfunc = numeric_var_samp,
+	serialfunc = numeric_serialize, deserialfunc = numeric_deserialize,
+	msfunc = numeric_accum, minvfunc = numeric_accum_inv, mstype = internal, mfinalfunc = numeric_var_samp);
+create incremental view s_own_variance as select g, own_variance(n) from t group by g;
+create incremental view s_lossy as select g, lossy_variance(i4) from t group by g;
+create incremental view s_crooked as select g, crooked_sum(i8) from t group by g;
+create incremental view s_single as select g, single_variance(n) from t group by g;
+select line from ivm.explain('s_lossy') line where line ~ 'Recompute|Reason|Accumulators';
+update t set n = n + 1, i4 = i4 + 1, i8 = i8 + 1;
+select * from oracle();
+update t set n = n * 2, i4 = i4 * 2, i8 = i8 * 2, g = (g + 1) % 4 where g < 4;
+select * from oracle();
+delete from t where g = 1;
+select * from oracle();
 -- aggregates with more than one argument
 create incremental view s_regr as select g, regr_count(f8, f4), count(*) from t group by g;
 create incremental view s_any as select g, array_agg(id order by id) as ids, string_agg(i4::text, ',' order by id) as s,

@@ -10,7 +10,8 @@
  *	- a function with a moving-aggregate implementation brings its inverse;
  *	- one whose moving state has the type "internal" can be stored if it is the
  *	  same state that the function's serialization functions know, which is so
- *	  if plain and moving implementation share their transition function;
+ *	  if plain and moving implementation share their transition function, and if
+ *	  a trial shows that a stored state goes on as before;
  *	- sums of floats are kept exactly, since adding and subtracting them rounded
  *	  would drift away from what the query gives;
  *	- bool_and and bool_or are counts.
@@ -32,6 +33,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_type.h"
+#include "base/moving_aggregate.h"
 #include "compile/compiler.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -110,8 +112,14 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 		*kind = IVM_ACC_MOVING;
 	else if (form->aggtranstype == INTERNALOID &&
 			 form->aggtransfn == form->aggmtransfn &&
-			 OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn))
+			 OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn) &&
+			 OidIsValid(form->aggcombinefn))
+	{
 		*kind = IVM_ACC_MOVING_SERIAL;
+		if (!ivm_moving_survives_storing(aggref))
+			reason = psprintf("aggregate %s(), whose state does not go on as before when it has been stored",
+							  function_name(aggref->aggfnoid));
+	}
 	else
 		reason = psprintf("aggregate %s(), whose state cannot be stored", function_name(aggref->aggfnoid));
 

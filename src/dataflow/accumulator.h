@@ -11,6 +11,8 @@
 #include "postgres.h"
 
 #include "executor/tuptable.h"
+
+#include "base/moving_aggregate.h"
 #include "plan/plan.h"
 
 /* How to run the aggregate calls of a node; made once. */
@@ -19,10 +21,8 @@ typedef struct IvmAccumulators IvmAccumulators;
 /* The states of one group: an array with an element for each call. */
 typedef struct IvmAccumulatorState
 {
-	Datum		value;			/* transition value */
-	bool		isnull;
-	int64		count;			/* rows in the transition value; or as the
-								 * kind says */
+	IvmMovingState base;		/* of kinds that are not moving: a value and a
+								 * count of values */
 	struct IvmExactSum *sum;	/* IVM_ACC_FLOAT_SUM */
 } IvmAccumulatorState;
 
