@@ -73,7 +73,7 @@ find_pg_config()
 		found=$("$top/scripts/sanitized-server") || die "the sanitized server could not be built"
 		pg_config=$found/bin/pg_config
 		build_dir=$top/.build-sanitized
-		build_flags=(IVM_DEBUG=1)
+		build_flags=(IVM_DEBUG=1 COPT=-fsanitize=nonnull-attribute)
 		mkdir -p "$build_dir"
 		;;
 	*) die "there is no server \"$server\"; there are packaged and sanitized" ;;
@@ -82,15 +82,6 @@ find_pg_config()
 	bindir=$("$pg_config" --bindir)
 	[ -x "$bindir/postgres" ] || die "no server in $bindir; set PG_CONFIG"
 }
-
-# The sanitizers end a process that does wrong as a crash.  PostgreSQL leaves
-# memory to the end of a process, which is no leak; and it measures the depth
-# of its stack, which must therefore be the real one.  Memory that was freed is
-# kept for a while to catch its users: in each of some forty processes.
-if [ "$server" = sanitized ]; then
-	export ASAN_OPTIONS=abort_on_error=1:disable_coredump=0:detect_leaks=0:detect_stack_use_after_return=0:quarantine_size_mb=16
-	export UBSAN_OPTIONS=abort_on_error=1:print_stacktrace=1
-fi
 
 # Calls make for the server, one call at a time.
 make_in_tree()
