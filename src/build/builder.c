@@ -67,8 +67,7 @@ static IvmDatabase *capture;
 static IvmControlDatabase *control;
 static IvmCursor *cursor = NULL;
 static MemoryContext build_context;
-static List *watched = NIL;		/* an IvmConsumer that stands for what is
-								 * being built */
+static List *watched = NIL;		/* IvmCompiled: what is being built */
 static Oid	built = InvalidOid; /* committed, but not taken over yet */
 static uint64 built_rows;
 static uint64 built_for;		/* the last request that was there when it was
@@ -275,22 +274,31 @@ plan_is_stale(void)
 
 	foreach(cell, watched)
 	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		if (consumer->stale || consumer->outdated)
+		if (!ivm_compiled_is_current(lfirst(cell)))
 			return true;
 	}
 	return false;
 }
 
-static void
-watch(Oid relid, IvmPlan *plan)
+/* Before anything is compiled for it. */
+static IvmCompiled *
+watch(Oid relid, List *settings)
 {
-	IvmConsumer *consumer = palloc0(sizeof(IvmConsumer));
+	IvmCompiled *compiled = ivm_compiled_create(relid, settings, CurrentMemoryContext);
 
-	consumer->relid = relid;
-	ivm_consumer_note_plan(consumer, plan);
-	watched = lappend(watched, consumer);
+	watched = lappend(watched, compiled);
+	return compiled;
+}
+
+static void
+watch_nothing(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, watched)
+		ivm_compiled_free(lfirst(cell));
+	list_free(watched);
+	watched = NIL;
 }
 
 /* Leaves a fill that cannot go on. */
@@ -340,7 +348,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	IvmViewRow *row;
 	IvmViewRow *reader;
 	bool		is_ours = false;
-	IvmPlan    *plan;
+	IvmPlan    *plan = NULL;
 	XLogRecPtr	lsn;
 	Snapshot	snapshot;
 	IvmIdentity saved;
@@ -381,9 +389,14 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 		is_ours = ivm_row_version_equal(&reader->version, &view->version);
 		ivm_metadata_put(reader);
 	}
-	plan = ivm_compile_arrangement(view_plan, arrangement, relid, old);
 	if (row->state != IVM_STATE_ACTIVE)
-		watch(relid, plan);
+	{
+		IvmCompiled *compiled = watch(relid, view->settings);
+
+		ivm_compiled_begin(compiled);
+		plan = ivm_compile_arrangement(view_plan, arrangement, relid, old);
+		ivm_compiled_end(compiled, plan);
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
@@ -460,9 +473,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 		if (arrangement != NULL)
 			owned = lappend(owned, arrangement->definition);
 	}
-	plan = ivm_plan_for_view(row->relid, row->settings, owned, old);
-	watched = NIL;
-	watch(row->relid, plan);
+	watch_nothing();
+	plan = ivm_compiled_make(watch(row->relid, row->settings), owned);
 	upstream = ivm_plan_upstream(plan);
 	problem = upstream == NIL ? NULL : ivm_upstream_problem(upstream, ivm_metadata_list());
 	if (problem != NULL)
@@ -518,7 +530,11 @@ build_view(IvmViewRow *row, uint64 *rows)
 		abandon_fill(old);
 		return false;
 	}
-	/* claimed: who asks from here on cannot set the state before this is committed */
+
+	/*
+	 * claimed: who asks from here on cannot set the state before this is
+	 * committed
+	 */
 	built_for = ivm_request_newest();
 	snapshot = push_snapshot();
 	ivm_stats_build_phase(compare ? "comparing" : "filling");
@@ -681,7 +697,6 @@ ivm_builder_main(Datum unused)
 	before_shmem_exit(builder_exit, (Datum) 0);
 	ivm_database_attach(capture);
 	ivm_wake_register_consumer(capture, IVM_BUILDER_NUMBER);
-	ivm_consumer_init(&watched);
 	build_context = AllocSetContextCreate(TopMemoryContext, "ivm build", ALLOCSET_DEFAULT_SIZES);
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
@@ -704,7 +719,7 @@ ivm_builder_main(Datum unused)
 
 		CHECK_FOR_INTERRUPTS();
 		ivm_give_back();
-		watched = NIL;
+		watch_nothing();
 		MemoryContextReset(build_context);
 		MemoryContextSwitchTo(build_context);
 

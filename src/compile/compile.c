@@ -16,6 +16,7 @@
 
 #include "access/relation.h"
 #include "access/table.h"
+#include "base/debug_point.h"
 #include "base/settings.h"
 #include "catalog/heap.h"
 #include "catalog/pg_class.h"
@@ -322,6 +323,7 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 	 * first
 	 */
 	plan->statement = plan_query(query, view_name, OidIsValid(relid));
+	ivm_debug_point("compile-planned");
 	narrow_statement(plan->statement);
 	MemoryContextSwitchTo(context);
 	plan->statement = copyObject(plan->statement);

@@ -44,9 +44,6 @@ extern IvmPlan *ivm_compile_arrangement(IvmPlan *plan, IvmArrangement *arrangeme
 /* Oids of the relations that a view with this (stored) fingerprint reads; palloc'd. */
 extern List *ivm_fingerprint_relids(const char *fingerprint);
 
-/* Oids of the functions that such a view calls, as far as they are not PostgreSQL's own; palloc'd. */
-extern List *ivm_fingerprint_functions(const char *fingerprint);
-
 /*
  * Do the row types that a view refers to as a whole differ between these two?
  * Such values in the view are as they were stored, dropped columns included.

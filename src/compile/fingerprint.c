@@ -62,6 +62,17 @@ note_function(Oid function, void *context)
 	return false;
 }
 
+/* A change of this entry of a system cache may change the fingerprint. */
+static void
+note_item(PlannedStmt *statement, int cache, Oid object)
+{
+	PlanInvalItem *item = makeNode(PlanInvalItem);
+
+	item->cacheId = cache;
+	item->hashValue = GetSysCacheHashValue1(cache, ObjectIdGetDatum(object));
+	statement->invalItems = lappend(statement->invalItems, item);
+}
+
 static int
 compare_labels(const ListCell *a, const ListCell *b)
 {
@@ -210,9 +221,14 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	ivm_plan_walk(plan->statement, plan->statement->planTree, note_plan, &context);
 	list_sort(context.whole_rows, list_oid_cmp);
 
-	/* a change of a composite type is told as one of its relation */
+	/*
+	 * Whoever keeps the plan has to hear of changes of these, too.  A change
+	 * of a composite type is told as one of its relation.
+	 */
 	caller = MemoryContextSwitchTo(GetMemoryChunkContext(plan->statement));
 	plan->statement->relationOids = list_concat_unique_oid(plan->statement->relationOids, context.whole_rows);
+	foreach(lc, context.functions)
+		note_item(plan->statement, PROCOID, lfirst_oid(lc));
 	MemoryContextSwitchTo(caller);
 	list_sort(context.functions, list_oid_cmp);
 	list_sort(context.enums, list_oid_cmp);
@@ -291,12 +307,6 @@ List *
 ivm_fingerprint_relids(const char *fingerprint)
 {
 	return oids_of_lines(fingerprint, "relation ");
-}
-
-List *
-ivm_fingerprint_functions(const char *fingerprint)
-{
-	return oids_of_lines(fingerprint, "function ");
 }
 
 /* The next line about a whole-row reference at or after "line"; NULL if there is none. */

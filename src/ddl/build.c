@@ -32,7 +32,6 @@
 #include "miscadmin.h"
 #include "rewrite/prs2lock.h"
 #include "storage/lmgr.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
@@ -41,6 +40,7 @@
 #include "utils/syscache.h"
 
 #include "compile/compile.h"
+#include "compile/compiled.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 #include "process/request.h"
@@ -48,19 +48,12 @@
 IvmPlan *
 ivm_build_compile(Query *query, Oid relid, const char *view_name, Oid owner, List *settings)
 {
-	Oid			save_userid;
-	int			save_sec_context;
-	int			nest_level;
+	IvmIdentity saved;
 	IvmPlan    *plan;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(owner, save_sec_context | SECURITY_RESTRICTED_OPERATION);
-	nest_level = ivm_settings_enter(settings);
-
+	ivm_identity_enter(&saved, owner, settings);
 	plan = ivm_compile(copyObject(query), relid, view_name, settings, NIL, CurrentMemoryContext);
-
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	ivm_identity_leave(&saved);
 	return plan;
 }
 

@@ -21,7 +21,6 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -29,6 +28,7 @@
 #include "utils/tuplestore.h"
 
 #include "compile/compile.h"
+#include "compile/compiled.h"
 #include "ddl/statement.h"
 #include "memory/budget.h"
 #include "metadata/metadata.h"
@@ -118,19 +118,6 @@ require_view(Oid relid)
 		aclcheck_error(acl, OBJECT_MATVIEW, name);
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* Errors if the view is built after the commit of this very transaction. */
 static void
 require_no_own_work(Oid relid)
@@ -202,10 +189,8 @@ ivm_explain(PG_FUNCTION_ARGS)
 	IvmViewRow *row;
 	IvmPlan    *plan;
 	List	   *owned_state = NIL;
+	IvmIdentity saved;
 	ListCell   *lc;
-	Oid			save_userid;
-	int			save_sec_context;
-	int			nest_level;
 
 	require_view(relid);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
@@ -218,9 +203,7 @@ ivm_explain(PG_FUNCTION_ARGS)
 		if (arrangement != NULL && arrangement->definition != NULL)
 			owned_state = lappend(owned_state, arrangement->definition);
 	}
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(owner_of(relid), save_sec_context | SECURITY_RESTRICTED_OPERATION);
-	nest_level = ivm_settings_enter(row ? row->settings : ivm_settings_capture());
+	ivm_identity_enter(&saved, ivm_relation_owner(relid), row ? row->settings : ivm_settings_capture());
 	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, CurrentMemoryContext);
 	foreach(lc, ivm_plan_explain(plan))
 	{
@@ -229,8 +212,7 @@ ivm_explain(PG_FUNCTION_ARGS)
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
 	}
-	AtEOXact_GUC(false, nest_level);
-	SetUserIdAndSecContext(save_userid, save_sec_context);
+	ivm_identity_leave(&saved);
 	return (Datum) 0;
 }
 
@@ -247,7 +229,7 @@ require_no_own_lock(Oid relid, IvmViewRow *row)
 	if (!IsTransactionBlock())
 		return;
 	plan = ivm_build_compile(ivm_build_view_query(relid), relid, get_rel_name(relid),
-							 owner_of(relid), row->settings);
+							 ivm_relation_owner(relid), row->settings);
 	foreach(lc, plan->relids)
 	{
 		Relation	table = table_open(lfirst_oid(lc), AccessShareLock);

@@ -189,7 +189,7 @@ count_locks(List *consumers)
 	ListCell   *cell;
 
 	foreach(cell, consumers)
-		result += LOCKS_OF_A_VIEW + 2 * list_length(((IvmConsumer *) lfirst(cell))->relids);
+		result += LOCKS_OF_A_VIEW + 2 * list_length(((IvmConsumer *) lfirst(cell))->compiled->relids);
 	return result;
 }
 
@@ -468,8 +468,8 @@ report_operators(IvmApplyWorker *worker, long *sleep_ms)
 		}
 		consumer->operators_changed = false;
 		consumer->operators_reported = now;
-		reports = palloc0(sizeof(IvmOperatorReport) * list_length(consumer->plan->nodes));
-		while (n < list_length(consumer->plan->nodes) &&
+		reports = palloc0(sizeof(IvmOperatorReport) * list_length(consumer->compiled->plan->nodes));
+		while (n < list_length(consumer->compiled->plan->nodes) &&
 			   ivm_dataflow_take_counters(consumer->dataflow, n, &counters))
 		{
 			reports[n].node_id = counters.node_id;
@@ -595,7 +595,6 @@ ivm_apply_main(Datum unused)
 
 	ivm_database_attach(worker->capture);
 	ivm_wake_register_consumer(worker->capture, worker->number);
-	ivm_consumer_init(&worker->consumers);
 	ivm_pace_init(worker);
 	while (worker->level > 0 && !ivm_slow_worker_starts(worker->control, worker->level))
 		ivm_process_wait(SLOWER_START);

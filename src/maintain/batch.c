@@ -97,11 +97,11 @@ lock_consumer(IvmConsumer *consumer)
 		return false;
 	if (!ConditionalLockRelationOid(consumer->relid, RowExclusiveLock))
 		return false;
-	foreach(cell, consumer->relids)
+	foreach(cell, consumer->compiled->relids)
 		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
 		return false;
 
-	foreach(cell, consumer->plan->arrangements)
+	foreach(cell, consumer->compiled->plan->arrangements)
 	{
 		IvmArrangement *arrangement = lfirst(cell);
 		ListCell   *inner;
@@ -133,7 +133,7 @@ lock_consumer(IvmConsumer *consumer)
 		/* REINDEX and VACUUM FULL come by state tables, too */
 		foreach(cell, consumer->arrangements)
 			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
-		foreach(cell, ivm_dataflow_state_names(consumer->plan, consumer->relid))
+		foreach(cell, ivm_dataflow_state_names(consumer->compiled->plan, consumer->relid))
 		{
 			Oid			state = ivm_state_table_lookup(lfirst(cell));
 
@@ -260,9 +260,9 @@ begin_watch(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		ivm_pace_watch(worker, &consumer->watch, consumer->relid, consumer->owner, consumer->cancels);
+		ivm_pace_watch(worker, &consumer->watch, consumer->relid, consumer->compiled->owner, consumer->cancels);
 		written = list_concat(lappend_oid(written, consumer->relid), consumer->own);
-		read = list_concat(read, consumer->relids);
+		read = list_concat(read, consumer->compiled->relids);
 	}
 	relids = palloc(sizeof(Oid) * (list_length(written) + list_length(read)));
 	foreach(cell, written)
@@ -361,7 +361,7 @@ read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
 static bool
 same_identity(IvmConsumer *a, IvmConsumer *b)
 {
-	return a->owner == b->owner && equal(a->settings, b->settings);
+	return a->compiled->owner == b->compiled->owner && equal(a->compiled->settings, b->compiled->settings);
 }
 
 /* Pushes the log into all consumers, one pass for each identity. */
@@ -382,7 +382,7 @@ push_changes(IvmApplyWorker *worker, List *consumers, Snapshot snapshot, IvmLogE
 
 			consumer->in_batch = same_identity(first, consumer);
 		}
-		ivm_identity_enter(&saved, first->owner, first->settings);
+		ivm_identity_enter(&saved, first->compiled->owner, first->compiled->settings);
 		read_log(worker, snapshot, end);
 		ivm_identity_leave(&saved);
 		foreach(cell, left)
@@ -405,7 +405,7 @@ answer_verifications(IvmConsumer *consumer, Snapshot snapshot)
 
 	if (consumer->verify == NIL)
 		return;
-	ivm_view_verify(consumer->relid, consumer->plan, snapshot, &missing, &extra);
+	ivm_view_verify(consumer->relid, consumer->compiled->plan, snapshot, &missing, &extra);
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	foreach(cell, consumer->verify)
 	{
@@ -447,7 +447,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 	{
 		IvmZset    *delta;
 
-		ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+		ivm_identity_enter(&saved, consumer->compiled->owner, consumer->compiled->settings);
 		delta = ivm_dataflow_finish(consumer->dataflow);
 		if (consumer->is_arrangement)
 			ivm_arrangement_apply(consumer->arrangement, consumer->relid, delta, snapshot);
@@ -455,7 +455,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 		{
 			Relation	view = table_open(consumer->relid, NoLock);
 
-			ivm_view_apply(view, consumer->plan, delta, snapshot, &counts);
+			ivm_view_apply(view, consumer->compiled->plan, delta, snapshot, &counts);
 			table_close(view, NoLock);
 		}
 		ivm_identity_leave(&saved);
@@ -487,7 +487,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 	}
 	if (consumer->verify != NIL)
 	{
-		ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+		ivm_identity_enter(&saved, consumer->compiled->owner, consumer->compiled->settings);
 		answer_verifications(consumer, snapshot);
 		ivm_identity_leave(&saved);
 	}
@@ -563,7 +563,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (!consumer->stale && !consumer->outdated)
+		if (ivm_compiled_is_current(consumer->compiled))
 			continue;
 		MemoryContextSwitchTo(old);
 		AbortCurrentTransaction();

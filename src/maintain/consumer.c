@@ -4,212 +4,29 @@
  *	  Compiled views and shared arrangements of an apply worker.
  *
  * A consumer is compiled when a worker takes it over, and again when
- * something that it was compiled from is invalidated.  Its plan's text and
- * fingerprint are compared with those that are stored with its contents: only
- * if they are equal can the contents be carried on by deltas.
+ * something that it was compiled from is invalidated (compile/compiled.c).  Its
+ * plan's text and fingerprint are compared with those that are stored with its
+ * contents: only if they are equal can the contents be carried on by deltas.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
-#include "utils/syscache.h"
 
 #include "arrange/state_table.h"
 #include "compile/compile.h"
 #include "maintain/consumer.h"
 #include "maintain/rest.h"
 
-static List **all_consumers;
-
 static void free_plan(IvmConsumer *consumer);
-
-/*
- * Invalidations.  Relations are told by their oids, policies among them;
- * functions and types, which come with every table that is made, by hash values.
- * A function that is not in the plan may be called by what is (a transition
- * function, an operator class): it does not change the contents, but what the
- * executor knows of it.  The rest is rare enough to compile everything anew.
- */
-static void
-relation_invalidated(Datum argument, Oid relid)
-{
-	ListCell   *cell;
-
-	foreach(cell, *all_consumers)
-	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		if (!OidIsValid(relid) || consumer->relid == relid || list_member_oid(consumer->depends, relid))
-			consumer->stale = true;
-	}
-}
-
-static void
-function_invalidated(Datum argument, int cacheid, uint32 hashvalue)
-{
-	ListCell   *cell;
-
-	foreach(cell, *all_consumers)
-	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		consumer->outdated = true;
-		if (hashvalue == 0 || list_member_int(consumer->functions, (int) hashvalue))
-			consumer->stale = true;
-	}
-}
-
-static void
-type_invalidated(Datum argument, int cacheid, uint32 hashvalue)
-{
-	ListCell   *cell;
-
-	foreach(cell, *all_consumers)
-	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		if (hashvalue == 0 || list_member_int(consumer->types, (int) hashvalue))
-			consumer->stale = true;
-	}
-}
-
-static void
-object_invalidated(Datum argument, int cacheid, uint32 hashvalue)
-{
-	ListCell   *cell;
-
-	foreach(cell, *all_consumers)
-		((IvmConsumer *) lfirst(cell))->stale = true;
-}
-
-void
-ivm_consumer_init(List **list)
-{
-	all_consumers = list;
-	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, function_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(TYPEOID, type_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(ENUMOID, object_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(OPEROID, object_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AMOPOPID, object_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, object_invalidated, (Datum) 0);
-}
-
-/* Hash values of the functions and types of which the planner, or the fingerprint, made use. */
-static void
-invalidation_items(IvmPlan *plan, List **functions, List **types)
-{
-	List	   *named = ivm_fingerprint_functions(plan->fingerprint);
-	ListCell   *cell;
-
-	*functions = NIL;
-	*types = NIL;
-	foreach(cell, plan->statement->invalItems)
-	{
-		PlanInvalItem *item = lfirst_node(PlanInvalItem, cell);
-
-		if (item->cacheId == PROCOID)
-			*functions = list_append_unique_int(*functions, (int) item->hashValue);
-		else
-			*types = list_append_unique_int(*types, (int) item->hashValue);
-	}
-	foreach(cell, named)
-		* functions = list_append_unique_int(*functions,
-											 (int) GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(cell))));
-	list_free(named);
-}
-
-void
-ivm_consumer_note_plan(IvmConsumer *consumer, IvmPlan *plan)
-{
-	List	   *functions;
-	List	   *types;
-	List	   *relids = list_copy(plan->relids);
-	List	   *depends = list_union_oid(plan->relids, plan->statement->relationOids);
-
-	invalidation_items(plan, &functions, &types);
-	list_free(consumer->relids);
-	list_free(consumer->depends);
-	list_free(consumer->functions);
-	list_free(consumer->types);
-	consumer->relids = relids;
-	consumer->depends = depends;
-	consumer->functions = functions;
-	consumer->types = types;
-	consumer->plan_hash = ivm_consumer_plan_hash(plan->text, plan->fingerprint);
-}
-
-uint64
-ivm_consumer_plan_hash(const char *text, const char *fingerprint)
-{
-	if (text == NULL || fingerprint == NULL)
-		return 0;
-	return hash_combine64(DatumGetUInt64(hash_any_extended((const unsigned char *) text, strlen(text), 0)),
-						  DatumGetUInt64(hash_any_extended((const unsigned char *) fingerprint, strlen(fingerprint), 0)));
-}
-
-/*
- * Identity
- */
-
-Oid
-ivm_relation_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-void
-ivm_identity_enter(IvmIdentity *saved, Oid owner, List *settings)
-{
-	GetUserIdAndSecContext(&saved->userid, &saved->security_context);
-	SetUserIdAndSecContext(owner, saved->security_context | SECURITY_RESTRICTED_OPERATION);
-	saved->nest_level = ivm_settings_enter(settings);
-}
-
-void
-ivm_identity_leave(IvmIdentity *saved)
-{
-	AtEOXact_GUC(false, saved->nest_level);
-	SetUserIdAndSecContext(saved->userid, saved->security_context);
-}
-
-IvmPlan *
-ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent)
-{
-	IvmIdentity saved;
-	IvmPlan    *plan;
-
-	ivm_identity_enter(&saved, ivm_relation_owner(relid), settings);
-	plan = ivm_compile_view(relid, settings, owned_state, parent);
-	ivm_identity_leave(&saved);
-	return plan;
-}
 
 /*
  * A view on views is maintained from the tables, since their queries are put in
@@ -361,6 +178,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_START_SMALL_SIZES);
 	MemoryContext old = CurrentMemoryContext;	/* the transaction's: garbage
 												 * goes with it */
+	IvmCompiled *compiled = consumer->compiled;
 	IvmPlan    *plan = NULL;
 	IvmArrangement *arrangement = NULL;
 	IvmDataflow *dataflow;
@@ -370,8 +188,10 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	List	   *own;
 	bool		complete = true;
 
+	ivm_compiled_begin(compiled);
 	if (row->kind == 'v')
 	{
+		compiled->owner = ivm_relation_owner(row->relid);
 		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), context);
 		upstream = ivm_plan_upstream(plan);
 		complete = shared_arrangements(plan, row, rows, &arrangements);
@@ -399,7 +219,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 			if (arrangement != NULL)
 			{
 				plan = ivm_compile_arrangement(view_plan, arrangement, row->relid, context);
-				consumer->owner = ivm_relation_owner(view->relid);
+				compiled->owner = ivm_relation_owner(view->relid);
 				break;
 			}
 		}
@@ -427,7 +247,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	 * initial values of aggregates are evaluated here, rights to call
 	 * functions checked
 	 */
-	ivm_identity_enter(&saved, consumer->owner, consumer->settings);
+	ivm_identity_enter(&saved, compiled->owner, compiled->settings);
 	dataflow = ivm_dataflow_create(plan, context);
 	ivm_identity_leave(&saved);
 	if (arrangement == NULL)
@@ -435,11 +255,12 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	own = own_relations(plan);
 
 	MemoryContextSwitchTo(consumer->context);
-	ivm_consumer_note_plan(consumer, plan);
 	upstream = list_copy(upstream);
 	arrangements = list_copy(arrangements);
 	own = list_copy(own);
 	MemoryContextSwitchTo(old);
+
+	ivm_compiled_end(compiled, plan);
 
 	/* nothing can fail from here on */
 	if (consumer->dataflow != NULL)
@@ -449,9 +270,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	list_free(consumer->arrangements);
 	list_free(consumer->own);
 	consumer->own = own;
-	MemoryContextSetParent(context, consumer->context);
-	consumer->plan_context = context;
-	consumer->plan = plan;
+	ivm_compiled_set_plan(compiled, plan, context);
 	consumer->upstream = upstream;
 	consumer->arrangements = arrangements;
 	consumer->arrangement = arrangement;
@@ -490,12 +309,10 @@ ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 	consumer->context = context;
 	consumer->relid = row->relid;
 	consumer->is_arrangement = row->kind == 'a';
-	consumer->settings = shared_settings(row->settings);
+	consumer->compiled = ivm_compiled_create(row->relid, shared_settings(row->settings), context);
 
 	PG_TRY();
 	{
-		if (row->kind == 'v')
-			consumer->owner = ivm_relation_owner(row->relid);
 		if (!compile(consumer, row, rows, reason))
 		{
 			MemoryContextDelete(context);
@@ -533,13 +350,11 @@ ivm_consumer_read_applied(IvmConsumer *consumer, IvmAppliedSnapshot *applied)
 static void
 free_plan(IvmConsumer *consumer)
 {
-	if (consumer->plan_context == NULL)
+	if (consumer->compiled->plan == NULL)
 		return;
 	ivm_rest_remove(consumer);
 	ivm_dataflow_destroy(consumer->dataflow);
-	MemoryContextDelete(consumer->plan_context);
-	consumer->plan_context = NULL;
-	consumer->plan = NULL;
+	ivm_compiled_drop_plan(consumer->compiled);
 	consumer->dataflow = NULL;
 	consumer->arrangement = NULL;
 	consumer->operators_changed = false;
@@ -585,10 +400,6 @@ ivm_arrangement_end(Oid relid)
 bool
 ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 {
-	/* before compiling: an invalidation that comes meanwhile counts */
-	consumer->stale = consumer->outdated = false;
-	if (row->kind == 'v')
-		consumer->owner = ivm_relation_owner(row->relid);
 	return compile(consumer, row, rows, reason);
 }
 

@@ -14,6 +14,7 @@
 #include "lib/ilist.h"
 #include "storage/itemptr.h"
 #include "capture/capture.h"
+#include "compile/compiled.h"
 #include "dataflow/dataflow.h"
 #include "metadata/metadata.h"
 #include "plan/plan.h"
@@ -33,32 +34,23 @@ typedef struct IvmVerification
 typedef struct IvmConsumer
 {
 	Oid			relid;			/* the view, or the arrangement's state table */
-	Oid			owner;			/* who evaluates its expressions */
 	MemoryContext context;		/* of the consumer itself */
 	bool		is_arrangement; /* a shared arrangement, not a view */
-	List	   *settings;		/* equal ones are one */
+
+	IvmCompiled *compiled;		/* what it is compiled to; equal settings are
+								 * one list */
 
 	/*
-	 * What it was compiled to; while it rests (rest.c) there is none of
-	 * these.
+	 * While it rests (rest.c) there is no plan, and none of these, which are
+	 * in the plan's context.
 	 */
-	MemoryContext plan_context;
-	IvmPlan    *plan;
 	IvmDataflow *dataflow;
 	IvmArrangement *arrangement;	/* of a shared arrangement */
-	bool		outdated;		/* a function was replaced since, not one that
-								 * the contents depend on */
-	dlist_node	compiled;		/* in rest.c's list */
+	dlist_node	rest;			/* in rest.c's list */
 	Size		compiled_bytes;
 	TimestampTz last_use;
 
 	/* What is known of the plan all the same; in "context". */
-	List	   *relids;			/* oid: tables that it reads */
-	List	   *depends;		/* oid: relations, ... */
-	List	   *functions;		/* ... and hash values of functions and types,
-								 * that it was compiled from */
-	List	   *types;
-	uint64		plan_hash;		/* of its text and fingerprint */
 	List	   *arrangements;	/* oid: shared arrangements that it reads */
 	List	   *upstream;		/* oid: incremental views that its query names */
 	List	   *own;			/* oid: itself, its state tables, their
@@ -73,8 +65,6 @@ typedef struct IvmConsumer
 
 	IvmAppliedSnapshot *applied;	/* as last read or written */
 	IvmRowVersion row_version;	/* of the row in ivm.view at that time */
-	bool		stale;			/* something that it was compiled from was
-								 * invalidated */
 	bool		leaving;		/* belongs to another worker from "leaving_at"
 								 * on */
 	uint64		leaving_at;		/* generation */
@@ -134,19 +124,6 @@ extern char *ivm_upstream_problem(List *upstream, List *rows);
 extern void ivm_stats_retain_rows(List *rows);
 
 /*
- * Registers the invalidation callbacks; consumers in *list are marked by them: as
- * stale if what they contain may not be what their queries say any more, else as
- * outdated if they have to be compiled again before they are used.
- */
-extern void ivm_consumer_init(List **list);
-
-/* Notes in the consumer what the plan was compiled from, for those callbacks.  In a transaction. */
-extern void ivm_consumer_note_plan(IvmConsumer *consumer, IvmPlan *plan);
-
-/* A hash value of what two equal plans have in common. */
-extern uint64 ivm_consumer_plan_hash(const char *text, const char *fingerprint);
-
-/*
  * Compiles a consumer from its metadata row, in a transaction.  "rows" are
  * those of all consumers (a shared arrangement is compiled from a view that has it).
  * NULL if what it was computed from is not what is stored; *reason then tells why,
@@ -173,22 +150,6 @@ extern bool ivm_consumer_refresh(IvmConsumer *consumer, IvmViewRow *row, List *r
 
 /* Registers the tables that the plan reads; returns the generation to wait for. */
 extern uint64 ivm_plan_register(IvmDatabase *database, IvmPlan *plan);
-
-/* Compiles a view as its owner, under its settings; plan in "parent". */
-extern IvmPlan *ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent);
-
-/* Become the owner of a relation, restricted, with the settings in force; and go back. */
-typedef struct IvmIdentity
-{
-	Oid			userid;
-	int			security_context;
-	int			nest_level;
-} IvmIdentity;
-
-extern void ivm_identity_enter(IvmIdentity *saved, Oid owner, List *settings);
-extern void ivm_identity_leave(IvmIdentity *saved);
-
-extern Oid	ivm_relation_owner(Oid relid);
 
 /*
  * No plan reads the arrangement any more: takes it from the views that had it, and

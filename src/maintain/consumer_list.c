@@ -113,7 +113,7 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 		IvmConsumer *consumer = lfirst(cell);
 		ListCell   *inner;
 
-		foreach(inner, consumer->relids)
+		foreach(inner, consumer->compiled->relids)
 		{
 			IvmInterest *interest;
 			bool		found;
@@ -267,7 +267,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 				why = "its applied snapshot is missing";
 			}
 			else
-				(void) ivm_plan_register(worker->capture, consumer->plan);
+				(void) ivm_plan_register(worker->capture, consumer->compiled->plan);
 		}
 		reason = why;
 		PopActiveSnapshot();
@@ -328,7 +328,7 @@ same_definition(IvmViewRow *row, IvmConsumer *consumer)
 {
 	return !row->complete ||
 		(row->text !=NULL && row->fingerprint != NULL &&
-		 ivm_consumer_plan_hash(row->text, row->fingerprint) == consumer->plan_hash);
+		 ivm_plan_hash(row->text, row->fingerprint) == consumer->compiled->hash);
 }
 
 /*
@@ -645,9 +645,9 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
 			kept = put_off = true;
 		}
-		else if (lock_for_compilation(consumer->relid, consumer->relids))
+		else if (lock_for_compilation(consumer->relid, consumer->compiled->relids))
 		{
-			begin_watch(worker, &consumer->watch, consumer->relid, consumer->relids);
+			begin_watch(worker, &consumer->watch, consumer->relid, consumer->compiled->relids);
 			kept = ivm_consumer_refresh(consumer, row, rows, &why);
 			end_watch();
 		}
@@ -677,7 +677,7 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 		again = !locked;
 	if (again)
 	{
-		consumer->stale = true;
+		ivm_compiled_set_stale(consumer->compiled);
 		consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
 	}
 	else if (!kept)
@@ -699,9 +699,9 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 	foreach(cell, list_copy(worker->consumers))
 	{
 		IvmConsumer *consumer = lfirst(cell);
-		bool		rests = consumer->plan == NULL;
+		bool		rests = consumer->compiled->plan == NULL;
 
-		if (!consumer->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
+		if (!consumer->compiled->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		any = true;
@@ -721,7 +721,7 @@ ivm_consumer_list_wake(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (consumer->plan != NULL && !consumer->outdated)
+		if (consumer->compiled->plan != NULL && ivm_compiled_is_current(consumer->compiled))
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		if (!recompile(worker, consumer))

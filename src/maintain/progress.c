@@ -276,11 +276,11 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			first = Min(first, consumer->pending);
 			contained = consumer->pending_lsn;
 		}
-		if (consumer->stale && !consumer->leaving)
+		if (consumer->compiled->stale && !consumer->leaving)
 			contained = Min(contained, consumer->applied->lsn);
 		else if (consumer->pending == 0)
 			continue;
-		if ((consumer->behind || consumer->failures > 0 || consumer->stale || consumer->level > 0) && nbehind < IVM_MAX_BEHIND)
+		if ((consumer->behind || consumer->failures > 0 || consumer->compiled->stale || consumer->level > 0) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
 			behind_position[nbehind++] = contained;

@@ -38,16 +38,16 @@ static Size compiled_bytes = 0;
 static void
 append(IvmConsumer *consumer)
 {
-	consumer->compiled_bytes = MemoryContextMemAllocated(consumer->plan_context, true);
+	consumer->compiled_bytes = MemoryContextMemAllocated(consumer->compiled->plan_context, true);
 	consumer->last_use = GetCurrentTimestamp();
 	compiled_bytes += consumer->compiled_bytes;
-	dlist_push_tail(&compiled, &consumer->compiled);
+	dlist_push_tail(&compiled, &consumer->rest);
 }
 
 static void
 take_off(IvmConsumer *consumer)
 {
-	dlist_delete(&consumer->compiled);
+	dlist_delete(&consumer->rest);
 	compiled_bytes -= consumer->compiled_bytes;
 }
 
@@ -88,7 +88,7 @@ ivm_rest_some(long *sleep_ms)
 	now = GetCurrentTimestamp();
 	dlist_foreach_modify(iter, &compiled)
 	{
-		IvmConsumer *consumer = dlist_container(IvmConsumer, compiled, iter.cur);
+		IvmConsumer *consumer = dlist_container(IvmConsumer, rest, iter.cur);
 		long		wait = TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(consumer->last_use, IDLE_MS));
 
 		if (compiled_bytes <= KEPT_BYTES)
