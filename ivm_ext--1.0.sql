@@ -5,14 +5,12 @@
 -- The schema of the functions and of the extension's own tables.  It is created here, not by
 -- the control file, so that it belongs to the extension and goes with it.
 CREATE SCHEMA ivm;
-GRANT USAGE ON SCHEMA ivm TO PUBLIC;
 
 -- Fails, with a hint, unless the library has been loaded at server start.
 CREATE FUNCTION ivm.check_preloaded()
 RETURNS void
 AS 'MODULE_PATHNAME', 'ivm_check_preloaded'
 LANGUAGE C STRICT;
-REVOKE ALL ON FUNCTION ivm.check_preloaded() FROM PUBLIC;
 SELECT ivm.check_preloaded();
 
 -- State tables live here, members of the extension like everything in this file.
@@ -53,8 +51,6 @@ CREATE UNIQUE INDEX applied_pkey ON ivm.applied (relid);
 CREATE ACCESS METHOD incremental TYPE TABLE HANDLER heap_tableam_handler;
 COMMENT ON ACCESS METHOD incremental IS 'heap table access method of incremental views';
 
-GRANT SELECT ON ivm.view, ivm.applied TO pg_monitor;
-
 -- Returns when every transaction committed before the call is in the view (in all views).
 CREATE FUNCTION ivm.sync(view regclass DEFAULT NULL, timeout interval DEFAULT '1 min')
 RETURNS void
@@ -78,7 +74,6 @@ CREATE FUNCTION ivm.trim()
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'ivm_trim'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
-REVOKE ALL ON FUNCTION ivm.trim() FROM PUBLIC;
 
 -- The hash behind the indexes by which rows of views are found.  It is stored in indexes, so it never changes; users' dumps contain indexes that call it.
 CREATE FUNCTION ivm.row_hash(record)
@@ -88,7 +83,7 @@ LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION ivm.row_hash(record) IS 'hash of a row''s image, for indexes of incremental views';
 
 -- Monitoring: the functions read shared memory; the views are what people use.
--- Everything here is readable by pg_monitor.
+-- Everything here is readable by pg_monitor; others see what is about their own views.
 
 CREATE FUNCTION ivm.stat_views(
 	OUT relid oid, OUT state text, OUT state_since timestamptz, OUT applied_lsn pg_lsn,
@@ -147,11 +142,6 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'ivm_stat_reset'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
-REVOKE ALL ON FUNCTION ivm.stat_views(), ivm.stat_workers(), ivm.stat_operators(),
-	ivm.stat_memory(), ivm.stat_builds(), ivm.stat_reset(regclass) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ivm.stat_views(), ivm.stat_workers(), ivm.stat_operators(),
-	ivm.stat_memory(), ivm.stat_builds() TO pg_monitor;
-
 -- Every incremental view has a row, whether it has counters yet or not.  What
 -- ivm.view says about its state is what is committed; while it says that the
 -- view is maintained, the worker's word is more exact.
@@ -198,7 +188,7 @@ FROM pg_catalog.pg_class c
 			ELSE coalesce(s.state, 'unpopulated')
 		END AS state,
 		greatest(s.applied_lsn, a.lsn) AS applied_lsn) x
-WHERE c.relkind = 'm';
+WHERE c.relkind = 'm' AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
 
 CREATE VIEW ivm.pg_stat_ivm_worker AS
 SELECT s.pid, s.worker_type, d.datname, s.state, s.slot_name, s.position_lsn, s.confirmed_lsn,
@@ -226,9 +216,6 @@ SELECT s.pid, s.datid, d.datname, s.relid, s.command, s.phase, s.tuples_done
 FROM ivm.stat_builds() s
 	LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid;
 
-GRANT SELECT ON ivm.pg_stat_ivm, ivm.pg_stat_ivm_worker, ivm.pg_stat_ivm_operator,
-	ivm.pg_stat_ivm_memory, ivm.pg_stat_progress_ivm_build TO pg_monitor;
-
 -- The server lets nobody create a view in pg_catalog, but move one there.
 ALTER VIEW ivm.pg_stat_ivm SET SCHEMA pg_catalog;
 ALTER VIEW ivm.pg_stat_ivm_worker SET SCHEMA pg_catalog;
@@ -241,9 +228,24 @@ CREATE FUNCTION ivm.guard_command()
 RETURNS event_trigger
 AS 'MODULE_PATHNAME', 'ivm_guard_command'
 LANGUAGE C;
-REVOKE ALL ON FUNCTION ivm.guard_command() FROM PUBLIC;
 CREATE EVENT TRIGGER ivm_ext_guard_command ON ddl_command_end
 	WHEN TAG IN ('CREATE MATERIALIZED VIEW', 'ALTER MATERIALIZED VIEW',
 				 'REFRESH MATERIALIZED VIEW', 'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO',
 				 'ALTER TABLE')
 	EXECUTE FUNCTION ivm.guard_command();
+
+-- Privileges.  What default privileges, or the lack of them, have given and taken until here
+-- is of no effect: nobody has anything but what stands below.
+CREATE FUNCTION ivm.revoke_all()
+RETURNS void
+AS 'MODULE_PATHNAME', 'ivm_revoke_all'
+LANGUAGE C;
+SELECT ivm.revoke_all();
+DROP FUNCTION ivm.revoke_all();
+
+GRANT USAGE ON SCHEMA ivm TO PUBLIC;
+GRANT EXECUTE ON FUNCTION ivm.sync(regclass, interval), ivm.explain(regclass), ivm.verify(regclass),
+	ivm.row_hash(record), ivm.stat_views(), ivm.stat_operators(), ivm.stat_builds() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION ivm.stat_workers(), ivm.stat_memory() TO pg_monitor;
+GRANT SELECT ON pg_catalog.pg_stat_ivm, pg_catalog.pg_stat_ivm_operator, pg_catalog.pg_stat_progress_ivm_build TO PUBLIC;
+GRANT SELECT ON ivm.view, ivm.applied, pg_catalog.pg_stat_ivm_worker, pg_catalog.pg_stat_ivm_memory TO pg_monitor;

@@ -10,6 +10,8 @@
  * server's business alone.  REFRESH of everything in pg_matviews meets our relations as
  * well; they are current, so there is nothing to do.
  *
+ * Nor do default privileges reach into them.
+ *
  * pg_upgrade makes the extension's members one by one, and the server lets
  * nobody make a view in pg_catalog; ours are let in there.
  *
@@ -22,7 +24,10 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -30,6 +35,8 @@
 #include "arrange/state_table.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
+
+PG_FUNCTION_INFO_V1(ivm_revoke_all);
 
 /* True if it is a schema of ours, and the extension is not being made just now. */
 static bool
@@ -45,6 +52,48 @@ is_closed(Oid namespace)
 	return OidIsValid(extension) &&
 		getExtensionOfObject(NamespaceRelationId, namespace) == extension &&
 		!(creating_extension && CurrentExtensionObject == extension);
+}
+
+/*
+ * Takes all privileges on the extension's members from everybody but their
+ * owner, during CREATE EXTENSION: default privileges that an administrator has
+ * set for his tables and functions shall not open ours.
+ */
+Datum
+ivm_revoke_all(PG_FUNCTION_ARGS)
+{
+	const char *query =
+		"SELECT format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, i.identity,"
+		" CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END)"
+		" FROM pg_depend d"
+		" JOIN (SELECT 'SCHEMA', tableoid, oid, nspowner, nspacl FROM pg_namespace"
+		" UNION ALL SELECT 'TABLE', tableoid, oid, relowner, relacl FROM pg_class"
+		" UNION ALL SELECT 'FUNCTION', tableoid, oid, proowner, coalesce(proacl, acldefault('f', proowner)) FROM pg_proc)"
+		" o (kind, classid, objid, owner, acl) ON o.classid = d.classid AND o.objid = d.objid"
+		" CROSS JOIN pg_identify_object(d.classid, d.objid, 0) i"
+		" CROSS JOIN LATERAL (SELECT DISTINCT grantee FROM aclexplode(o.acl)) a"
+		" WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = $1 AND d.deptype = 'e' AND a.grantee <> o.owner";
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(CurrentExtensionObject)};
+	List	   *statements = NIL;
+	ListCell   *lc;
+
+	if (!creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function \"%s\" is for CREATE EXTENSION only", "ivm.revoke_all")));
+	SPI_connect();
+	if (SPI_execute_with_args(query, 1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the privileges on the extension's members");
+	for (uint64 i = 0; i < SPI_processed; i++)
+		statements = lappend(statements, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	foreach(lc, statements)
+	{
+		if (SPI_execute(lfirst(lc), false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not execute \"%s\"", (char *) lfirst(lc));
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
 }
 
 static void

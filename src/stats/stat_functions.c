@@ -19,11 +19,14 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "catalog/pg_authid.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "memory/budget.h"
@@ -93,6 +96,18 @@ static void
 put_text(RowBuilder *row, const char *value)
 {
 	put(row, value[0] ? CStringGetTextDatum(value) : (Datum) 0, value[0] == '\0');
+}
+
+/*
+ * What is kept of a view is for its owner, and for pg_monitor: the text of an
+ * error may hold rows that not everybody may see.
+ */
+static bool
+may_see_view(Oid dboid, Oid relid)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+		(dboid == MyDatabaseId && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
+		 pg_class_ownercheck(relid, GetUserId()));
 }
 
 /* Prepares the result set, and refuses where there is nothing to show. */
@@ -263,6 +278,9 @@ ivm_stat_views(PG_FUNCTION_ARGS)
 		TimestampTz since = behind_since(view, worker, undecoded);
 		XLogRecPtr	applied = view->applied_lsn;
 
+		if (!may_see_view(view->dboid, view->relid))
+			continue;
+
 		/*
 		 * What a worker has found to concern none of its views counts for all
 		 * of them that it maintains.
@@ -418,6 +436,8 @@ ivm_stat_operators(PG_FUNCTION_ARGS)
 	{
 		IvmOperatorReport *report = &copies[i].report;
 
+		if (!may_see_view(MyDatabaseId, copies[i].relid))
+			continue;
 		put_oid(&row, copies[i].relid);
 		put(&row, Int32GetDatum(report->node_id), false);
 		put(&row, Int32GetDatum(report->parent_id), report->parent_id < 0);
@@ -495,7 +515,7 @@ ivm_stat_builds(PG_FUNCTION_ARGS)
 	{
 		IvmStatsWorker *worker = &workers[i];
 
-		if (!OidIsValid(worker->build_relid))
+		if (!OidIsValid(worker->build_relid) || !may_see_view(worker->dboid, worker->build_relid))
 			continue;
 		put(&row, Int32GetDatum(worker->pid), false);
 		put_oid(&row, worker->dboid);
