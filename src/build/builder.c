@@ -688,12 +688,9 @@ ivm_builder_main(Datum unused)
 
 	ivm_process_init(&argument);
 	ivm_process_open_account(IVM_MINIMUM_WORKER, true);
-	capture = ivm_database_get(MyDatabaseId, true);
 	control = ivm_control_my_database();
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	control->builder_pid = MyProcPid;
-	control->builder_latch = MyLatch;
-	LWLockRelease(ivm_control->lock);
+	capture = control->capture;
+	ivm_process_join(&argument, &control->builder_pid, &control->builder_latch);
 	before_shmem_exit(builder_exit, (Datum) 0);
 	ivm_database_attach(capture);
 	ivm_wake_register_consumer(capture, IVM_BUILDER_NUMBER);

@@ -20,20 +20,39 @@
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 #include "storage/condition_variable.h"
+#include "storage/lwlock.h"
 #include "utils/snapshot.h"
 
 typedef struct IvmDatabase IvmDatabase;
 
 /* ---- shared memory (database.c) ---- */
 
-extern Size ivm_capture_shmem_size(void);
-extern void ivm_capture_shmem_init(void);
+/*
+ * Each entry has room for "more" bytes of the layer that moves the states of databases.  "lock" guards which
+ * entries are in use, and all of that room.
+ */
+extern Size ivm_capture_shmem_size(Size more);
+extern void ivm_capture_shmem_init(Size more, LWLock *lock);
 
-/* The database's entry, made if asked for; NULL if there is none (or no room: then an error if "create"). */
-extern IvmDatabase *ivm_database_get(Oid dboid, bool create);
+/* The entries by number, whether they are in use or not; the room behind each; whose it is (InvalidOid: nobody's). */
+extern int	ivm_database_count(void);
+extern IvmDatabase *ivm_database_entry(int number);
+extern int	ivm_database_number(IvmDatabase *database);
+extern void *ivm_database_more(IvmDatabase *database);
+extern Oid	ivm_database_oid(IvmDatabase *database);
 
-/* Lets the entry go; every process of the database has stopped. */
-extern void ivm_database_release(Oid dboid);
+/* The database's entry, or NULL.  "find" is called with the lock held, "get" takes it. */
+extern IvmDatabase *ivm_database_find(Oid dboid);
+extern IvmDatabase *ivm_database_get(Oid dboid);
+
+/* Takes a free entry for the database, which has none; NULL if none is free.  Lock held exclusively. */
+extern IvmDatabase *ivm_database_take(Oid dboid);
+
+/* Lets everything go that the capture keeps of a database: all its processes have ended. */
+extern void ivm_database_empty(IvmDatabase *database);
+
+/* The entry, which was emptied, is free.  Lock held exclusively. */
+extern void ivm_database_release(IvmDatabase *database);
 
 /* Attach this process to the database's dynamic shared memory; idempotent. */
 extern void ivm_database_attach(IvmDatabase *database);
@@ -225,7 +244,10 @@ extern void ivm_decoder_run(IvmDatabase *database) pg_attribute_noreturn();
 /* Name of the database's replication slot: ivm_<oid>. */
 extern void ivm_replication_slot_name(Oid dboid, char *name);
 
-/* Drops the slot if it exists; nobody uses it. */
-extern void ivm_replication_slot_drop(Oid dboid);
+/*
+ * Drops the slot if it exists and is ours; waits for nobody.  False if somebody is using it: it has to be
+ * tried again.
+ */
+extern bool ivm_replication_slot_drop(Oid dboid);
 
 #endif							/* IVM_CAPTURE_H */

@@ -3,12 +3,19 @@
  * database.c
  *	  The shared memory of the capture, one entry a database.
  *
- * Every database with incremental views takes at least one background process,
- * so max_worker_processes entries are enough.  An entry is a few kilobytes of
- * main shared memory: it is there before and after any process of the
- * database, which lets cursors outlive their owners.  Logs and registered
- * tables are in a dynamic shared area, made when the first process needs it and
- * pinned, so that it too stays until the entry is released.
+ * An entry is all that is known of a database in shared memory: the capture's
+ * part, which is here, and behind it room for what processes and sessions tell
+ * each other (process/control.h), the entry's state among it.  So there is one life
+ * for both: the entry is taken by whoever asks something about the database,
+ * and given back by the launcher, which alone moves its state.  Every database
+ * with incremental views takes at least one background process, so
+ * max_worker_processes entries are enough for these; a few more are for
+ * databases that are being looked into, or held.
+ *
+ * An entry is some kilobytes of main shared memory: it is there before and after
+ * any process of the database, which lets cursors outlive their owners.  Logs and
+ * registered tables are in a dynamic shared area, made when the first process needs it
+ * and pinned, so that it too stays until the entry is emptied.
  *
  * A process that is killed makes the server initialize all of this again.  One
  * that ends, however it does, is cleaned up after by callbacks at its exit.
@@ -24,13 +31,16 @@
 
 #include "capture/capture_internal.h"
 
+#define SPARE_ENTRIES	16
+
 typedef struct CaptureShared
 {
-	LWLock		lock;			/* guards which entries are in use */
+	LWLock	   *lock;			/* guards which entries are in use */
 	int			tranche;
 	int			ndatabases;
+	Size		stride;			/* from one entry to the next */
 	pg_atomic_uint32 nused;
-	IvmDatabase databases[FLEXIBLE_ARRAY_MEMBER];
+	char		entries[FLEXIBLE_ARRAY_MEMBER];
 } CaptureShared;
 
 /* This process's mapping of an entry's area. */
@@ -44,17 +54,48 @@ static CaptureShared *capture;
 static Mapping *mappings;
 
 Size
-ivm_capture_shmem_size(void)
+ivm_capture_shmem_size(Size more)
 {
-	return add_size(offsetof(CaptureShared, databases),
-					mul_size(max_worker_processes, sizeof(IvmDatabase)));
+	return add_size(MAXALIGN(offsetof(CaptureShared, entries)),
+					mul_size(max_worker_processes + SPARE_ENTRIES,
+							 add_size(MAXALIGN(sizeof(IvmDatabase)), MAXALIGN(more))));
+}
+
+int
+ivm_database_count(void)
+{
+	return capture->ndatabases;
+}
+
+IvmDatabase *
+ivm_database_entry(int number)
+{
+	return (IvmDatabase *) ((char *) capture + MAXALIGN(offsetof(CaptureShared, entries)) +
+							number * capture->stride);
+}
+
+int
+ivm_database_number(IvmDatabase *database)
+{
+	return ((char *) database - (char *) ivm_database_entry(0)) / capture->stride;
+}
+
+void	   *
+ivm_database_more(IvmDatabase *database)
+{
+	return (char *) database + MAXALIGN(sizeof(IvmDatabase));
+}
+
+Oid
+ivm_database_oid(IvmDatabase *database)
+{
+	return pg_atomic_read_u32(&database->dboid);
 }
 
 /* Makes an entry empty. */
 static void
 reset_entry(IvmDatabase *database)
 {
-	pg_atomic_write_u32(&database->dboid, InvalidOid);
 	database->area = DSM_HANDLE_INVALID;
 	database->registry = InvalidDsaPointer;
 	database->nregistered = 0;
@@ -96,21 +137,22 @@ reset_entry(IvmDatabase *database)
 }
 
 void
-ivm_capture_shmem_init(void)
+ivm_capture_shmem_init(Size more, LWLock *lock)
 {
 	bool		found;
 
-	capture = ShmemInitStruct("ivm capture", ivm_capture_shmem_size(), &found);
+	capture = ShmemInitStruct("ivm capture", ivm_capture_shmem_size(more), &found);
 	if (!found)
 	{
-		memset(capture, 0, ivm_capture_shmem_size());
+		memset(capture, 0, ivm_capture_shmem_size(more));
 		capture->tranche = LWLockNewTrancheId();
-		LWLockInitialize(&capture->lock, capture->tranche);
-		capture->ndatabases = max_worker_processes;
+		capture->lock = lock;
+		capture->ndatabases = max_worker_processes + SPARE_ENTRIES;
+		capture->stride = MAXALIGN(sizeof(IvmDatabase)) + MAXALIGN(more);
 		pg_atomic_init_u32(&capture->nused, 0);
 		for (int i = 0; i < capture->ndatabases; i++)
 		{
-			IvmDatabase *database = &capture->databases[i];
+			IvmDatabase *database = ivm_database_entry(i);
 
 			LWLockInitialize(&database->lock, capture->tranche);
 			ConditionVariableInit(&database->acknowledged_changed);
@@ -143,43 +185,44 @@ ivm_capture_shmem_init(void)
 }
 
 IvmDatabase *
-ivm_database_get(Oid dboid, bool create)
+ivm_database_find(Oid dboid)
 {
-	IvmDatabase *result = NULL;
-	IvmDatabase *free_entry = NULL;
-
 	if (capture == NULL || !OidIsValid(dboid))
 		return NULL;
+	for (int i = 0; i < capture->ndatabases; i++)
+		if (ivm_database_oid(ivm_database_entry(i)) == dboid)
+			return ivm_database_entry(i);
+	return NULL;
+}
 
-	LWLockAcquire(&capture->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+IvmDatabase *
+ivm_database_get(Oid dboid)
+{
+	IvmDatabase *result;
+
+	if (capture == NULL)
+		return NULL;
+	LWLockAcquire(capture->lock, LW_SHARED);
+	result = ivm_database_find(dboid);
+	LWLockRelease(capture->lock);
+	return result;
+}
+
+IvmDatabase *
+ivm_database_take(Oid dboid)
+{
 	for (int i = 0; i < capture->ndatabases; i++)
 	{
-		IvmDatabase *database = &capture->databases[i];
-		Oid			oid = pg_atomic_read_u32(&database->dboid);
+		IvmDatabase *database = ivm_database_entry(i);
 
-		if (oid == dboid)
-		{
-			result = database;
-			break;
-		}
-		if (!OidIsValid(oid) && free_entry == NULL)
-			free_entry = database;
-	}
-	if (result == NULL && create && free_entry != NULL)
-	{
-		result = free_entry;
-		result->use++;
-		pg_atomic_write_u32(&result->dboid, dboid);
+		if (OidIsValid(ivm_database_oid(database)))
+			continue;
+		database->use++;
+		pg_atomic_write_u32(&database->dboid, dboid);
 		pg_atomic_fetch_add_u32(&capture->nused, 1);
+		return database;
 	}
-	LWLockRelease(&capture->lock);
-
-	if (result == NULL && create)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many databases with incremental views"),
-				 errhint("Increase max_worker_processes.")));
-	return result;
+	return NULL;
 }
 
 /*
@@ -197,25 +240,20 @@ ivm_database_mine(void)
 	if (mine != NULL && pg_atomic_read_u32(&mine->dboid) == MyDatabaseId)
 		return mine;
 	for (int i = 0; i < capture->ndatabases; i++)
-		if (pg_atomic_read_u32(&capture->databases[i].dboid) == MyDatabaseId)
-			return mine = &capture->databases[i];
+		if (ivm_database_oid(ivm_database_entry(i)) == MyDatabaseId)
+			return mine = ivm_database_entry(i);
 	return NULL;
 }
 
 void
-ivm_database_release(Oid dboid)
+ivm_database_empty(IvmDatabase *database)
 {
-	IvmDatabase *database = ivm_database_get(dboid, false);
-
-	if (database == NULL)
-		return;
-
 	if (database->area != DSM_HANDLE_INVALID)
 	{
 		Mapping    *mapping;
 
 		ivm_database_attach(database);
-		mapping = &mappings[database - capture->databases];
+		mapping = &mappings[ivm_database_number(database)];
 		/* logs whose readers went away without a word may still have files */
 		LWLockAcquire(&database->lock, LW_EXCLUSIVE);
 		for (int i = 0; i < IVM_MAX_CURSORS; i++)
@@ -228,16 +266,22 @@ ivm_database_release(Oid dboid)
 		ivm_log_memory_close(database);
 	}
 
-	LWLockAcquire(&capture->lock, LW_EXCLUSIVE);
+	/* what processes have mapped of it is of no use any more */
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	database->use++;
 	reset_entry(database);
-	pg_atomic_fetch_sub_u32(&capture->nused, 1);
 	LWLockRelease(&database->lock);
-	LWLockRelease(&capture->lock);
 
-	/* Whoever still waited finds the entry gone, or another's. */
+	/* Whoever still waited finds nothing, or the entry gone. */
 	ConditionVariableBroadcast(&database->acknowledged_changed);
 	ConditionVariableBroadcast(&database->decoded_changed);
+}
+
+void
+ivm_database_release(IvmDatabase *database)
+{
+	pg_atomic_write_u32(&database->dboid, InvalidOid);
+	pg_atomic_fetch_sub_u32(&capture->nused, 1);
 }
 
 void
@@ -249,7 +293,7 @@ ivm_database_attach(IvmDatabase *database)
 	if (mappings == NULL)
 		mappings = MemoryContextAllocZero(TopMemoryContext,
 										  capture->ndatabases * sizeof(Mapping));
-	mapping = &mappings[database - capture->databases];
+	mapping = &mappings[ivm_database_number(database)];
 	if (mapping->area != NULL)
 	{
 		if (mapping->use == database->use)
@@ -276,10 +320,10 @@ ivm_database_attach(IvmDatabase *database)
 	MemoryContextSwitchTo(old);
 }
 
-dsa_area *
+dsa_area   *
 ivm_database_area(IvmDatabase *database)
 {
-	Mapping    *mapping = mappings == NULL ? NULL : &mappings[database - capture->databases];
+	Mapping    *mapping = mappings == NULL ? NULL : &mappings[ivm_database_number(database)];
 
 	if (mapping == NULL || mapping->area == NULL || mapping->use != database->use)
 		elog(ERROR, "shared memory of database %u is not attached",

@@ -33,20 +33,59 @@ static XLogReaderRoutine reader_routine = {
 	.segment_close = wal_segment_close
 };
 
+/* Was it made by us, for that database?  A name proves nothing. */
+static bool
+is_ours(ReplicationSlot *slot, Oid dboid)
+{
+	return slot->data.database == dboid && strcmp(NameStr(slot->data.plugin), PLUGIN) == 0;
+}
+
 void
 ivm_replication_slot_name(Oid dboid, char *name)
 {
 	snprintf(name, NAMEDATALEN, "ivm_%u", dboid);
 }
 
-void
+bool
 ivm_replication_slot_drop(Oid dboid)
 {
 	char		name[NAMEDATALEN];
+	bool		exists = false;
+	volatile bool busy = false;
+	MemoryContext context = CurrentMemoryContext;
 
 	ivm_replication_slot_name(dboid, name);
-	if (SearchNamedReplicationSlot(name, true) != NULL)
-		ReplicationSlotDrop(name, false);
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use || strcmp(NameStr(slot->data.name), name) != 0 || !is_ours(slot, dboid))
+			continue;
+		exists = true;
+		SpinLockAcquire(&slot->mutex);
+		busy = slot->active_pid != 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	if (!exists || busy)
+		return !busy;
+
+	PG_TRY();
+	{
+		ReplicationSlotDrop(name, true);
+	}
+	PG_CATCH();
+	{
+		/* somebody was quicker, to take it or to drop it */
+		if (geterrcode() != ERRCODE_OBJECT_IN_USE && geterrcode() != ERRCODE_UNDEFINED_OBJECT)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		busy = geterrcode() == ERRCODE_OBJECT_IN_USE;
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return !busy;
 }
 
 /*
@@ -97,8 +136,7 @@ ivm_replication_slot_take(IvmDatabase *database)
 	{
 		/* a predecessor may be on its way out */
 		ReplicationSlotAcquire(name, false);
-		if (MyReplicationSlot->data.database != MyDatabaseId ||
-			strcmp(NameStr(MyReplicationSlot->data.plugin), PLUGIN) != 0)
+		if (!is_ours(MyReplicationSlot, MyDatabaseId))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("replication slot \"%s\" was not made by this extension", name),

@@ -107,7 +107,7 @@ ivm_database_execute(IvmStatement *statement)
 		dboid = get_database_oid(name, true);
 	if (OidIsValid(dboid) && dboid != Template0DbOid && is_permitted(dboid))
 	{
-		look_into_copy = ivm_database_get(dboid, false) != NULL;
+		look_into_copy = true;
 		if (dboid != MyDatabaseId || IsA(node, CreatedbStmt))
 			ivm_request_stop_database(dboid);
 	}

@@ -577,20 +577,17 @@ ivm_apply_main(Datum unused)
 	ivm_process_init(&argument);
 	ivm_process_open_account(IVM_MINIMUM_WORKER, false);
 	worker->number = argument.number;
-	worker->capture = ivm_database_get(MyDatabaseId, true);
 	worker->control = ivm_control_my_database();
+	worker->capture = worker->control->capture;
 	worker->shared = &worker->control->apply[worker->number];
 	worker->level = Max(0, worker->number - worker->control->apply_workers + 1);
 	worker->batch_context = AllocSetContextCreate(TopMemoryContext, "ivm batch", ALLOCSET_DEFAULT_SIZES);
 	worker->arena = ivm_arena_create("batch", TopMemoryContext);
 	ivm_cache_enable();
 
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	worker->shared->pid = MyProcPid;
-	worker->shared->latch = MyLatch;
+	ivm_process_join(&argument, &worker->shared->pid, &worker->shared->latch);
 	pg_atomic_write_u64(&worker->shared->adopted, 0);
 	pg_atomic_write_u64(&worker->shared->looked, 0);
-	LWLockRelease(ivm_control->lock);
 	before_shmem_exit(worker_exit, (Datum) 0);
 
 	ivm_database_attach(worker->capture);

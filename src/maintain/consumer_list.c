@@ -570,9 +570,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	worker->shared->registered = true;
-	if (rows == NIL && unknown == NIL &&
-		pg_atomic_read_u64(&worker->control->generation) == generation)
-		worker->control->wanted = false;
+	if (rows == NIL && unknown == NIL)
+		worker->control->empty_generation = generation;
 	if (build)
 		worker->control->build_wanted = true;
 	LWLockRelease(ivm_control->lock);

@@ -3,8 +3,8 @@
  * control.c
  *	  Shared memory of the processes: who runs, who waits, what is asked.
  *
- * There is one entry for each database that has incremental views, as many as
- * could have workers (max_worker_processes), and a fixed number of requests.
+ * The entries of databases are in the capture's shared memory, behind its own
+ * part of each; here are besides them a fixed number of requests.
  * It is lost when the server stops or reinitializes, and made again by the
  * launcher from what it finds in the databases.
  *
@@ -22,12 +22,11 @@ IvmControl *ivm_control = NULL;
 Size
 ivm_control_shmem_size(void)
 {
-	return add_size(offsetof(IvmControl, databases),
-					mul_size(max_worker_processes, sizeof(IvmControlDatabase)));
+	return sizeof(IvmControl);
 }
 
 /*
- * Called with AddinShmemInitLock held.
+ * Called with AddinShmemInitLock held, after the capture's memory was made.
  */
 void
 ivm_control_shmem_init(void)
@@ -40,11 +39,11 @@ ivm_control_shmem_init(void)
 	memset(ivm_control, 0, ivm_control_shmem_size());
 	ivm_control->lock = &(GetNamedLWLockTranche("ivm_ext"))->lock;
 	ConditionVariableInit(&ivm_control->changed);
-	ivm_control->ndatabases = max_worker_processes;
-	for (int i = 0; i < ivm_control->ndatabases; i++)
+	for (int i = 0; i < ivm_database_count(); i++)
 	{
-		IvmControlDatabase *database = &ivm_control->databases[i];
+		IvmControlDatabase *database = ivm_control_of(ivm_database_entry(i));
 
+		database->capture = ivm_database_entry(i);
 		pg_atomic_init_u64(&database->generation, 0);
 		pg_atomic_init_u64(&database->wanted_position, 0);
 		pg_atomic_init_u64(&database->syncs, 0);
@@ -57,45 +56,38 @@ ivm_control_shmem_init(void)
 	}
 }
 
-IvmControlDatabase *
-ivm_control_find(Oid dboid, bool create)
+/* A new entry: nobody knows anything, and nothing runs. */
+static void
+reset(IvmControlDatabase *database)
 {
-	IvmControlDatabase *free_entry = NULL;
-
-	for (int i = 0; i < ivm_control->ndatabases; i++)
-	{
-		IvmControlDatabase *database = &ivm_control->databases[i];
-
-		if (database->dboid == dboid)
-			return database;
-		if (!OidIsValid(database->dboid) && free_entry == NULL)
-			free_entry = database;
-	}
-	if (!create || free_entry == NULL)
-		return NULL;
-
-	free_entry->dboid = dboid;
-	free_entry->wanted = false;
-	free_entry->holds = 0;
-	free_entry->stopped = true;
-	free_entry->starting_failed = false;
-	free_entry->missing_memory = 0;
-	free_entry->build_wanted = false;
-	free_entry->builder_pid = 0;
-	free_entry->builder_done = false;
-	free_entry->builder_latch = NULL;
-	free_entry->building = InvalidOid;
-	free_entry->handing_over = false;
-	free_entry->decoder_pid = 0;
-	free_entry->apply_workers = 0;
-	free_entry->slow.workers = 0;
-	free_entry->slow.count = 0;
-	pg_atomic_write_u64(&free_entry->generation, 1);
-	pg_atomic_write_u64(&free_entry->wanted_position, 0);
-	pg_atomic_write_u64(&free_entry->syncs, 0);
+	database->state = IVM_DATABASE_UNKNOWN;
+	database->stopped = false;
+	database->starting_failed = false;
+	database->missing_memory = 0;
+	database->next_start = 0;
+	database->apply_workers = 0;
+	database->asked_wanted = false;
+	database->asked_inspect = false;
+	database->empty_generation = 0;
+	database->holds = 0;
+	pg_atomic_write_u64(&database->generation, 1);
+	database->inspector_pid = 0;
+	database->inspection_problem[0] = '\0';
+	database->build_wanted = false;
+	database->builder_pid = 0;
+	database->builder_done = false;
+	database->builder_latch = NULL;
+	database->building = InvalidOid;
+	database->handing_over = false;
+	database->decoder_pid = 0;
+	database->decoder_latch = NULL;
+	database->slow.workers = 0;
+	database->slow.count = 0;
+	pg_atomic_write_u64(&database->wanted_position, 0);
+	pg_atomic_write_u64(&database->syncs, 0);
 	for (int j = 0; j < IVM_APPLY_SLOTS; j++)
 	{
-		IvmApplyShared *apply = &free_entry->apply[j];
+		IvmApplyShared *apply = &database->apply[j];
 
 		apply->pid = 0;
 		apply->latch = NULL;
@@ -105,7 +97,22 @@ ivm_control_find(Oid dboid, bool create)
 		pg_atomic_write_u64(&apply->looked, 0);
 		pg_atomic_write_u64(&apply->position, 0);
 	}
-	return free_entry;
+}
+
+IvmControlDatabase *
+ivm_control_find(Oid dboid, bool create)
+{
+	IvmDatabase *entry = ivm_database_find(dboid);
+
+	if (entry != NULL)
+		return ivm_control_of(entry);
+	if (!create)
+		return NULL;
+	entry = ivm_database_take(dboid);
+	if (entry == NULL)
+		return NULL;
+	reset(ivm_control_of(entry));
+	return ivm_control_of(entry);
 }
 
 IvmControlDatabase *
@@ -121,6 +128,16 @@ ivm_control_my_database(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no incremental view is maintained in this database")));
 	return database;
+}
+
+bool
+ivm_control_has_processes(IvmControlDatabase *database)
+{
+	bool		result = database->inspector_pid != 0 || database->builder_pid != 0 || database->decoder_pid != 0;
+
+	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
+		result |= database->apply[i].pid != 0;
+	return result;
 }
 
 void
@@ -141,6 +158,8 @@ ivm_control_wake_workers(IvmControlDatabase *database)
 			SetLatch(database->apply[i].latch);
 	if (database->builder_latch != NULL)
 		SetLatch(database->builder_latch);
+	if (database->decoder_latch != NULL)
+		SetLatch(database->decoder_latch);
 	LWLockRelease(ivm_control->lock);
 }
 
@@ -155,7 +174,7 @@ ivm_control_changed(Oid dboid, bool build_wanted)
 	if (database != NULL)
 	{
 		generation = pg_atomic_add_fetch_u64(&database->generation, 1);
-		database->wanted = true;
+		database->asked_wanted = true;
 		if (build_wanted)
 		{
 			database->build_wanted = true;

@@ -3,6 +3,11 @@
  * control.h
  *	  What processes and sessions tell each other through shared memory.
  *
+ * There is one shared entry for each database that is of interest.  Its first
+ * part is the capture's (capture/database.c), the rest is IvmControlDatabase, with the
+ * state, which the launcher alone moves: everybody else sets one of the fields under
+ * "asked", and wakes it.  README has the states and who does what when.
+ *
  * Locking: every field of IvmControl, its databases and requests is guarded by
  * IvmControl.lock, except the atomics, which are written by one process and
  * read by any.  Nobody waits, nor raises an error, while holding the lock.
@@ -17,11 +22,13 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "capture/capture.h"
 #include "process/slow.h"
 
 #define IVM_MAX_APPLY_WORKERS	32
@@ -48,16 +55,41 @@ typedef struct IvmApplyShared
 	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
 } IvmApplyShared;
 
+typedef enum IvmDatabaseState
+{
+	IVM_DATABASE_UNKNOWN,		/* has it incremental views? */
+	IVM_DATABASE_INSPECTING,	/* a process is looking */
+	IVM_DATABASE_WANTED,		/* it has: its processes run, or are to */
+	IVM_DATABASE_NOT_WANTED,	/* it has none: what is left of it goes */
+	IVM_DATABASE_HELD,			/* a session wants no process there */
+	IVM_DATABASE_GONE			/* it was dropped */
+} IvmDatabaseState;
+
 typedef struct IvmControlDatabase
 {
-	Oid			dboid;			/* InvalidOid: free */
-	bool		wanted;			/* has incremental views */
-	int			holds;			/* sessions that want its processes stopped */
-	bool		stopped;		/* none of its processes is left */
+	IvmDatabase *capture;		/* the entry; constant */
+
+	/* written by the launcher alone */
+	IvmDatabaseState state;
+	bool		stopped;		/* held, and none of its processes is left */
 	bool		starting_failed;	/* no worker slot could be had */
 	Size		missing_memory; /* what the budget lacks for a process that is
 								 * wanted; 0: nothing */
+	TimestampTz next_start;		/* of what ended, or could not be started; 0:
+								 * nothing waits */
+	int			apply_workers;	/* how many there are to be */
+
+	/* asked of the launcher, by anybody */
+	bool		asked_wanted;	/* there are incremental views; it takes this
+								 * back */
+	bool		asked_inspect;	/* look into it; by who has looked, taken back */
+	uint64		empty_generation;	/* of ivm.view, without a view in it */
+	int			holds;			/* sessions that want its processes stopped */
+
 	pg_atomic_uint64 generation;	/* of ivm.view; counts committed changes */
+	int			inspector_pid;
+	char		inspection_problem[128];	/* why the last look failed;
+											 * empty: it did not */
 	bool		build_wanted;	/* some view waits for the builder */
 	int			builder_pid;
 	bool		builder_done;	/* the last one ended because nothing was left */
@@ -66,7 +98,7 @@ typedef struct IvmControlDatabase
 	bool		handing_over;	/* a builder died before what it built was
 								 * taken over */
 	int			decoder_pid;
-	int			apply_workers;	/* how many there are to be */
+	Latch	   *decoder_latch;	/* while it waits for apply workers */
 	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits
 										 * for */
 	pg_atomic_uint64 syncs;		/* how many have been begun */
@@ -113,13 +145,14 @@ typedef struct IvmControl
 	ConditionVariable changed;
 	int			launcher_pid;
 	Latch	   *launcher_latch;
-	bool		launcher_ready; /* has looked into every database */
-	bool		inspection_failed;	/* it cannot, for want of a worker slot */
-	int			ndatabases;		/* size of the array */
-	Oid			inspect[16];	/* databases to look into */
+	uint64		launchers;		/* how many there have been; a process is of
+								 * one of them */
+	TimestampTz starts_at;		/* nothing is started before: the server has
+								 * crashed again and again */
+	bool		asked_scan;		/* there may be databases without an entry
+								 * that are to be looked into */
 	uint64		last_request;	/* number of the newest */
 	IvmRequest	requests[IVM_MAX_REQUESTS];
-	IvmControlDatabase databases[FLEXIBLE_ARRAY_MEMBER];
 } IvmControl;
 
 extern IvmControl *ivm_control;
@@ -127,11 +160,20 @@ extern IvmControl *ivm_control;
 extern Size ivm_control_shmem_size(void);
 extern void ivm_control_shmem_init(void);
 
-/* The database's entry, or NULL.  With "create" it is made; NULL then means that there is no room.  Lock held. */
+/* What is here of an entry. */
+#define ivm_control_of(database)	((IvmControlDatabase *) ivm_database_more(database))
+
+/*
+ * The database's entry, or NULL.  With "create" it is taken, in state unknown, for the launcher to look at; NULL then
+ * means that there is no room.  Lock held, exclusively with "create".
+ */
 extern IvmControlDatabase *ivm_control_find(Oid dboid, bool create);
 
 /* The entry of the current database; errors if there is none.  Takes the lock. */
 extern IvmControlDatabase *ivm_control_my_database(void);
+
+/* Is any process of the database known?  Lock held. */
+extern bool ivm_control_has_processes(IvmControlDatabase *database);
 
 /* Wakes the launcher, or the processes of a database.  Take the lock themselves. */
 extern void ivm_control_wake_launcher(void);

@@ -29,7 +29,7 @@ request_shared_memory(void)
 		previous_request();
 	RequestAddinShmemSpace(ivm_budget_shmem_size());
 	RequestAddinShmemSpace(ivm_control_shmem_size());
-	RequestAddinShmemSpace(ivm_capture_shmem_size());
+	RequestAddinShmemSpace(ivm_capture_shmem_size(sizeof(IvmControlDatabase)));
 	RequestAddinShmemSpace(ivm_stats_shmem_size());
 	RequestNamedLWLockTranche("ivm_ext", 1);
 }
@@ -41,8 +41,8 @@ start_shared_memory(void)
 		previous_startup();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	ivm_budget_shmem_init();
+	ivm_capture_shmem_init(sizeof(IvmControlDatabase), &(GetNamedLWLockTranche("ivm_ext"))->lock);
 	ivm_control_shmem_init();
-	ivm_capture_shmem_init();
 	ivm_stats_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	if (!IsUnderPostmaster)

@@ -8,27 +8,50 @@
  * here: a view that was dropped while the library was not loaded has left its
  * rows of metadata, its state tables, and perhaps a shared arrangement that nothing reads.
  *
+ * The process is in nobody's way: it gives up a wait for a lock soon, and is
+ * told to end when a session wants the database for itself.  However it ends before
+ * it has done all, the launcher lets another one try, after a pause that grows.
+ * Why it failed is kept in the shared entry, and said in the log when it is news.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "arrange/state_table.h"
+#include "base/debug_point.h"
 #include "metadata/metadata.h"
 #include "process/control.h"
 #include "process/process.h"
 
-void
-ivm_inspect_main(Datum unused)
+static IvmControlDatabase *control;
+static bool is_done = false;
+
+static void
+inspector_exit(int code, Datum argument)
 {
-	IvmProcessArgument argument;
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->inspector_pid = 0;
+	if (!is_done)
+		control->asked_inspect = true;
+	LWLockRelease(ivm_control->lock);
+	ivm_control_wake_launcher();
+}
+
+static void
+inspect(void)
+{
 	bool		wanted = false;
 
-	ivm_process_init(&argument);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	ivm_debug_point("inspect");
 	if (ivm_metadata_is_installed())
 	{
 		List	   *rows = ivm_metadata_list();
@@ -39,7 +62,7 @@ ivm_inspect_main(Datum unused)
 	CommitTransactionCommand();
 
 	if (wanted)
-		(void) ivm_control_changed(argument.dboid, true);
+		(void) ivm_control_changed(MyDatabaseId, true);
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -51,4 +74,60 @@ ivm_inspect_main(Datum unused)
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+}
+
+/* Keeps why it failed; true if that is news. */
+static bool
+keep_problem(const char *message)
+{
+	char		problem[sizeof(control->inspection_problem)] = "";
+	bool		news;
+
+	memcpy(problem, message, pg_mbcliplen(message, strlen(message), sizeof(problem) - 1));
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	news = strcmp(problem, control->inspection_problem) != 0;
+	strcpy(control->inspection_problem, problem);
+	LWLockRelease(ivm_control->lock);
+	return news;
+}
+
+void
+ivm_inspect_main(Datum unused)
+{
+	IvmProcessArgument argument;
+
+	ivm_process_init(&argument);
+	control = ivm_control_my_database();
+	ivm_process_join(&argument, &control->inspector_pid, NULL);
+	before_shmem_exit(inspector_exit, (Datum) 0);
+	ivm_process_impatient(true);
+
+	/* who asks from here on wants another look */
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	control->asked_inspect = false;
+	LWLockRelease(ivm_control->lock);
+
+	PG_TRY();
+	{
+		inspect();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		if (keep_problem(error->message))
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("could not look for incremental views in database %u: %s",
+							MyDatabaseId, error->message),
+					 errdetail("It is tried again.")));
+		proc_exit(0);
+	}
+	PG_END_TRY();
+	(void) keep_problem("");
+	is_done = true;
 }

@@ -1,36 +1,33 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *	  The one process that starts all others, and starts them again.
+ *	  The one process that starts all others, and moves the states of databases.
  *
- * It is connected to no database.  When it starts it lets a short-lived
- * process look into each database but template0 (ivm_inspect_main),
- * since neither slots nor anything else in shared state tells reliably where
- * incremental views are.  From then on it brings each database from the state
- * that it is in to the one that is wanted:
+ * It is connected to no database, and waits for nothing but its latch: not for an
+ * end of a process, nor a lock, nor a pause.  What there is to wait for is a
+ * state that it finds again when it is woken.  Others ask (control.h) and wake
+ * it; README has the states and what moves them:
  *
- *		wanted, not held:	apply workers; when they have registered their tables,
- *							the decoder; when something is to be built and the
- *							decoder runs, the builder
- *		held by a session:	no process, the slot stays
- *		not wanted:			no process, no slot, no entry
+ *		unknown		it is looked up in pg_database, then inspected, unless
+ *					somebody has told meanwhile that there are views
+ *		inspecting	a process looks for incremental views (inspect.c)
+ *		wanted		its processes run, all or none of them (family.c)
+ *		not wanted	no process, no slot; then no entry
+ *		held		no process, the slot stays; afterwards unknown again
+ *		gone		as not wanted; its counters go, too
  *
- * The decoder must not run before all apply workers have registered: what it
- * decodes meanwhile would lack their tables.  Their cursors are made here,
- * before the decoder starts, so that nothing is confirmed that a worker that
- * is still starting needs.
+ * When the launcher starts, all databases but template0 are inspected, since
+ * neither slots nor anything else in shared state tells reliably where incremental
+ * views are; a few at a time, beside everything else.  One that cannot be looked
+ * into (somebody holds a lock on ivm.view, say) is tried again with growing pauses
+ * and keeps nobody waiting but those who want something there.
  *
- * A process is started only if the minimum that it is guaranteed fits into the
- * memory budget beside those of all others, and the first ones of a database
- * only all together: half of them would hold what they have and do nothing with
- * it.  Those that run keep theirs when the budget is lowered.  One more minimum
- * is reserved for a builder: without it, what has to be rebuilt under a budget that
- * others have filled would never be.
- *
- * A process that ended is started again, after a pause that doubles with each
- * failure, up to a minute.  A crash makes the server initialize shared memory
- * and restart this process; the number of such restarts is counted where the
- * postmaster keeps it, and makes the launcher pause before it starts anything.
+ * A crash makes the server initialize shared memory and restart this process;
+ * the number of such restarts is counted where the postmaster keeps it, and makes
+ * the launcher start nothing for a while.  After an error of the launcher alone its
+ * predecessor's processes are still there, without handles: the entries' pids tell
+ * of those that have joined, which are told to end before another is started there, and
+ * those that join later find that they are not expected (ivm_process_join).
  *
  *-------------------------------------------------------------------------
  */
@@ -43,11 +40,10 @@
 #include "access/xact.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "replication/reorderbuffer.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -57,35 +53,22 @@
 #include "capture/capture.h"
 #include "memory/budget.h"
 #include "stats/stats.h"
-#include "process/control.h"
+#include "process/family.h"
 #include "process/launcher.h"
 #include "process/process.h"
 
-#define MIN_RESTART_DELAY	1000	/* ms */
-#define MAX_RESTART_DELAY	60000
+#define ORPHAN_LOOK			100 /* ms */
+#define MAX_LOOKS			4	/* inspections at a time ... */
+#define LOOK_PATIENCE		1000	/* ... of those that take no longer, in ms */
+#define INVALID_DATABASE	(-2)	/* datconnlimit of one whose DROP was
+									 * interrupted */
 
-/* A process that the launcher looks after. */
-typedef struct Child
-{
-	BackgroundWorkerHandle *handle; /* NULL: not started */
-	TimestampTz started_at;
-	TimestampTz not_before;
-	int			delay;			/* ms, before the next start */
-	Size		minimum;		/* of its account */
-} Child;
+/* Databases that are to be looked into, and have no entry yet. */
+static List *unseen = NIL;
 
-/* What the launcher knows of a database besides the shared entry. */
-typedef struct Family
-{
-	Oid			dboid;			/* InvalidOid: free */
-	Child		decoder;
-	Child		builder;
-	Child		apply[IVM_APPLY_SLOTS];
-	bool		started;
-	bool		is_short;		/* of memory; that was said */
-} Family;
-
-static Family *families;
+static bool scan_wanted = true; /* of pg_database, for those that have an
+								 * entry */
+static bool full_scan_wanted = true;	/* and for those that have none */
 
 /* Counted in the postmaster, inherited by fork. */
 static int	reinitializations = 0;
@@ -98,7 +81,7 @@ ivm_launcher_count_start(void)
 
 	if (last_initialization != 0)
 	{
-		if (TimestampDifferenceExceeds(last_initialization, now, 5 * MAX_RESTART_DELAY))
+		if (TimestampDifferenceExceeds(last_initialization, now, 5 * IVM_MAX_RESTART_DELAY))
 			reinitializations = 0;
 		reinitializations++;
 	}
@@ -131,448 +114,354 @@ launcher_wait(long timeout_ms)
 }
 
 /*
- * Children
+ * Which databases there are
  */
 
-static bool
-child_is_running(Child *child)
+/* The entry's family; a new one if the entry is another database's than at the last look. */
+static IvmFamily *
+family_of(IvmDatabase *entry)
 {
-	pid_t		pid;
+	IvmFamily  *family = &ivm_families[ivm_database_number(entry)];
+	Oid			dboid = ivm_database_oid(entry);
 
-	if (child->handle == NULL)
-		return false;
-	switch (GetBackgroundWorkerPid(child->handle, &pid))
+	if (family->dboid != dboid)
 	{
-		case BGWH_NOT_YET_STARTED:
-		case BGWH_STARTED:
-			return true;
-		default:
-			break;
+		IvmControlDatabase *control = family->control;
+
+		memset(family, 0, sizeof(IvmFamily));
+		family->control = control;
+		family->dboid = dboid;
+		family->orphaned = OidIsValid(dboid);
 	}
-
-	pfree(child->handle);
-	child->handle = NULL;
-	if (TimestampDifferenceExceeds(child->started_at, GetCurrentTimestamp(), MAX_RESTART_DELAY))
-		child->delay = 0;
-	child->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), child->delay);
-	child->delay = Min(Max(child->delay * 2, MIN_RESTART_DELAY), MAX_RESTART_DELAY);
-	return false;
-}
-
-/* The process has done its work: the next start need not wait. */
-static void
-child_forgive(Child *child)
-{
-	child->delay = 0;
-	child->not_before = 0;
-}
-
-/* What the child is going to reserve, if it was started and has not done so yet. */
-static Size
-child_reserves(Child *child)
-{
-	IvmBudgetProcess process;
-	pid_t		pid = 0;
-
-	if (child->handle == NULL)
-		return 0;
-	switch (GetBackgroundWorkerPid(child->handle, &pid))
-	{
-		case BGWH_NOT_YET_STARTED:
-			return child->minimum;
-		case BGWH_STARTED:
-			return ivm_budget_of_process(pid, &process) ? 0 : child->minimum;
-		default:
-			return 0;
-	}
+	return family;
 }
 
 /*
- * Is there room in the budget for so much more, "reserved" of which is reserved
- * already?  If not, that is said once, to the log and to whoever waits.
+ * Looks into pg_database.  An entry that is made meanwhile may be of a database that is
+ * too young for the look, so that only those that were there before are judged.  If
+ * somebody has locked the catalog, against all sessions, the look comes later.
  */
-static bool
-memory_fits(Family *family, Size bytes, Size reserved)
+static void
+scan_databases(long *sleep_ms)
 {
-	IvmControlDatabase *database;
-	Size		missing;
-	bool		fits;
-	bool		news = false;
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		full;
 
-	for (int i = 0; i < ivm_control->ndatabases; i++)
+	StartTransactionCommand();
+	if (!ConditionalLockRelationOid(DatabaseRelationId, AccessShareLock))
 	{
-		Family	   *other = &families[i];
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(TopMemoryContext);
+		*sleep_ms = Min(*sleep_ms, IVM_MIN_RESTART_DELAY);
+		return;
+	}
 
-		if (!OidIsValid(other->dboid))
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	full = full_scan_wanted || ivm_control->asked_scan;
+	ivm_control->asked_scan = false;
+	for (int i = 0; i < ivm_database_count(); i++)
+		family_of(ivm_database_entry(i))->presence = IVM_IS_NOT_THERE;
+	LWLockRelease(ivm_control->lock);
+
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, NoLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		IvmFamily  *family = NULL;
+
+		/*
+		 * one that nobody may connect to has a slot all the same, and may be
+		 * opened again
+		 */
+		if (form->oid == Template0DbOid || form->datconnlimit == INVALID_DATABASE)
 			continue;
-		bytes += child_reserves(&other->decoder) + child_reserves(&other->builder);
-		for (int j = 0; j < IVM_APPLY_SLOTS; j++)
-			bytes += child_reserves(&other->apply[j]);
-	}
-	fits = ivm_budget_fits(bytes - reserved, &missing);
+		for (int i = 0; i < ivm_database_count(); i++)
+			if (ivm_families[i].dboid == form->oid)
+				family = &ivm_families[i];
+		if (family != NULL)
+			family->presence = IVM_IS_THERE;
+		if (full)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	database = ivm_control_find(family->dboid, false);
-	if (database != NULL && database->missing_memory != missing)
-	{
-		database->missing_memory = missing;
-		news = true;
+			unseen = list_append_unique_oid(unseen, form->oid);
+			MemoryContextSwitchTo(old);
+		}
 	}
-	LWLockRelease(ivm_control->lock);
-	if (news)
-		ConditionVariableBroadcast(&ivm_control->changed);
-
-	if (!fits && !family->is_short)
-		ereport(LOG,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("ivm.memory_budget has no room for the processes of database %u", family->dboid),
-				 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
-	family->is_short = !fits;
-	return fits;
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	scan_wanted = full_scan_wanted = false;
 }
 
 /*
- * Starts the child unless it runs or has to wait; lowers *sleep_ms to the time
- * at which it may be started.
+ * If there is no room for another entry: one that could not be looked into goes back to the
+ * list, so that it keeps no other from being looked into.
  */
 static void
-child_ensure(Family *family, Child *child, const char *function, const char *name,
-			 IvmWorkerType type, int number, Size minimum, long *sleep_ms)
+make_room(void)
 {
-	Oid			dboid = family->dboid;
-	IvmProcessArgument argument = {.dboid = dboid,.type = type,.number = number};
-	TimestampTz now = GetCurrentTimestamp();
-	bool		started;
+	for (int i = 0; i < ivm_database_count(); i++)
+	{
+		IvmFamily  *family = &ivm_families[i];
+		IvmControlDatabase *control = family->control;
+		bool		released = false;
 
-	if (child_is_running(child))
-		return;
-	if (child->not_before > now)
-	{
-		*sleep_ms = Min(*sleep_ms, TimestampDifferenceMilliseconds(now, child->not_before) + 1);
-		return;
+		if (!OidIsValid(family->dboid) || family->orphaned || ivm_child_is_running(&family->inspector))
+			continue;
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		if (control->state == IVM_DATABASE_UNKNOWN && control->holds == 0 && !control->asked_wanted)
+		{
+			ivm_database_release(control->capture);
+			released = true;
+		}
+		LWLockRelease(ivm_control->lock);
+		if (released)
+		{
+			unseen = list_append_unique_oid(unseen, family->dboid);
+			return;
+		}
 	}
-	if (!memory_fits(family, minimum,
-					 type == IVM_WORKER_BUILDER ? Min(minimum, ivm_budget_reserved()) : 0))
+}
+
+/* Takes entries for databases that are to be looked into, as many as are looked into at a time. */
+static void
+look_into_unseen(long *sleep_ms)
+{
+	int			nlooks = 0;
+
+	for (int i = 0; i < ivm_database_count(); i++)
 	{
-		/* told when the budget is raised, but not when somebody else ends */
-		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
-		return;
+		IvmFamily  *family = &ivm_families[i];
+		IvmChild   *child = &family->inspector;
+		TimestampTz late = TimestampTzPlusMilliseconds(child->started_at, LOOK_PATIENCE);
+
+		if (!OidIsValid(family->dboid) || child->delay > 0 ||
+			(child->handle == NULL && !family->control->asked_inspect))
+			continue;
+
+		/* one that has failed waits, and one may hang: no other waits for it */
+		if (child->handle == NULL || GetCurrentTimestamp() < late)
+		{
+			nlooks++;
+			if (unseen != NIL && child->handle != NULL)
+				ivm_sleep_until(late, sleep_ms);
+		}
 	}
-	child->minimum = minimum;
-	child->started_at = now;
-	started = ivm_process_start(function, name, &argument, &child->handle);
-	if (!started)
+	while (unseen != NIL && nlooks < MAX_LOOKS)
 	{
-		child->handle = NULL;
-		child->not_before = TimestampTzPlusMilliseconds(now, MIN_RESTART_DELAY);
-		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start process \"%s\": no free background worker slot", name),
-				 errhint("Increase max_worker_processes.")));
+		Oid			dboid = linitial_oid(unseen);
+		IvmControlDatabase *control;
+
+		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+		control = ivm_control_find(dboid, true);
+		if (control != NULL)
+		{
+			control->asked_inspect = true;
+			family_of(control->capture);
+		}
+		LWLockRelease(ivm_control->lock);
+		if (control == NULL)
+		{
+			make_room();
+			*sleep_ms = Min(*sleep_ms, IVM_MIN_RESTART_DELAY);
+			return;
+		}
+		unseen = list_delete_first(unseen);
+		nlooks++;
+		*sleep_ms = 0;
 	}
+}
+
+/*
+ * The states
+ */
+
+/*
+ * Moves the database to its next state, if there is reason to.  The inspector's end is seen
+ * before: what it has left in the entry is all of it then.
+ */
+static void
+move(IvmFamily *family)
+{
+	IvmControlDatabase *control = family->control;
+	bool		looking = ivm_child_is_running(&family->inspector);
+	IvmDatabaseState next;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	next = control->state;
+	if (control->holds > 0)
+		next = IVM_DATABASE_HELD;
+	else if (family->presence == IVM_IS_NOT_THERE && control->state != IVM_DATABASE_HELD)
+		next = IVM_DATABASE_GONE;
+	else
+		switch (control->state)
+		{
+			case IVM_DATABASE_UNKNOWN:
+				if (family->presence != IVM_IS_THERE)
+					break;
+				if (control->asked_wanted)
+					next = IVM_DATABASE_WANTED;
+				else if (looking)
+					next = IVM_DATABASE_INSPECTING;
+				else if (!control->asked_inspect)
+					next = IVM_DATABASE_NOT_WANTED;
+				break;
+			case IVM_DATABASE_INSPECTING:
+				if (control->asked_wanted)
+					next = IVM_DATABASE_WANTED;
+				else if (!looking)
+					next = control->asked_inspect ? IVM_DATABASE_UNKNOWN : IVM_DATABASE_NOT_WANTED;
+				break;
+			case IVM_DATABASE_WANTED:
+				control->asked_wanted = false;
+				if (control->empty_generation == pg_atomic_read_u64(&control->generation))
+					next = IVM_DATABASE_NOT_WANTED;
+				break;
+			case IVM_DATABASE_NOT_WANTED:
+				if (control->asked_wanted)
+					next = IVM_DATABASE_WANTED;
+				else if (control->asked_inspect)
+					next = IVM_DATABASE_UNKNOWN;
+				break;
+			case IVM_DATABASE_HELD:
+				/* it may have been dropped */
+				next = IVM_DATABASE_UNKNOWN;
+				control->asked_wanted |= family->was_wanted;
+				break;
+			case IVM_DATABASE_GONE:
+				break;
+		}
+	if (next != control->state)
 	{
-		IvmControlDatabase *database = ivm_control_find(dboid, false);
-
-		if (database != NULL && database->starting_failed != !started)
-			database->starting_failed = !started;
+		if (next == IVM_DATABASE_HELD)
+			family->was_wanted = control->state == IVM_DATABASE_WANTED;
+		if (next == IVM_DATABASE_UNKNOWN)
+			family->presence = IVM_NOT_LOOKED;
+		if (next == IVM_DATABASE_WANTED)
+			control->asked_wanted = false;
+		control->stopped = false;
+		control->state = next;
 	}
 	LWLockRelease(ivm_control->lock);
-	if (!started)
-		ConditionVariableBroadcast(&ivm_control->changed);
 }
 
+/*
+ * What an earlier launcher has left in the database: told to end.  True when nothing is left.
+ */
 static bool
-child_stop(Child *child)
+stop_orphans(IvmFamily *family, long *sleep_ms)
 {
-	if (!child_is_running(child))
-	{
-		child_forgive(child);
+	IvmControlDatabase *control = family->control;
+	int			pids[IVM_APPLY_SLOTS + 3];
+	int			n = 0;
+	bool		any = false;
+
+	if (!family->orphaned)
 		return true;
-	}
-	TerminateBackgroundWorker(child->handle);
-	return false;
-}
-
-static Family *
-family_get(Oid dboid)
-{
-	Family	   *free_entry = NULL;
-
-	for (int i = 0; i < ivm_control->ndatabases; i++)
-	{
-		if (families[i].dboid == dboid)
-			return &families[i];
-		if (!OidIsValid(families[i].dboid) && free_entry == NULL)
-			free_entry = &families[i];
-	}
-	Assert(free_entry != NULL);
-	memset(free_entry, 0, sizeof(Family));
-	free_entry->dboid = dboid;
-	return free_entry;
-}
-
-/* Stops everything of a family; true when nothing is left. */
-static bool
-family_stop(Family *family)
-{
-	bool		gone = true;
-
-	gone &= child_stop(&family->builder);
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	pids[n++] = control->inspector_pid;
+	pids[n++] = control->builder_pid;
+	pids[n++] = control->decoder_pid;
 	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
-		gone &= child_stop(&family->apply[i]);
-	gone &= child_stop(&family->decoder);
-	return gone;
+		pids[n++] = control->apply[i].pid;
+	for (int i = 0; i < n; i++)
+		if (pids[i] != 0)
+		{
+			any = true;
+			kill(pids[i], SIGTERM);
+		}
+	LWLockRelease(ivm_control->lock);
+	family->orphaned = any;
+	if (any)
+		*sleep_ms = Min(*sleep_ms, ORPHAN_LOOK);
+	return !any;
+}
+
+/* Nothing of the database is left but its entry, and that goes too unless somebody has asked for something. */
+static void
+forget(IvmFamily *family, long *sleep_ms)
+{
+	IvmControlDatabase *control = family->control;
+
+	if (!ivm_replication_slot_drop(family->dboid))
+	{
+		*sleep_ms = Min(*sleep_ms, IVM_MIN_RESTART_DELAY);
+		return;
+	}
+	if (control->state == IVM_DATABASE_GONE)
+		ivm_stats_database_drop(family->dboid);
+	ivm_database_empty(control->capture);
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
+		control->apply[i].registered = false;	/* the registry has gone */
+	if (control->holds == 0 &&
+		(control->state == IVM_DATABASE_GONE || !(control->asked_wanted || control->asked_inspect)))
+		ivm_database_release(control->capture);
+	else
+		*sleep_ms = 0;
+	LWLockRelease(ivm_control->lock);
+	ConditionVariableBroadcast(&ivm_control->changed);
 }
 
 /*
  * Brings one database a step towards what is wanted.
  */
 static void
-family_step(IvmControlDatabase *database, long *sleep_ms)
+step(IvmFamily *family, long *sleep_ms)
 {
-	Family	   *family = family_get(database->dboid);
-	Oid			dboid = database->dboid;
-	bool		run;
-	bool		wanted;
-	bool		build;
-	bool		builder_done;
-	int			slow;
-	bool		registered = true;
-	Size		decoding = ivm_budget_decoding_share((Size) logical_decoding_work_mem * 1024);
-	IvmDatabase *capture;
+	IvmControlDatabase *control = family->control;
+	bool		may_start = GetCurrentTimestamp() >= ivm_control->starts_at;
 
-	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	wanted = database->wanted;
-	run = wanted && database->holds == 0;
-	build = database->build_wanted;
-	builder_done = database->builder_done;
-	slow = Max(ivm_slow_highest(&database->slow), database->slow.workers);
-	LWLockRelease(ivm_control->lock);
-
-	if (!run)
-	{
-		if (!family_stop(family))
-			return;				/* told when they end */
-		if (!wanted)
-		{
-			ivm_replication_slot_drop(dboid);
-			ivm_database_release(dboid);
-		}
-		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-		database->stopped = true;
-		for (int i = 0; !wanted && i < IVM_APPLY_SLOTS; i++)
-			database->apply[i].registered = false;	/* the registry has gone */
-		if (!database->wanted && database->holds == 0)
-			database->dboid = InvalidOid;
-		LWLockRelease(ivm_control->lock);
-		family->dboid = InvalidOid;
-		ConditionVariableBroadcast(&ivm_control->changed);
+	if (!stop_orphans(family, sleep_ms))
 		return;
-	}
-
-	if (!family->started &&
-		!memory_fits(family, ivm_apply_workers * IVM_MINIMUM_WORKER + decoding + IVM_MINIMUM_LOG, 0))
+	move(family);
+	switch (control->state)
 	{
-		*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
-		return;
-	}
-	capture = ivm_database_get(dboid, true);
-	if (!family->started)
-	{
-		family->started = true;
-		for (int i = 0; i < ivm_apply_workers; i++)
-		{
-			char		name[NAMEDATALEN];
-
-			snprintf(name, sizeof(name), "apply %d", i);
-			/* it stays, our handle need not */
-			ivm_cursor_release(ivm_cursor_create(capture, name, true));
-		}
-		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-		database->stopped = false;
-		database->apply_workers = ivm_apply_workers;
-		LWLockRelease(ivm_control->lock);
-	}
-
-	for (int i = 0; i < ivm_apply_workers; i++)
-	{
-		child_ensure(family, &family->apply[i], "ivm_apply_main", "ivm apply worker",
-					 IVM_WORKER_APPLY, i, IVM_MINIMUM_WORKER, sleep_ms);
-		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		registered &= database->apply[i].registered;
-		LWLockRelease(ivm_control->lock);
-	}
-
-	/* An apply worker that is started again finds the registry as it was. */
-	if (registered || child_is_running(&family->decoder))
-		child_ensure(family, &family->decoder, "ivm_decoder_main", "ivm decoder",
-					 IVM_WORKER_DECODER, 0, decoding, sleep_ms);
-
-	for (int i = 0; i < IVM_SLOW_WORKERS; i++)
-	{
-		Child	   *child = &family->apply[ivm_apply_workers + i];
-
-		if (i < slow)
-			child_ensure(family, child, "ivm_apply_main", "ivm apply worker",
-						 IVM_WORKER_APPLY, ivm_apply_workers + i, IVM_MINIMUM_WORKER, sleep_ms);
-		else if (!child_is_running(child))
-			child_forgive(child);	/* it has ended, since nothing was left */
-	}
-
-	if (!child_is_running(&family->builder) && builder_done)
-	{
-		child_forgive(&family->builder);
-		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-		database->builder_done = false;
-		LWLockRelease(ivm_control->lock);
-	}
-	if (build)
-		child_ensure(family, &family->builder, "ivm_builder_main", "ivm builder",
-					 IVM_WORKER_BUILDER, 0, IVM_MINIMUM_WORKER, sleep_ms);
-}
-
-/*
- * Keeps room for a builder, but not before all others have what they need.
- */
-static void
-reserve_for_builder(long *sleep_ms)
-{
-	bool		wanted = false;
-
-	for (int i = 0; i < ivm_control->ndatabases; i++)
-	{
-		Family	   *family = &families[i];
-		IvmDatabase *capture;
-
-		if (!OidIsValid(family->dboid) || !family->started)
-			continue;
-		wanted = true;
-		capture = ivm_database_get(family->dboid, false);
-		if (capture == NULL || ivm_decoder_state(capture) != IVM_DECODER_RUNNING)
-		{
-			*sleep_ms = Min(*sleep_ms, MIN_RESTART_DELAY);
-			return;
-		}
-	}
-	ivm_budget_reserve(wanted ? IVM_MINIMUM_WORKER : 0);
-}
-
-/*
- * Looking into databases
- */
-
-static List *
-all_databases(MemoryContext context)
-{
-	List	   *result = NIL;
-	Relation	relation;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	MemoryContext caller = CurrentMemoryContext;
-
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	relation = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(relation, 0, NULL);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		MemoryContext old;
-
-		/*
-		 * one that nobody may connect to has a slot all the same, and may be
-		 * opened again
-		 */
-		if (form->oid == Template0DbOid)
-			continue;
-		old = MemoryContextSwitchTo(context);
-		result = lappend_oid(result, form->oid);
-		MemoryContextSwitchTo(old);
-	}
-	table_endscan(scan);
-	table_close(relation, AccessShareLock);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(caller);
-	return result;
-}
-
-/* Says, once, that there is no worker slot to look into databases. */
-static void
-report_inspection(bool failed)
-{
-	bool		changed;
-
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	changed = ivm_control->inspection_failed != failed;
-	ivm_control->inspection_failed = failed;
-	LWLockRelease(ivm_control->lock);
-	if (!failed || !changed)
-		return;
-	ConditionVariableBroadcast(&ivm_control->changed);
-	ereport(LOG,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("could not start process \"%s\": no free background worker slot", "ivm inspector"),
-			 errhint("Increase max_worker_processes.")));
-}
-
-/* Lets a process look into the database, and waits for its end. */
-static void
-inspect(Oid dboid)
-{
-	IvmProcessArgument argument = {.dboid = dboid,.type = IVM_WORKER_LAUNCHER};
-	BackgroundWorkerHandle *handle;
-	pid_t		pid;
-
-	while (!ivm_process_start("ivm_inspect_main", "ivm inspector", &argument, &handle))
-	{
-		report_inspection(true);
-		launcher_wait(MIN_RESTART_DELAY);
-	}
-	report_inspection(false);
-	while (GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
-		launcher_wait(MIN_RESTART_DELAY);
-	pfree(handle);
-}
-
-static bool
-inspect_requested(void)
-{
-	Oid			dboid = InvalidOid;
-	List	   *databases;
-
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < lengthof(ivm_control->inspect); i++)
-		if (OidIsValid(ivm_control->inspect[i]))
-		{
-			dboid = ivm_control->inspect[i];
-			ivm_control->inspect[i] = InvalidOid;
+		case IVM_DATABASE_UNKNOWN:
+			if (family->presence == IVM_NOT_LOOKED)
+			{
+				scan_wanted = true;
+				*sleep_ms = 0;
+			}
+			else if (may_start && ivm_family_inspect(family, sleep_ms))
+				move(family);
 			break;
-		}
-	LWLockRelease(ivm_control->lock);
-	if (!OidIsValid(dboid))
-		return false;
-
-	databases = all_databases(CurrentMemoryContext);
-	if (list_member_oid(databases, dboid))
-		inspect(dboid);
-	else
-	{
-		/* it was dropped: so is what we keep of it */
-		IvmControlDatabase *database;
-
-		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-		database = ivm_control_find(dboid, false);
-		if (database != NULL)
-			database->wanted = false;
-		LWLockRelease(ivm_control->lock);
-		ivm_stats_database_drop(dboid);
+		case IVM_DATABASE_INSPECTING:
+			break;				/* told when it ends */
+		case IVM_DATABASE_WANTED:
+			if (!may_start)
+				break;
+			ivm_family_run(family, sleep_ms);
+			/* asked for before that was known: it also cleans up */
+			if (family->started && control->asked_inspect)
+				(void) ivm_family_inspect(family, sleep_ms);
+			break;
+		case IVM_DATABASE_NOT_WANTED:
+		case IVM_DATABASE_GONE:
+			if (ivm_family_stop(family))
+				forget(family, sleep_ms);
+			break;
+		case IVM_DATABASE_HELD:
+			if (!ivm_family_stop(family) || control->stopped)
+				break;
+			LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+			control->stopped = true;
+			LWLockRelease(ivm_control->lock);
+			ConditionVariableBroadcast(&ivm_control->changed);
+			break;
 	}
-	list_free(databases);
-	return true;
 }
+
+/*
+ * The process
+ */
 
 static void
 launcher_exit(int code, Datum argument)
@@ -583,50 +472,22 @@ launcher_exit(int code, Datum argument)
 	LWLockRelease(ivm_control->lock);
 }
 
-/*
- * After a restart of the launcher alone (an error in it) the processes of its
- * predecessor are still there, without handles: they are told to end.
- */
-static void
-stop_orphans(void)
+/* When the first process may be started. */
+static TimestampTz
+first_start(void)
 {
-	for (;;)
-	{
-		bool		any = false;
+	int			delay;
 
-		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		for (int i = 0; i < ivm_control->ndatabases; i++)
-		{
-			IvmControlDatabase *database = &ivm_control->databases[i];
-			int			pids[IVM_APPLY_SLOTS + 2];
-			int			n = 0;
-
-			if (!OidIsValid(database->dboid))
-				continue;
-			pids[n++] = database->builder_pid;
-			pids[n++] = database->decoder_pid;
-			for (int j = 0; j < IVM_APPLY_SLOTS; j++)
-				pids[n++] = database->apply[j].pid;
-			for (int j = 0; j < n; j++)
-				if (pids[j] != 0)
-				{
-					any = true;
-					kill(pids[j], SIGTERM);
-				}
-		}
-		LWLockRelease(ivm_control->lock);
-		if (!any)
-			break;
-		launcher_wait(100);
-	}
+	if (reinitializations == 0)
+		return 0;
+	delay = IVM_MIN_RESTART_DELAY << Min(reinitializations - 1, 6);
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+									   Min(delay, IVM_MAX_RESTART_DELAY) - IVM_MIN_RESTART_DELAY);
 }
 
 void
 ivm_launcher_main(Datum argument)
 {
-	List	   *databases;
-	ListCell   *cell;
-
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
@@ -636,59 +497,43 @@ ivm_launcher_main(Datum argument)
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	ivm_control->launcher_pid = MyProcPid;
 	ivm_control->launcher_latch = MyLatch;
+	ivm_control->launchers++;
+	ivm_control->starts_at = first_start();
 	LWLockRelease(ivm_control->lock);
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	ivm_stats_worker_start(IVM_WORKER_LAUNCHER, InvalidOid);
 	ivm_budget_publish((Size) ivm_memory_budget * 1024);
-
-	families = MemoryContextAllocZero(TopMemoryContext,
-									  ivm_control->ndatabases * sizeof(Family));
-
-	stop_orphans();
-	if (reinitializations > 0)
-	{
-		int			delay = MIN_RESTART_DELAY << Min(reinitializations - 1, 6);
-		TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(delay, MAX_RESTART_DELAY) - MIN_RESTART_DELAY);
-		TimestampTz now;
-
-		while ((now = GetCurrentTimestamp()) < until)
-			launcher_wait(TimestampDifferenceMilliseconds(now, until) + 1);
-	}
-
 	MemoryContextSwitchTo(TopMemoryContext);
-	databases = all_databases(TopMemoryContext);
-	foreach(cell, databases)
-		inspect(lfirst_oid(cell));
-	list_free(databases);
-
-	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	ivm_control->launcher_ready = true;
-	LWLockRelease(ivm_control->lock);
-	ConditionVariableBroadcast(&ivm_control->changed);
+	ivm_families_init();
 
 	for (;;)
 	{
 		long		sleep_ms = 60 * 60 * 1000L;
 
 		ivm_stats_worker_state("running");
-		while (inspect_requested())
-			;
-		for (int i = 0; i < ivm_control->ndatabases; i++)
+		if (scan_wanted || full_scan_wanted || ivm_control->asked_scan)
+			scan_databases(&sleep_ms);
+		if (GetCurrentTimestamp() < ivm_control->starts_at)
+			ivm_sleep_until(ivm_control->starts_at, &sleep_ms);
+		else
+			look_into_unseen(&sleep_ms);
+		for (int i = 0; i < ivm_database_count(); i++)
 		{
-			IvmControlDatabase *database = &ivm_control->databases[i];
-			Oid			dboid;
+			IvmFamily  *family;
 
 			LWLockAcquire(ivm_control->lock, LW_SHARED);
-			dboid = database->dboid;
+			family = family_of(ivm_database_entry(i));
 			LWLockRelease(ivm_control->lock);
-			if (OidIsValid(dboid))
-				family_step(database, &sleep_ms);
+			if (OidIsValid(family->dboid))
+				step(family, &sleep_ms);
 		}
-		reserve_for_builder(&sleep_ms);
+		ivm_families_reserve(&sleep_ms);
 		if (sleep_ms > 0)
 		{
 			ivm_stats_worker_state("idle");
 			launcher_wait(sleep_ms);
 		}
+		else
+			CHECK_FOR_INTERRUPTS();
 	}
 }

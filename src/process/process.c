@@ -28,6 +28,7 @@
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
+#include "process/control.h"
 #include "process/process.h"
 
 StaticAssertDecl(sizeof(IvmProcessArgument) <= BGW_EXTRALEN, "argument too large");
@@ -121,7 +122,9 @@ ivm_process_start(const char *function, const char *name, const IvmProcessArgume
 				  BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
+	IvmProcessArgument extra = *argument;
 
+	extra.launcher = ivm_control->launchers;
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -131,7 +134,7 @@ ivm_process_start(const char *function, const char *name, const IvmProcessArgume
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
 	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
 	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
-	memcpy(worker.bgw_extra, argument, sizeof(IvmProcessArgument));
+	memcpy(worker.bgw_extra, &extra, sizeof(IvmProcessArgument));
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
@@ -178,6 +181,24 @@ ivm_process_init(IvmProcessArgument *argument)
 
 	ivm_debug_point_report = report_debug_point;
 	ivm_stats_worker_start(argument->type, argument->dboid);
+}
+
+void
+ivm_process_join(const IvmProcessArgument *argument, int *pid, Latch **latch)
+{
+	bool		expected;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	expected = argument->launcher == ivm_control->launchers;
+	if (expected)
+	{
+		*pid = MyProcPid;
+		if (latch != NULL)
+			*latch = MyLatch;
+	}
+	LWLockRelease(ivm_control->lock);
+	if (!expected)
+		proc_exit(0);
 }
 
 void

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "postmaster/bgworker.h"
+#include "storage/latch.h"
 #include "stats/stats.h"
 
 /* What a dynamic worker is told in bgw_extra. */
@@ -19,6 +20,8 @@ typedef struct IvmProcessArgument
 	Oid			dboid;
 	IvmWorkerType type;
 	int			number;			/* of an apply worker */
+	uint64		launcher;		/* by which it was started; filled in by
+								 * ivm_process_start */
 } IvmProcessArgument;
 
 /*
@@ -33,6 +36,12 @@ extern void ivm_process_override_settings(void);
 
 /* First thing in a process's main function: signals, connection, settings, statistics row. */
 extern void ivm_process_init(IvmProcessArgument *argument);
+
+/*
+ * Makes the process known in the shared entry of its database, by its pid and, if asked for, its latch.  Ends it if
+ * the launcher that started it is gone: its successor knows nothing of it, and may have started another.
+ */
+extern void ivm_process_join(const IvmProcessArgument *argument, int *pid, Latch **latch);
 
 /*
  * Opens this process's account in the memory budget, if need be and "reserved" in the place of the reserve

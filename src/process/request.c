@@ -53,21 +53,23 @@ static void request_leave(void);
 
 /* ---- at the end of transactions ---- */
 
+/* Has the launcher look into a database; where there is no room for an entry it looks at all. */
 static void
 request_inspection(Oid dboid)
 {
+	IvmControlDatabase *database;
+
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < lengthof(ivm_control->inspect); i++)
-		if (!OidIsValid(ivm_control->inspect[i]))
-		{
-			ivm_control->inspect[i] = dboid;
-			break;
-		}
+	database = ivm_control_find(dboid, true);
+	if (database != NULL)
+		database->asked_inspect = true;
+	else
+		ivm_control->asked_scan = true;
 	LWLockRelease(ivm_control->lock);
 	ivm_control_wake_launcher();
 }
 
-/* This transaction is over: the processes of a database that it had stopped may go on. */
+/* This transaction is over: the processes of a database that it had stopped may go on, if it is still there. */
 static void
 resume_database(Oid dboid)
 {
@@ -79,9 +81,7 @@ resume_database(Oid dboid)
 	if (database != NULL && database->holds > 0)
 		database->holds--;
 	LWLockRelease(ivm_control->lock);
-
-	/* it may have been dropped: the launcher looks, and forgets it */
-	request_inspection(dboid);
+	ivm_control_wake_launcher();
 }
 
 static void
@@ -323,7 +323,7 @@ static IvmControlDatabase *
 wait_for_database(TimestampTz started, int64 timeout_ms)
 {
 	IvmControlDatabase *database;
-	bool		asked = false;
+	bool		asked;
 
 	if (RecoveryInProgress())
 		ereport(ERROR,
@@ -332,20 +332,18 @@ wait_for_database(TimestampTz started, int64 timeout_ms)
 	ConditionVariablePrepareToSleep(&ivm_control->changed);
 	for (;;)
 	{
-		bool		ready;
+		bool		known;
 		int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
 
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
 		database = ivm_control_find(MyDatabaseId, false);
-		ready = ivm_control->launcher_ready;
+		known = database != NULL && (database->state == IVM_DATABASE_WANTED || database->asked_wanted);
+		asked = database != NULL && database->state != IVM_DATABASE_NOT_WANTED;
 		LWLockRelease(ivm_control->lock);
-		if (database != NULL || (timeout_ms >= 0 && left <= 0))
+		if (known || (timeout_ms >= 0 && left <= 0))
 			break;
-		if (ready && !asked)
-		{
+		if (!asked)
 			request_inspection(MyDatabaseId);
-			asked = true;
-		}
 		(void) ConditionVariableTimedSleep(&ivm_control->changed,
 										   timeout_ms >= 0 ? Min(left, 100) : 100, PG_WAIT_EXTENSION);
 	}
@@ -422,7 +420,6 @@ wait_for_build(void)
 	while (request_status() == IVM_REQUEST_WAITING)
 	{
 		IvmControlDatabase *database;
-		IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
 		bool		failed;
 		Size		missing;
 
@@ -431,7 +428,7 @@ wait_for_build(void)
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
 		if (ivm_control->launcher_pid != 0)
 			launcher_seen = GetCurrentTimestamp();
-		failed = database->starting_failed || ivm_control->inspection_failed ||
+		failed = database->starting_failed ||
 			TimestampDifferenceExceeds(launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
 		missing = database->missing_memory;
 		LWLockRelease(ivm_control->lock);
@@ -449,7 +446,7 @@ wait_for_build(void)
 					 errhint("Increase max_worker_processes.")));
 
 		if (!reported && TimestampDifferenceExceeds(started, GetCurrentTimestamp(), 2000) &&
-			capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_CREATING_SLOT)
+			ivm_decoder_state(database->capture) == IVM_DECODER_CREATING_SLOT)
 		{
 			reported = true;
 			report_old_transactions();
@@ -745,7 +742,7 @@ void
 ivm_request_stop_database(Oid dboid)
 {
 	IvmControlDatabase *database;
-	bool		stopped = true;
+	bool		stopped = false;
 	MemoryContext old;
 
 	if (ivm_control == NULL || list_member_oid(held_databases, dboid))
@@ -757,13 +754,11 @@ ivm_request_stop_database(Oid dboid)
 	held_databases = lappend_oid(held_databases, dboid);
 	MemoryContextSwitchTo(old);
 
+	/* also of one that nobody has looked into: the look would be in the way */
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	database = ivm_control_find(dboid, false);
+	database = ivm_control_find(dboid, true);
 	if (database != NULL)
-	{
 		database->holds++;
-		stopped = database->stopped;
-	}
 	else
 		held_databases = list_delete_last(held_databases);
 	LWLockRelease(ivm_control->lock);
@@ -772,12 +767,15 @@ ivm_request_stop_database(Oid dboid)
 	ivm_control_wake_launcher();
 
 	ConditionVariablePrepareToSleep(&ivm_control->changed);
-	while (!stopped)
+	for (;;)
 	{
-		(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
 		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		stopped = database->stopped;
+		stopped = (database->state == IVM_DATABASE_HELD && database->stopped) ||
+			(ivm_control->launcher_pid == 0 && !ivm_control_has_processes(database));
 		LWLockRelease(ivm_control->lock);
+		if (stopped)
+			break;
+		(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
 		ivm_control_wake_launcher();
 	}
 	ConditionVariableCancelSleep();
