@@ -195,7 +195,8 @@ is_adopted(Oid relid, uint64 generation)
 }
 
 /*
- * Step 4.  What was built is committed.  For a view a cancel comes too late; one
+ * Step 4.  What was built is committed, and has to be taken over by the worker that gets it; which one
+ * that is is known when it has been.  The others are not waited for.  For a view a cancel comes too late; one
  * that comes while an arrangement is handed over is about the view to come.  If
  * the process is ended here the cursor stays, and the next one does this again.
  */
@@ -209,7 +210,10 @@ hand_over(Oid relid, bool is_view)
 	HOLD_CANCEL_INTERRUPTS();
 	for (;;)
 	{
-		if (is_adopted(relid, generation))
+		int			keeper = ivm_stats_view_keeper(MyDatabaseId, relid);
+
+		if ((keeper >= 0 && ivm_control_has_adopted(control, keeper, relid, generation)) ||
+			is_adopted(relid, generation))
 			break;
 		ivm_process_wait(ivm_naptime);
 	}

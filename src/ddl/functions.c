@@ -33,6 +33,7 @@
 #include "memory/budget.h"
 #include "metadata/metadata.h"
 #include "process/request.h"
+#include "process/sync.h"
 
 PG_FUNCTION_INFO_V1(ivm_check_preloaded);
 PG_FUNCTION_INFO_V1(ivm_guard_command);
@@ -132,8 +133,8 @@ require_no_own_work(Oid relid)
 }
 
 /*
- * Without a view all that have been populated are meant: nobody can read the
- * others.
+ * Without a view all that have been populated are meant, since nobody can read the
+ * others; those that are in error are told of, not waited for.
  */
 Datum
 ivm_sync(PG_FUNCTION_ARGS)
@@ -173,7 +174,11 @@ ivm_sync(PG_FUNCTION_ARGS)
 	}
 	foreach(lc, relids)
 		require_no_own_work(lfirst_oid(lc));
-	ivm_request_sync(relids, PG_ARGISNULL(0), (int64) Min(ms, (double) (PG_INT64_MAX / 2)));
+	ms = Min(ms, (double) (PG_INT64_MAX / 2000));
+	if (PG_ARGISNULL(0))
+		ivm_sync_all(relids, (int64) ms);
+	else
+		ivm_sync_view(linitial_oid(relids), (int64) ms);
 	PG_RETURN_VOID();
 }
 

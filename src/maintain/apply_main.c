@@ -95,6 +95,7 @@ is_due(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now, long *sle
 		return false;
 	}
 	if (consumer->pending_invisible && consumer->verify == NIL &&
+		worker->looking <= consumer->complete_sync &&
 		TransactionIdIsInProgress((TransactionId) consumer->pending_fxid) &&
 		!TimestampDifferenceExceeds(worker->last_batch, now, INVISIBLE_RETRY))
 	{

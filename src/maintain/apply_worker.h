@@ -49,6 +49,8 @@ typedef struct IvmApplyWorker
 	XLogRecPtr	scouted_lsn;	/* and so was all that ends at or before it */
 	uint64		looking;		/* the last sync that the last look at
 								 * invalidations came after */
+	uint64		batch_sync;		/* the last sync that the last batch's
+								 * snapshot came after */
 	uint64		incarnation;	/* of the log */
 
 	IvmArena   *arena;			/* of the batch */

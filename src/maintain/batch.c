@@ -504,7 +504,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 
 /* After the commit: what the consumers are now. */
 static void
-batch_committed(IvmApplyWorker *worker, List *consumers)
+batch_committed(IvmApplyWorker *worker, List *consumers, XLogRecPtr decoded_lsn)
 {
 	ListCell   *cell;
 
@@ -529,6 +529,8 @@ batch_committed(IvmApplyWorker *worker, List *consumers)
 		consumer->pending_time = consumer->next_pending_time;
 		consumer->pending_fxid = consumer->next_pending_fxid;
 		consumer->pending_invisible = consumer->pending != 0;
+		consumer->complete_lsn = decoded_lsn;
+		consumer->complete_sync = worker->batch_sync;
 		consumer->failures = 0;
 		ivm_rest_use(consumer);
 		if (!consumer->is_arrangement)
@@ -572,6 +574,8 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	}
 	ivm_debug_point("apply-locked");
 
+	worker->batch_sync = pg_atomic_read_u64(&worker->control->syncs);
+	pg_memory_barrier();
 	snapshot = GetTransactionSnapshot();
 	PushCopiedSnapshot(snapshot);
 	snapshot = GetActiveSnapshot();
@@ -645,7 +649,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 
 	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
 	worker->last_batch = GetCurrentTimestamp();
-	batch_committed(worker, locked);
+	batch_committed(worker, locked, end.decoded_lsn);
 	ivm_pace_measure(worker, locked);
 	ivm_arena_reset(worker->arena);
 	MemoryContextReset(worker->batch_context);

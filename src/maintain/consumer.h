@@ -79,6 +79,9 @@ typedef struct IvmConsumer
 	bool		pending_invisible;	/* it was tried, and S did not see it yet */
 
 	uint64		pending_fxid;
+	XLogRecPtr	complete_lsn;	/* while it is invisible: what is before this
+								 * and was visible ... */
+	uint64		complete_sync;	/* ... when that sync began is applied */
 	TimestampTz retry_at;		/* not before, after a failure or a lock not
 								 * had */
 	bool		behind;			/* it was left out of the last batch for a

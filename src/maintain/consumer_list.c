@@ -83,6 +83,7 @@ add_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
 void
 ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
+	ivm_stats_view_let_go(MyDatabaseId, consumer->relid, worker->number);
 	(void) hash_search(worker->by_relid, &consumer->relid, HASH_REMOVE, NULL);
 	worker->consumers = list_delete_ptr(worker->consumers, consumer);
 	ivm_consumer_free(consumer);
@@ -518,7 +519,10 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 			if (!mine && !consumer->leaving)
 				consumer->leaving_at = generation;
 			if (mine && consumer->leaving)
+			{
 				ivm_progress_begin(worker);
+				ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
+			}
 			consumer->leaving = !mine;
 			continue;
 		}

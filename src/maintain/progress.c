@@ -17,6 +17,10 @@
  * contain, and apart from it those few that stay behind for a lock, after a
  * failure or since they are slow, so that a view that cannot be applied holds up only who waits for it.
  *
+ * A transaction that the last batch's snapshot did not see, since it waits for a
+ * synchronous standby, say, does not hold the position back: who asked before that
+ * batch did not see it either (process/sync.c).  Who asks later has another batch run.
+ *
  * What changes a view without a row in the WAL (a REFRESH of a materialized view
  * below it, say) is no transaction of the log: the position passes it.  It comes as an
  * invalidation, after the commit record.  So a session also waits until the worker
@@ -189,7 +193,7 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 static void
 report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
 {
-	if (consumer->is_arrangement || consumer->behind_reported == behind)
+	if (consumer->is_arrangement || consumer->leaving || consumer->behind_reported == behind)
 		return;
 	consumer->behind_reported = behind;
 	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, behind ? consumer->pending_time : 0);
@@ -260,6 +264,8 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	int			nbehind = 0;
 	Oid			behind[IVM_MAX_BEHIND];
 	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
+	uint64		behind_looked[IVM_MAX_BEHIND];
+	uint64		all_looked = worker->looking;
 	ListCell   *cell;
 	bool		unflushed = false;
 
@@ -267,6 +273,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 		XLogRecPtr	contained;
+		uint64		looked = worker->looking;
 
 		confirm = Min(confirm, consumer->applied->lsn);
 		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0));
@@ -276,17 +283,27 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			first = Min(first, consumer->pending);
 			contained = consumer->pending_lsn;
 		}
+		if (consumer->pending_invisible)
+		{
+			contained = consumer->complete_lsn;
+			looked = Min(looked, consumer->complete_sync);
+		}
 		if (consumer->compiled->stale && !consumer->leaving)
 			contained = Min(contained, consumer->applied->lsn);
 		else if (consumer->pending == 0)
 			continue;
-		if ((consumer->behind || consumer->failures > 0 || consumer->compiled->stale || consumer->level > 0) && nbehind < IVM_MAX_BEHIND)
+		if ((consumer->behind || consumer->failures > 0 || consumer->compiled->stale || consumer->level > 0 ||
+			 consumer->pending_invisible) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
+			behind_looked[nbehind] = looked;
 			behind_position[nbehind++] = contained;
 		}
 		else
+		{
 			position = Min(position, contained);
+			all_looked = Min(all_looked, looked);
+		}
 	}
 
 	/* of what could not be loaded nothing is known, so all is kept */
@@ -295,6 +312,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		if (nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = lfirst_oid(cell);
+			behind_looked[nbehind] = 0;
 			behind_position[nbehind++] = InvalidXLogRecPtr;
 		}
 		else
@@ -307,14 +325,15 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	}
 
 	if (position != pg_atomic_read_u64(&worker->shared->position) || nbehind != worker->shared->nbehind || nbehind > 0 ||
-		worker->looking != pg_atomic_read_u64(&worker->shared->looked))
+		all_looked != pg_atomic_read_u64(&worker->shared->looked))
 	{
 		LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 		worker->shared->nbehind = nbehind;
 		memcpy(worker->shared->behind, behind, sizeof(Oid) * nbehind);
 		memcpy(worker->shared->behind_position, behind_position, sizeof(XLogRecPtr) * nbehind);
+		memcpy(worker->shared->behind_looked, behind_looked, sizeof(uint64) * nbehind);
 		pg_atomic_write_u64(&worker->shared->position, position);
-		pg_atomic_write_u64(&worker->shared->looked, worker->looking);
+		pg_atomic_write_u64(&worker->shared->looked, all_looked);
 		LWLockRelease(ivm_control->lock);
 		ConditionVariableBroadcast(&ivm_control->changed);
 	}

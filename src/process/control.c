@@ -16,6 +16,7 @@
 #include "storage/shmem.h"
 
 #include "process/control.h"
+#include "stats/stats.h"
 
 IvmControl *ivm_control = NULL;
 
@@ -244,30 +245,60 @@ ivm_control_all_workers(IvmControlDatabase *database)
 	return result;
 }
 
-XLogRecPtr
-ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind)
+/* The workers that a keeper, known or not, stands for.  Lock held. */
+static void
+workers_of_keeper(IvmControlDatabase *database, int keeper, Oid relid, int *first, int *count)
 {
-	XLogRecPtr	position = PG_UINT64_MAX;
+	*first = keeper;
+	*count = keeper >= 0 ? 1 : 0;
+	if (keeper == IVM_KEEPER_UNKNOWN)
+		ivm_control_workers_of(database, relid, first, count);
+}
+
+bool
+ivm_control_has_adopted(IvmControlDatabase *database, int keeper, Oid relid, uint64 generation)
+{
+	bool		result = true;
 	int			first;
 	int			count;
 
-	*behind = false;
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	ivm_control_workers_of(database, relid, &first, &count);
+	workers_of_keeper(database, keeper, relid, &first, &count);
+	LWLockRelease(ivm_control->lock);
+	for (int i = first; i < first + count; i++)
+		result &= pg_atomic_read_u64(&database->apply[i].adopted) >= generation;
+	return result && count > 0;
+}
+
+void
+ivm_control_view_progress(IvmControlDatabase *database, int keeper, Oid relid,
+						  XLogRecPtr *position, uint64 *looked)
+{
+	int			first;
+	int			count;
+
+	*position = PG_UINT64_MAX;
+	*looked = PG_UINT64_MAX;
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	workers_of_keeper(database, keeper, relid, &first, &count);
 	for (int i = first; i < first + count; i++)
 	{
 		IvmApplyShared *apply = &database->apply[i];
+		uint64		its_looked = pg_atomic_read_u64(&apply->looked);
 
-		position = Min(position, (XLogRecPtr) pg_atomic_read_u64(&apply->position));
+		*position = Min(*position, (XLogRecPtr) pg_atomic_read_u64(&apply->position));
 		for (int j = 0; j < Min(apply->nbehind, IVM_MAX_BEHIND); j++)
 			if (apply->behind[j] == relid)
 			{
-				*behind = true;
-				position = Min(position, apply->behind_position[j]);
+				*position = Min(*position, apply->behind_position[j]);
+				its_looked = apply->behind_looked[j];
 			}
+		*looked = Min(*looked, its_looked);
 	}
-	if (database->apply_workers == 0)
-		position = InvalidXLogRecPtr;
 	LWLockRelease(ivm_control->lock);
-	return position;
+	if (count == 0)
+	{
+		*position = InvalidXLogRecPtr;
+		*looked = 0;
+	}
 }

@@ -53,6 +53,7 @@ typedef struct IvmApplyShared
 								 * instead */
 	Oid			behind[IVM_MAX_BEHIND];
 	XLogRecPtr	behind_position[IVM_MAX_BEHIND];
+	uint64		behind_looked[IVM_MAX_BEHIND];	/* instead of "looked" */
 } IvmApplyShared;
 
 typedef enum IvmDatabaseState
@@ -203,7 +204,17 @@ extern void ivm_control_workers_of(IvmControlDatabase *database, Oid relid, int 
 /* How many apply workers there are to be now, slow ones included.  Takes the lock. */
 extern int	ivm_control_all_workers(IvmControlDatabase *database);
 
-/* Position of the view within the worker's promises: where everything before is contained. */
-extern XLogRecPtr ivm_control_view_position(IvmControlDatabase *database, Oid relid, bool *behind);
+/*
+ * Has the apply worker that keeps a view (as ivm_stats_view_keeper says) taken over that generation of
+ * ivm.view?  If it is unknown which one does: have all that promise for it?
+ */
+extern bool ivm_control_has_adopted(IvmControlDatabase *database, int keeper, Oid relid, uint64 generation);
+
+/*
+ * What that worker promises of the view: everything that committed before *position, and was visible when the
+ * sync of number *looked began, is contained.
+ */
+extern void ivm_control_view_progress(IvmControlDatabase *database, int keeper, Oid relid,
+									  XLogRecPtr *position, uint64 *looked);
 
 #endif							/* IVM_CONTROL_H */

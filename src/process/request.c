@@ -35,6 +35,7 @@
 #include "stats/stats.h"
 #include "process/control.h"
 #include "process/request.h"
+#include "process/sync.h"
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
 #define MEMORY_PATIENCE		5000	/* ms; another database's builder may end */
@@ -315,12 +316,11 @@ report_old_transactions(void)
 }
 
 /*
- * The entry of this database, which has incremental views.  After the server's
- * start, or when the database came as a copy, it takes a moment until the
- * launcher knows of it.  NULL if that is not so after timeout_ms (-1: no limit).
+ * After the server's start, or when the database came as a copy, it takes a
+ * moment until the launcher knows of it.
  */
-static IvmControlDatabase *
-wait_for_database(TimestampTz started, int64 timeout_ms)
+IvmControlDatabase *
+ivm_request_database(TimestampTz started, int64 timeout_ms)
 {
 	IvmControlDatabase *database;
 	bool		asked;
@@ -406,47 +406,58 @@ check_is_to_be_built(const char *name)
 				 errhint("Repeat the statement.")));
 }
 
+void
+ivm_request_watch_begin(IvmProcessWatch *watch)
+{
+	watch->launcher_seen = watch->room_seen = GetCurrentTimestamp();
+}
+
+void
+ivm_request_watch(IvmProcessWatch *watch)
+{
+	IvmControlDatabase *database = ivm_control_my_database();
+	bool		failed;
+	Size		missing;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	if (ivm_control->launcher_pid != 0)
+		watch->launcher_seen = GetCurrentTimestamp();
+	failed = database->starting_failed ||
+		TimestampDifferenceExceeds(watch->launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
+	missing = database->missing_memory;
+	LWLockRelease(ivm_control->lock);
+	if (missing == 0)
+		watch->room_seen = GetCurrentTimestamp();
+	else if (TimestampDifferenceExceeds(watch->room_seen, GetCurrentTimestamp(), MEMORY_PATIENCE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("ivm.memory_budget has no room for the processes of this database"),
+				 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
+	if (failed)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no free background worker slot for incremental views"),
+				 errhint("Increase max_worker_processes.")));
+}
+
 static void
 wait_for_build(void)
 {
 	TimestampTz started = GetCurrentTimestamp();
-	TimestampTz launcher_seen = started;
-	TimestampTz room_seen = started;
+	IvmProcessWatch watch;
 	bool		reported = false;
 	char	   *name = get_rel_name(my_request->relid);
 
+	ivm_request_watch_begin(&watch);
 	(void) ivm_control_changed(MyDatabaseId, true);
 	ConditionVariablePrepareToSleep(&ivm_control->changed);
 	while (request_status() == IVM_REQUEST_WAITING)
 	{
-		IvmControlDatabase *database;
-		bool		failed;
-		Size		missing;
-
 		check_is_to_be_built(name);
-		database = ivm_control_my_database();
-		LWLockAcquire(ivm_control->lock, LW_SHARED);
-		if (ivm_control->launcher_pid != 0)
-			launcher_seen = GetCurrentTimestamp();
-		failed = database->starting_failed ||
-			TimestampDifferenceExceeds(launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
-		missing = database->missing_memory;
-		LWLockRelease(ivm_control->lock);
-		if (missing == 0)
-			room_seen = GetCurrentTimestamp();
-		else if (TimestampDifferenceExceeds(room_seen, GetCurrentTimestamp(), MEMORY_PATIENCE))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("ivm.memory_budget has no room for the processes of this database"),
-					 errhint("Increase ivm.memory_budget by %zu kB.", (missing + 1023) / 1024)));
-		if (failed)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("no free background worker slot for incremental views"),
-					 errhint("Increase max_worker_processes.")));
+		ivm_request_watch(&watch);
 
 		if (!reported && TimestampDifferenceExceeds(started, GetCurrentTimestamp(), 2000) &&
-			ivm_decoder_state(database->capture) == IVM_DECODER_CREATING_SLOT)
+			ivm_decoder_state(ivm_control_my_database()->capture) == IVM_DECODER_CREATING_SLOT)
 		{
 			reported = true;
 			report_old_transactions();
@@ -524,7 +535,7 @@ ivm_request_build_end(void)
 void
 ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 {
-	IvmControlDatabase *database = wait_for_database(GetCurrentTimestamp(), -1);
+	IvmControlDatabase *database = ivm_request_database(GetCurrentTimestamp(), -1);
 
 	request_create(IVM_REQUEST_VERIFY, relid);
 	PG_TRY();
@@ -542,11 +553,7 @@ ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 						(errcode(ERRCODE_UNDEFINED_TABLE),
 						 errmsg("incremental view with OID %u does not exist", relid)));
 			if (row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("incremental view \"%s\" is not maintained", get_rel_name(relid)),
-						 row->reason != NULL ? errdetail("%s", row->reason) : 0,
-						 errhint("Use REFRESH MATERIALIZED VIEW to rebuild it.")));
+				ivm_report_unmaintained(relid, row);
 			ivm_control_wake_workers(database);
 		}
 		ConditionVariableCancelSleep();
@@ -562,178 +569,6 @@ ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 	*missing = my_request->result[0];
 	*extra = my_request->result[1];
 	request_free();
-}
-
-/* ---- sync ---- */
-
-/*
- * Raises an error if the view is in a state in which it will never get there,
- * or returns false if that is no matter.
- */
-static bool
-check_view_state(Oid relid, bool all)
-{
-	IvmViewRow *row = ivm_metadata_get(relid);
-
-	if (all && (row == NULL || row->state == IVM_STATE_UNPOPULATED))
-		return false;
-	if (row == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("incremental view with OID %u does not exist", relid)));
-	if (row->state == IVM_STATE_ERROR)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("incremental view \"%s\" is in state error", get_rel_name(relid)),
-				 row->reason != NULL ? errdetail("%s", row->reason) : 0,
-				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild it.")));
-	if (row->state == IVM_STATE_UNPOPULATED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
-				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
-	return true;
-}
-
-static const char *
-state_name(IvmViewState state)
-{
-	switch (state)
-	{
-		case IVM_STATE_UNPOPULATED:
-			return "unpopulated";
-		case IVM_STATE_BUILDING:
-			return "building";
-		case IVM_STATE_REBUILD:
-			return "rebuild";
-		case IVM_STATE_ACTIVE:
-			return "active";
-		case IVM_STATE_ERROR:
-			return "error";
-	}
-	return "unknown";
-}
-
-/*
- * True if the view is maintained and contains everything before "target".
- *
- * The order of the looks matters.  A view becomes active before a worker has
- * taken it over; until then it is in the builder's hands, and what the workers
- * promise is not about it.  Workers take their promise back before they say that they
- * have taken something over.  Who it is that promises changes with the generation only.
- */
-static bool
-view_has_reached(IvmControlDatabase *database, Oid relid, XLogRecPtr target, uint64 sync, XLogRecPtr *position)
-{
-	IvmViewRow *row = ivm_metadata_get(relid);
-	uint64		generation;
-	bool		building;
-	bool		adopted = true;
-	bool		looked = true;
-	bool		behind;
-	int			first;
-	int			count;
-
-	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	building = database->building == relid;
-	generation = pg_atomic_read_u64(&database->generation);
-	ivm_control_workers_of(database, relid, &first, &count);
-	LWLockRelease(ivm_control->lock);
-	for (int i = first; i < first + count; i++)
-	{
-		adopted &= pg_atomic_read_u64(&database->apply[i].adopted) >= generation;
-		looked &= pg_atomic_read_u64(&database->apply[i].looked) >= sync;
-	}
-	pg_read_barrier();
-	*position = ivm_control_view_position(database, relid, &behind);
-	pg_read_barrier();
-	/* it may have moved to another worker meanwhile */
-	if (generation != pg_atomic_read_u64(&database->generation))
-		return false;
-	return row != NULL && row->state == IVM_STATE_ACTIVE && !building && adopted && looked &&
-		*position >= target;
-}
-
-/* The error of a wait that took too long. */
-static void
-report_late(Oid relid, XLogRecPtr target, XLogRecPtr position)
-{
-	IvmViewRow *row = ivm_metadata_get(relid);
-	const char *state = "dropped";
-	IvmControlDatabase *database;
-	Size		missing;
-
-	ConditionVariableCancelSleep();
-	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	database = ivm_control_find(MyDatabaseId, false);
-	missing = database != NULL ? database->missing_memory : 0;
-	LWLockRelease(ivm_control->lock);
-	if (row != NULL)
-	{
-		/* while a view is maintained its worker knows better */
-		state = row->state == IVM_STATE_ACTIVE ? ivm_stats_view_said_state(MyDatabaseId, relid) : NULL;
-		if (state == NULL)
-			state = state_name(row->state);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_QUERY_CANCELED),
-			 errmsg("incremental view \"%s\" did not reach the current position in time",
-					get_rel_name(relid)),
-			 position == InvalidXLogRecPtr ?
-			 errdetail("Its state is \"%s\", and no process maintains it yet.",
-					   state) :
-			 errdetail("Its state is \"%s\", and it is %llu bytes of WAL behind.",
-					   state,
-					   (unsigned long long) (position < target ? target - position : 0)),
-			 missing > 0 ?
-			 errhint("Increase ivm.memory_budget by %zu kB, so that processes can be started.",
-					 (missing + 1023) / 1024) :
-			 errhint("See pg_stat_ivm, or use a longer timeout.")));
-}
-
-void
-ivm_request_sync(List *relids, bool all, int64 timeout_ms)
-{
-	IvmControlDatabase *database;
-	XLogRecPtr	target = ivm_wal_end();
-	TimestampTz started = GetCurrentTimestamp();
-	uint64		wanted;
-	uint64		sync;
-	ListCell   *cell;
-
-	if (relids == NIL)
-		return;
-	foreach(cell, relids)
-		(void) check_view_state(lfirst_oid(cell), all);
-	database = wait_for_database(started, timeout_ms);
-	if (database == NULL)
-		report_late(linitial_oid(relids), target, InvalidXLogRecPtr);
-
-	wanted = pg_atomic_read_u64(&database->wanted_position);
-	while (wanted < target &&
-		   !pg_atomic_compare_exchange_u64(&database->wanted_position, &wanted, target))
-		;
-	sync = pg_atomic_add_fetch_u64(&database->syncs, 1);
-	ivm_control_wake_workers(database);
-
-	ConditionVariablePrepareToSleep(&ivm_control->changed);
-	foreach(cell, relids)
-	{
-		Oid			relid = lfirst_oid(cell);
-		XLogRecPtr	position;
-
-		while (check_view_state(relid, all) && !view_has_reached(database, relid, target, sync, &position))
-		{
-			int64		left = timeout_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
-
-			if (timeout_ms >= 0 && left <= 0)
-				report_late(relid, target, position);
-			if (ConditionVariableTimedSleep(&ivm_control->changed,
-											timeout_ms >= 0 ? Min(left, 1000) : 1000, PG_WAIT_EXTENSION))
-				ivm_control_wake_workers(database);
-		}
-	}
-	ConditionVariableCancelSleep();
 }
 
 /* ---- stopping a database ---- */

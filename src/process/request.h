@@ -11,7 +11,9 @@
 #include "postgres.h"
 
 #include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "process/control.h"
 
 /* Shared memory, hooks and the launcher; called once, while the server starts. */
 extern void ivm_worker_init(void);
@@ -43,12 +45,21 @@ extern bool ivm_request_build_is_shared(void);
 /* Tells the workers after commit that ivm.view changed (views created, dropped, altered, to be rebuilt). */
 extern void ivm_request_refresh_at_commit(void);
 
+/* The entry of this database, which has incremental views; NULL if there is none after timeout_ms (-1: no limit). */
+extern IvmControlDatabase *ivm_request_database(TimestampTz started, int64 timeout_ms);
+
 /*
- * Waits until every view of the list is at or past everything committed before
- * the call; error on timeout.  With "all" those that are dropped or emptied meanwhile do
- * not count.
+ * For waits without a limit: errors if this database's processes cannot be
+ * started, for want of a worker slot or of memory, and that lasts.
  */
-extern void ivm_request_sync(List *relids, bool all, int64 timeout_ms);
+typedef struct IvmProcessWatch
+{
+	TimestampTz launcher_seen;
+	TimestampTz room_seen;
+} IvmProcessWatch;
+
+extern void ivm_request_watch_begin(IvmProcessWatch *watch);
+extern void ivm_request_watch(IvmProcessWatch *watch);
 
 /* Runs ivm.verify in the view's worker, inside a batch. */
 extern void ivm_request_verify(Oid relid, int64 *missing, int64 *extra);

@@ -93,6 +93,17 @@ extern void ivm_stats_database_drop(Oid dboid);
  * transaction that it lacks, 0 if it keeps up with its worker.
  */
 extern void ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behind_since);
+
+/*
+ * Which apply worker that is.  UNKNOWN: nobody has said so, or there was no room; NONE: the last one has
+ * let the view go.  A worker tells that it keeps a view before it says that it has taken it over, and that it does not
+ * when it forgets it.
+ */
+#define IVM_KEEPER_UNKNOWN	(-1)
+#define IVM_KEEPER_NONE		(-2)
+extern int	ivm_stats_view_keeper(Oid dboid, Oid relid);
+extern void ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number);
+
 extern void ivm_stats_worker_position(Oid dboid, int worker_number, XLogRecPtr position, TimestampTz oldest_pending);
 
 /* Since when the decoder has had WAL to read; 0 when it has read all. */

@@ -92,7 +92,7 @@ typedef struct IvmStatsView
 	slock_t		mutex;
 	char		state[IVM_STATS_STATE_LENGTH];	/* empty: none told */
 	TimestampTz state_since;
-	int			worker_number;	/* -1: none told */
+	int			worker_number;	/* or an IVM_KEEPER_ value */
 	TimestampTz behind_since;	/* 0: as complete as its worker says */
 	XLogRecPtr	applied_lsn;
 	TimestampTz last_apply_time;

@@ -130,7 +130,7 @@ make_view(Oid dboid, Oid relid)
 	SpinLockInit(&view->mutex);
 	view->dboid = dboid;
 	view->relid = relid;
-	view->worker_number = -1;
+	view->worker_number = IVM_KEEPER_UNKNOWN;
 
 	bucket = bucket_of(dboid, relid);
 	view->next = *bucket;
@@ -299,6 +299,41 @@ ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behin
 		return;
 	view->worker_number = worker_number;
 	view->behind_since = behind_since;
+	release_view(view);
+}
+
+int
+ivm_stats_view_keeper(Oid dboid, Oid relid)
+{
+	IvmStatsView *view;
+	int			result = IVM_KEEPER_UNKNOWN;
+
+	if (ivm_stats == NULL)
+		return result;
+	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	view = find_view(dboid, relid);
+	if (view != NULL)
+	{
+		SpinLockAcquire(&view->mutex);
+		result = view->worker_number;
+		SpinLockRelease(&view->mutex);
+	}
+	LWLockRelease(&ivm_stats->lock);
+	return result;
+}
+
+/*
+ * That worker does not keep the view any more; another one may have said before that it does.
+ */
+void
+ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	if (view->worker_number == worker_number)
+		view->worker_number = IVM_KEEPER_NONE;
 	release_view(view);
 }
 
