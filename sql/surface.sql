@@ -54,10 +54,12 @@ select * from oracle();
 
 -- nobody waits for the end of the own transaction
 begin;
+set local ivm.refresh = rebuild;
 refresh materialized view v;
 select ivm.sync('v');
 rollback;
 begin;
+set local ivm.refresh = rebuild;
 refresh materialized view v;
 select ivm.sync();
 rollback;

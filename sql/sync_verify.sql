@@ -170,8 +170,8 @@ select * from ivm.verify('c');
 select * from ivm.verify('a');
 select name, missing, extra from oracle();
 -- a rebuild repairs it
-refresh materialized view c;
-refresh materialized view a;
+refresh incremental view c;
+refresh incremental view a;
 select * from ivm.verify('c');
 select * from ivm.verify('a');
 insert into u values (1), (2);

@@ -309,18 +309,16 @@ classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result)
 	return false;
 }
 
-void
-ivm_view_create_index(Oid relid, IvmPlan *plan)
+bool
+ivm_view_has_index(Relation view, IvmPlan *plan)
 {
-	Relation	view;
 	List	   *indexes;
 	ListCell   *lc;
 	bool		found = false;
 
 	if (plan->single_row)
-		return;
+		return true;
 
-	view = table_open(relid, ShareLock);
 	indexes = RelationGetIndexList(view);
 	foreach(lc, indexes)
 	{
@@ -334,8 +332,19 @@ ivm_view_create_index(Oid relid, IvmPlan *plan)
 			found = true;
 	}
 	list_free(indexes);
+	return found;
+}
 
-	if (!found)
+void
+ivm_view_create_index(Oid relid, IvmPlan *plan)
+{
+	Relation	view;
+
+	if (plan->single_row)
+		return;
+
+	view = table_open(relid, ShareLock);
+	if (!ivm_view_has_index(view, plan))
 	{
 		ViewAndPlan arg = {view, plan};
 

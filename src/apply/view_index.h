@@ -38,6 +38,9 @@ typedef struct IvmViewIndex
  */
 extern void ivm_view_index_classify(Relation index, IvmPlan *plan, Snapshot snapshot, IvmViewIndex *result);
 
+/* Has the view an index to find its rows by, if it needs one?  Takes AccessShareLock on its indexes, and keeps it. */
+extern bool ivm_view_has_index(Relation view, IvmPlan *plan);
+
 /*
  * Drops the indexes that we made and that the plan has no use for, if the view
  * can be locked AccessExclusiveLock at once.

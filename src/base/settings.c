@@ -13,7 +13,8 @@
  *	log					by reload: the processes look at them each time.
  *	view_timeout		by anybody, for a role or a database of his, as statement_timeout;
  *						in a session it does nothing.
- *	fallback,
+ *	fallback, refresh,
+ *	materialized_views,
  *	statement_syntax	by anybody, for a session: they concern its statements.
  *	debug_...			by superusers: an armed point can stop a process.
  *	debug_hash_bits		at server start only, and only in a debug build: hashes are
@@ -50,6 +51,8 @@ int			ivm_delta_log_memory = 65536;
 int			ivm_delta_log_limit = 16 * 1024 * 1024;
 int			ivm_cache_memory = 4096;
 int			ivm_fallback = IVM_FALLBACK_RECOMPUTE;
+int			ivm_refresh = IVM_REFRESH_SYNC;
+bool		ivm_materialized_views = false;
 bool		ivm_statement_syntax = true;
 char	   *ivm_debug_points = NULL;
 char	   *ivm_debug_spill = NULL;
@@ -61,6 +64,12 @@ int			ivm_debug_hash_bits = 64;
 static const struct config_enum_entry fallback_options[] = {
 	{"recompute", IVM_FALLBACK_RECOMPUTE, false},
 	{"error", IVM_FALLBACK_ERROR, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry refresh_options[] = {
+	{"sync", IVM_REFRESH_SYNC, false},
+	{"rebuild", IVM_REFRESH_REBUILD, false},
 	{NULL, 0, false}
 };
 
@@ -157,6 +166,22 @@ ivm_settings_define(void)
 							 "\"recompute\" evaluates the part anew when its input changes, \"error\" refuses the view.",
 							 &ivm_fallback,
 							 IVM_FALLBACK_RECOMPUTE, fallback_options,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("ivm.refresh",
+							 "What REFRESH MATERIALIZED VIEW does with an incremental view that is maintained.",
+							 "\"sync\" waits until the view contains everything committed before, \"rebuild\" computes it anew.",
+							 &ivm_refresh,
+							 IVM_REFRESH_SYNC, refresh_options,
+							 PGC_USERSET, 0,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("ivm.materialized_views",
+							 "Makes incremental views of materialized views that are created without USING, where that can be done.",
+							 NULL,
+							 &ivm_materialized_views,
+							 false,
 							 PGC_USERSET, 0,
 							 NULL, NULL, NULL);
 

@@ -16,6 +16,12 @@ typedef enum IvmFallback
 	IVM_FALLBACK_ERROR
 } IvmFallback;
 
+typedef enum IvmRefresh
+{
+	IVM_REFRESH_SYNC,
+	IVM_REFRESH_REBUILD
+} IvmRefresh;
+
 extern int	ivm_apply_workers;	/* processes per database */
 extern int	ivm_batch_patience; /* ms; 0: no limit */
 extern int	ivm_view_timeout;	/* ms; 0: no limit; see ivm_view_timeout_of() */
@@ -28,6 +34,8 @@ extern int	ivm_delta_log_memory;	/* kB of the log held in memory, a
 									 * database */
 extern int	ivm_cache_memory;	/* kB, an apply worker */
 extern int	ivm_fallback;		/* an IvmFallback */
+extern int	ivm_refresh;		/* an IvmRefresh */
+extern bool ivm_materialized_views;
 extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;
 extern char *ivm_debug_spill;

@@ -94,7 +94,7 @@ convert(IvmStatement *statement, Oid relid)
 	}
 	(void) ivm_build_finish(relid, identities,
 							populated ? IVM_STATE_REBUILD : IVM_STATE_UNPOPULATED,
-							false, undo_conversion);
+							false, undo_conversion, NULL);
 }
 
 /* Raises the error for a relation that cannot be an incremental view. */

@@ -9,6 +9,12 @@
  * a child of such a table; taking it away again, or the WAL itself (SET UNLOGGED), is refused
  * while a view reads the table.
  *
+ * The identity takes an ACCESS EXCLUSIVE lock for a moment.  Whoever waits for one in the queue makes
+ * everybody after him wait as well, readers too, for as long as a transaction that was there before likes to
+ * stay open.  So it is waited for in short tries.  What a try locked is let go when it fails, so that two
+ * statements that want the same tables do not wait for each other, but a block may have locks of
+ * earlier statements: there each try looks for deadlocks.
+ *
  * Which views read a table is asked of pg_depend: rules of views depend on
  * what their queries name.  A table that is read only through the body of a
  * SQL function has no such dependency; it is not guarded, but its identity is part of the
@@ -30,17 +36,28 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_rewrite.h"
 #include "commands/tablecmds.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
+
+#define LOCK_TRY		100		/* ms that others may have to queue behind us */
+#define LOCK_PAUSE		300		/* ms between two tries */
+#define LOCK_REPORT		2000	/* ms until the client is told */
 
 static char *
 qualified_name(Oid relid)
@@ -100,8 +117,8 @@ ivm_base_table_identities(IvmPlan *plan)
 	return result;
 }
 
-void
-ivm_base_table_set_identities(List *relids)
+static void
+set_identities(List *relids)
 {
 	ListCell   *lc;
 
@@ -127,6 +144,122 @@ ivm_base_table_set_identities(List *relids)
 				 errdetail("An incremental view needs the old rows of the table in the WAL.")));
 		CommandCounterIncrement();
 	}
+}
+
+static void
+set_local(const char *name, int ms)
+{
+	(void) set_config_option(name, psprintf("%dms", ms), PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/* Locks all of them, or gives up after a moment. */
+static void
+lock_tables(void *argument)
+{
+	List	   *relids = argument;
+	int			nest_level = NewGUCNestLevel();
+	ListCell   *lc;
+
+	if (LockTimeout == 0 || LockTimeout > LOCK_TRY)
+		set_local("lock_timeout", LOCK_TRY);
+	/* others may wait for a lock that this transaction had before */
+	set_local("deadlock_timeout", LOCK_TRY / 2);
+	foreach(lc, relids)
+		if (lacks_identity(lfirst_oid(lc)))
+			LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+	AtEOXact_GUC(false, nest_level);
+}
+
+bool
+ivm_base_table_try_identities(List *relids, IvmLockTries *tries)
+{
+	ErrorData  *error;
+
+	if (tries->started == 0)
+		tries->started = GetCurrentTimestamp();
+	error = ivm_statement_attempt(lock_tables, relids);
+	if (error == NULL)
+	{
+		set_identities(relids);
+		return true;
+	}
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+		(LockTimeout > 0 && TimestampDifferenceExceeds(tries->started, GetCurrentTimestamp(), LockTimeout)))
+		ThrowErrorData(error);
+	FreeErrorData(error);
+	return false;
+}
+
+/* Says who has these tables. */
+static void
+report_holders(List *relids)
+{
+	StringInfoData pids;
+	int			n = 0;
+	ListCell   *lc;
+
+	initStringInfo(&pids);
+	foreach(lc, relids)
+	{
+		Oid			relid = lfirst_oid(lc);
+		LOCKTAG		tag;
+		VirtualTransactionId *holders;
+		int			count;
+		char	   *name = get_rel_name(relid);
+
+		if (name == NULL || !lacks_identity(relid))
+			continue;
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+		holders = GetLockConflicts(&tag, AccessExclusiveLock, &count);
+		if (count == 0)
+			continue;
+		resetStringInfo(&pids);
+		n = 0;
+		for (int i = 0; i < count; i++)
+		{
+			PGPROC	   *proc = holders[i].backendId == InvalidBackendId ? NULL :
+			BackendIdGetProc(holders[i].backendId);
+
+			if (proc != NULL)
+				appendStringInfo(&pids, "%s%d", n++ > 0 ? ", " : "", proc->pid);
+		}
+		ereport(NOTICE,
+				(errmsg("waiting for a lock on \"%s\"", name),
+				 n > 0 ? errdetail_plural("Process %s has it in use.", "Processes %s have it in use.", n, pids.data) :
+				 errdetail("Prepared transactions have it in use, see pg_prepared_xacts.")));
+	}
+	pfree(pids.data);
+}
+
+void
+ivm_base_table_pause(List *relids, IvmLockTries *tries)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCK_PAUSE);
+	long		left;
+
+	if (!tries->reported && TimestampDifferenceExceeds(tries->started, GetCurrentTimestamp(), LOCK_REPORT))
+	{
+		tries->reported = true;
+		report_holders(relids);
+	}
+	while ((left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+ivm_base_table_set_identities(List *relids)
+{
+	IvmLockTries tries = {0};
+
+	if (relids == NIL)
+		return;
+	while (!ivm_base_table_try_identities(relids, &tries))
+		ivm_base_table_pause(relids, &tries);
 }
 
 

@@ -7,8 +7,8 @@
  * The steps of a statement that is alone, each in a transaction of its own:
  *
  *	1. checks, and the catalog entries of the view; it is "unpopulated"
- *	2. REPLICA IDENTITY FULL for the tables that lack it, in order of their
- *	   oids; the view becomes "building" (or "rebuild")
+ *	2. REPLICA IDENTITY FULL for the tables that lack it, each in a transaction of its own; then the view
+ *	   becomes "building" (or "rebuild")
  *	3. the builder works; nothing is held but a virtual transaction id
  *
  * The replica identity is not set in the first transaction because that holds
@@ -35,7 +35,6 @@
 #include "utils/memutils.h"
 #include "utils/portal.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -85,22 +84,19 @@ ivm_drop_view(Oid relid)
 	performDeletion(&address, DROP_CASCADE, PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY);
 }
 
-/* Undoes the statement in a transaction of its own and raises the error. */
+/* Undoes the statement in a transaction of its own. */
 static void
-fail(Oid relid, IvmUndo undo, ErrorData *edata)
+undo_statement(Oid relid, IvmUndo undo)
 {
-	if (undo)
-	{
-		/* half a view is worse than a late cancel */
-		HOLD_CANCEL_INTERRUPTS();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		undo(relid);
-		PopActiveSnapshot();
-		ivm_statement_next_transaction();
-		RESUME_CANCEL_INTERRUPTS();
-	}
-	ivm_request_build_end();
-	ThrowErrorData(edata);
+	if (undo == NULL)
+		return;
+	/* half a view is worse than a late cancel */
+	HOLD_CANCEL_INTERRUPTS();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	undo(relid);
+	PopActiveSnapshot();
+	ivm_statement_next_transaction();
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /* The claim keeps out whoever acts upon the state as it was. */
@@ -113,46 +109,92 @@ set_state(Oid relid, char state)
 	ivm_metadata_set_state(relid, state, NULL);
 }
 
+/* A table that is to get its replica identity, and its view. */
+typedef struct IdentityStep
+{
+	List	   *relids;			/* the table */
+	IvmLockTries tries;
+	bool		done;
+} IdentityStep;
+
+static void
+try_identity(void *argument)
+{
+	IdentityStep *step = argument;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	step->done = ivm_base_table_try_identities(step->relids, &step->tries);
+	PopActiveSnapshot();
+}
+
+static void
+wait_before_next(void *argument)
+{
+	IdentityStep *step = argument;
+
+	ivm_base_table_pause(step->relids, &step->tries);
+}
+
 /*
- * Sets the replica identities and the view's state, or returns what went
- * wrong.
+ * Sets the replica identities, one table and one try a transaction, so that nothing is held
+ * between them, or returns what went wrong.
  */
 static ErrorData *
-prepare(Oid relid, List *identities, char state)
+set_identities(List *identities)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile edata = NULL;
+	ErrorData  *error = NULL;
+	ListCell   *lc;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	foreach(lc, identities)
 	{
-		/* first of all locks: whoever has the claim may wait for the tables */
-		(void) ivm_claim(relid, true);
-		PushActiveSnapshot(GetTransactionSnapshot());
-		ivm_base_table_set_identities(identities);
-		set_state(relid, state);
-		PopActiveSnapshot();
-		ReleaseCurrentSubTransaction();
+		IdentityStep step = {.relids = list_make1_oid(lfirst_oid(lc))};
+
+		while (!step.done && error == NULL)
+		{
+			error = ivm_statement_attempt(try_identity, &step);
+			ivm_statement_next_transaction();
+			if (!step.done && error == NULL)
+				error = ivm_statement_attempt(wait_before_next, &step);
+		}
+		if (error != NULL)
+			break;
 	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return edata;
+	return error;
+}
+
+typedef struct StateStep
+{
+	Oid			relid;
+	char		state;
+} StateStep;
+
+static void
+take_state(void *argument)
+{
+	StateStep  *step = argument;
+
+	/* first of all locks: whoever has the claim may wait for the tables */
+	(void) ivm_claim(step->relid, true);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	set_state(step->relid, step->state);
+	PopActiveSnapshot();
+}
+
+bool
+ivm_build_error_is_of_view(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category != ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) &&
+		category != ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) &&
+		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 uint64
-ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_orphaned, IvmUndo undo)
+ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_orphaned, IvmUndo undo,
+				 ErrorData **error)
 {
-	ErrorData  *edata;
+	ErrorData  *edata = NULL;
 	uint64		rows = 0;
 
 	ivm_request_build_begin(relid, undo != NULL, drop_if_orphaned);
@@ -165,20 +207,24 @@ ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_orphaned,
 	}
 	else
 	{
+		StateStep	step = {relid, state};
+
 		ivm_statement_next_transaction();
-		edata = prepare(relid, identities, state);
+		edata = set_identities(identities);
+		if (edata == NULL)
+			edata = ivm_statement_attempt(take_state, &step);
 		ivm_statement_next_transaction();
-		if (edata != NULL)
-			fail(relid, undo, edata);
 	}
 
-	if (state != IVM_STATE_UNPOPULATED)
-	{
+	if (edata == NULL && state != IVM_STATE_UNPOPULATED)
 		edata = ivm_request_build_wait(&rows);
-		if (edata != NULL)
-			fail(relid, undo, edata);
-	}
+	if (edata != NULL)
+		undo_statement(relid, undo);
 	ivm_request_build_end();
+	if (edata != NULL && (error == NULL || !ivm_build_error_is_of_view(edata)))
+		ThrowErrorData(edata);
+	if (error != NULL)
+		*error = edata;
 	ivm_statement_last_transaction();
 	return rows;
 }

@@ -13,6 +13,11 @@
  * the server fills the view for the transaction's own eyes, and the builder
  * builds it anew after the commit (see build.c).
  *
+ * With ivm.materialized_views, a statement that names no access method makes an incremental view if it
+ * can.  Whether it can is found out in a subtransaction, whose error then is the reason for
+ * an ordinary one; so is the want of a process or of memory that comes later.
+ * What a dump creates is what it was, whatever the setting.
+ *
  * Dump and restore create the view WITH NO DATA and refresh it at the end.
  * The planner is not run on its query then, because what the query needs may not be
  * complete yet (the server avoids it as well); a restore is told by
@@ -31,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "base/settings.h"
 #include "compile/compile.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
@@ -44,6 +50,14 @@ ivm_create_is_expected(void)
 	return expected;
 }
 
+/* What is known of a view before it is made. */
+typedef struct Preparation
+{
+	CreateTableAsStmt *stmt;
+	List	   *settings;
+	List	   *identities;		/* tables that lack the replica identity */
+} Preparation;
+
 /* Lets the server make the view.  Returns its oid. */
 static Oid
 create_relation(IvmStatement *statement, bool without_data)
@@ -56,6 +70,7 @@ create_relation(IvmStatement *statement, bool without_data)
 
 	if (without_data)
 		stmt->into->skipData = true;
+	stmt->into->accessMethod = get_am_name(ivm_metadata_am_oid());
 	PG_TRY();
 	{
 		expected = true;
@@ -86,21 +101,61 @@ put_row(Oid relid, List *settings, IvmViewState state)
 	ivm_metadata_put(&row);
 }
 
+/* The checks that come before anything is made; errors if the view cannot be. */
+static void
+prepare(void *argument)
+{
+	Preparation *preparation = argument;
+	CreateTableAsStmt *stmt = preparation->stmt;
+	const char *name = stmt->into->rel->relname;
+	bool		without_data = stmt->into->skipData;
+
+	if (!without_data)
+		ivm_request_check_server();
+	preparation->settings = ivm_settings_capture();
+	preparation->identities = NIL;
+	if (!without_data || check_function_bodies)
+	{
+		IvmPlan    *plan = ivm_build_compile((Query *) stmt->query, InvalidOid, name, GetUserId(),
+											 preparation->settings);
+
+		ivm_compile_report_fallbacks(plan, name);
+		preparation->identities = ivm_base_table_identities(plan);
+	}
+}
+
+
+/* Has the server make an ordinary materialized view, and says why. */
+static void
+create_plain(IvmStatement *statement, const char *name, ErrorData *error)
+{
+	ereport(NOTICE,
+			(errmsg("materialized view \"%s\" will not be maintained incrementally", name),
+			 error->detail != NULL ?
+			 errdetail("%s: %s", error->message, error->detail) : errdetail("%s", error->message),
+			 error->hint != NULL ? errhint("%s", error->hint) : 0));
+	ivm_statement_execute(statement);
+}
+
 void
 ivm_create_execute(IvmStatement *statement)
 {
 	CreateTableAsStmt *stmt = (CreateTableAsStmt *) statement->pstmt->utilityStmt;
 	IntoClause *into = stmt->into;
+	const char *name = into->rel->relname;
 	const char *method = into->accessMethod ? into->accessMethod : default_table_access_method;
+	bool		is_wanted = get_table_am_oid(method, true) == ivm_metadata_am_oid();
+	bool		if_it_can = !is_wanted && into->accessMethod == NULL &&
+		ivm_materialized_views && check_function_bodies;
 	bool		alone;
 	bool		without_data = into->skipData;
-	List	   *settings;
-	List	   *identities = NIL;
+	Preparation preparation = {.stmt = stmt};
+	ErrorData  *error = NULL;
 	Oid			relid;
 	uint64		rows;
 
-	if (get_table_am_oid(method, true) != ivm_metadata_am_oid() ||
-		OidIsValid(get_relname_relid(into->rel->relname, RangeVarGetCreationNamespace(into->rel))))
+	if ((!is_wanted && !if_it_can) ||
+		OidIsValid(get_relname_relid(name, RangeVarGetCreationNamespace(into->rel))))
 	{
 		/* not ours, or the server has to say that the name is taken */
 		ivm_statement_execute(statement);
@@ -108,40 +163,43 @@ ivm_create_execute(IvmStatement *statement)
 	}
 
 	alone = ivm_statement_is_alone(statement);
-	if (!without_data)
-		ivm_request_check_server();
-
-	settings = ivm_settings_capture();
-	if (!without_data || check_function_bodies)
+	if (if_it_can)
+		error = ivm_statement_attempt(prepare, &preparation);
+	else
+		prepare(&preparation);
+	if (error != NULL)
 	{
-		IvmPlan    *plan = ivm_build_compile((Query *) stmt->query, InvalidOid,
-											 into->rel->relname, GetUserId(), settings);
-
-		ivm_compile_report_fallbacks(plan, into->rel->relname);
-		identities = ivm_base_table_identities(plan);
+		if (!ivm_build_error_is_of_view(error))
+			ThrowErrorData(error);
+		create_plain(statement, name, error);
+		return;
 	}
 
-	if (without_data || !alone)
-		ivm_base_table_set_identities(identities);
-
+	if (!alone)
+		ivm_base_table_set_identities(preparation.identities);
 	if (without_data)
 	{
 		relid = create_relation(statement, true);
-		put_row(relid, settings, IVM_STATE_UNPOPULATED);
+		put_row(relid, preparation.settings, IVM_STATE_UNPOPULATED);
 		ivm_request_refresh_at_commit();
+		if (alone && preparation.identities != NIL)
+			(void) ivm_build_finish(relid, preparation.identities, IVM_STATE_UNPOPULATED, true, ivm_drop_view, NULL);
 	}
 	else if (!alone)
 	{
 		relid = create_relation(statement, false);
-		put_row(relid, settings, IVM_STATE_REBUILD);
+		put_row(relid, preparation.settings, IVM_STATE_REBUILD);
 		ivm_build_after_commit(relid);
 	}
 	else
 	{
 		relid = create_relation(statement, true);
-		put_row(relid, settings, IVM_STATE_UNPOPULATED);
-		rows = ivm_build_finish(relid, identities, IVM_STATE_BUILDING, true, ivm_drop_view);
-		if (statement->qc)
+		put_row(relid, preparation.settings, IVM_STATE_UNPOPULATED);
+		rows = ivm_build_finish(relid, preparation.identities, IVM_STATE_BUILDING, true, ivm_drop_view,
+								if_it_can ? &error : NULL);
+		if (error != NULL)
+			create_plain(statement, name, error);
+		else if (statement->qc)
 			SetQueryCompletion(statement->qc, CMDTAG_SELECT, rows);
 	}
 }

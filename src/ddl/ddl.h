@@ -14,4 +14,7 @@ extern void ivm_ddl_init(void);
 /* Installs the hook that recognises CREATE INCREMENTAL VIEW and its like. */
 extern void ivm_statement_syntax_init(void);
 
+/* True while a statement runs that was spelled like that. */
+extern bool ivm_statement_is_literal(void);
+
 #endif							/* IVM_DDL_H */

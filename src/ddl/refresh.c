@@ -1,7 +1,25 @@
 /*-------------------------------------------------------------------------
  *
  * refresh.c
- *	  REFRESH MATERIALIZED VIEW of an incremental view: populate, or rebuild.
+ *	  REFRESH MATERIALIZED VIEW of an incremental view: wait for it, populate
+ *	  it, or rebuild it.
+ *
+ * Of a view that is maintained (and with ivm.refresh = sync) the statement waits until
+ * everything committed before is contained, as ivm.sync does: tools and schedulers refresh all
+ * day long.  In a transaction block the same is right as long as the block has not touched
+ * what the view is made of:
+ *
+ *	- If it has written to one of the tables (it has a lock like that on one), or what the query
+ *	  compiles to is not what the view was computed from (it has replaced a function, say), the block is to
+ *	  see that, and nobody but the server can show it: see below.
+ *	- With a snapshot of its own for all its statements the block sees the view as it was at
+ *	  its beginning, whoever waits.
+ *	- A lock that the block holds on the view or a table may be what the view's process lacks.  While it waits
+ *	  for long it therefore takes the locks of the query itself, where the deadlock detector sees it,
+ *	  and has a look at its own; and the start of a decoder waits for all transactions that have an xid.
+ *	  In these cases, too, the server does it.
+ *
+ * A view that is not maintained, or stops being it meanwhile, is repaired:
  *
  * Alone, the statement has the builder do it: a view with contents is compared
  * with its query and keeps being readable, so CONCURRENTLY makes no difference
@@ -19,6 +37,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -27,12 +46,20 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "apply/view_index.h"
+#include "base/settings.h"
 #include "compile/compile.h"
+#include "compile/compiled.h"
+#include "ddl/ddl.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 #include "process/request.h"
+#include "process/sync.h"
+
+#define BLOCK_PATIENCE	200		/* ms, then a block looks whether it waits for itself */
 
 /* Owner and populated flag of the view; false if it is gone. */
 static bool
@@ -102,6 +129,145 @@ undo_population(Oid relid)
 		ivm_metadata_set_state(relid, IVM_STATE_UNPOPULATED, NULL);
 }
 
+/* The plan as the query compiles to now.  Locks what it reads. */
+static IvmPlan *
+compile(Oid relid, IvmViewRow *row)
+{
+	List	   *owned = NIL;
+	ListCell   *lc;
+
+	foreach(lc, row->arrangements)
+	{
+		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(lc));
+
+		if (arrangement != NULL && arrangement->definition != NULL)
+			owned = lappend(owned, arrangement->definition);
+	}
+	return ivm_plan_for_view(relid, row->settings, owned, CurrentMemoryContext);
+}
+
+/* Has this transaction a lock on the relation of that strength? */
+static bool
+has_lock(Oid relid, LOCKMODE lockmode)
+{
+	Relation	rel = try_relation_open(relid, NoLock);
+	bool		result;
+
+	if (rel == NULL)
+		return false;
+	result = CheckRelationLockedByMe(rel, lockmode, true);
+	relation_close(rel, NoLock);
+	return result;
+}
+
+/* Has this transaction changed what the view is made of, or the view? */
+static bool
+has_changed(Oid relid, IvmViewRow *row, IvmPlan *plan)
+{
+	ListCell   *lc;
+
+	if (row->text == NULL || row->fingerprint == NULL ||
+		strcmp(row->text, plan->text) != 0 || strcmp(row->fingerprint, plan->fingerprint) != 0)
+		return true;
+	foreach(lc, plan->relids)
+		if (has_lock(lfirst_oid(lc), RowExclusiveLock))
+			return true;
+	return has_lock(relid, ShareLock);
+}
+
+/* Has it a lock that keeps the view's process from its work? */
+static bool
+is_in_the_way(Oid relid, IvmPlan *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->relids)
+		if (has_lock(lfirst_oid(lc), AccessExclusiveLock))
+			return true;
+	return has_lock(relid, ShareLock);
+}
+
+/* Within a block.  False if the server has to do it. */
+static bool
+wait_in_block(Oid relid, IvmViewRow *row)
+{
+	bool		has_written = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	IvmPlan    *plan = NULL;
+	IvmSync		sync;
+	IvmSyncResult result;
+
+	if (has_written)
+	{
+		plan = compile(relid, row);
+		if (has_changed(relid, row, plan))
+			return false;
+	}
+	if (IsolationUsesXactSnapshot())
+		return true;
+
+	ivm_sync_begin(&sync, -1);
+	while ((result = ivm_sync_wait(&sync, relid, BLOCK_PATIENCE)) == IVM_SYNC_LATE)
+	{
+		if (plan == NULL)
+			plan = compile(relid, row);
+		if (is_in_the_way(relid, plan) || (has_written && !ivm_sync_has_decoder()))
+			return false;
+	}
+	return result == IVM_SYNC_REACHED;
+}
+
+/* Has it the index that its rows are found by?  Whoever dropped that wants the view repaired. */
+static bool
+has_index(Oid relid, IvmViewRow *row)
+{
+	Relation	view = try_relation_open(relid, AccessShareLock);
+	bool		result;
+
+	if (view == NULL)
+		return true;
+	result = ivm_view_has_index(view, compile(relid, row));
+	relation_close(view, NoLock);
+	return result;
+}
+
+/* True if there is nothing left to be done. */
+static bool
+refresh_by_waiting(IvmStatement *statement, Oid relid, bool alone)
+{
+	IvmViewRow *row = ivm_metadata_get(relid);
+	IvmSync		sync;
+	bool		result;
+
+	if (ivm_refresh != IVM_REFRESH_SYNC ||
+		(ivm_statement_is_literal() && statement->context == PROCESS_UTILITY_TOPLEVEL) ||
+		row == NULL || row->state != IVM_STATE_ACTIVE ||
+		ivm_metadata_is_uncommitted(relid))
+		return false;
+
+	ivm_request_check_server();
+	if (!alone)
+	{
+		if (!wait_in_block(relid, row))
+			return false;
+		fire_event_triggers(statement->pstmt->utilityStmt, relid);
+	}
+	else
+	{
+		fire_event_triggers(statement->pstmt->utilityStmt, relid);
+		ivm_statement_next_transaction();
+		ivm_sync_begin(&sync, -1);
+		result = ivm_sync_wait(&sync, relid, -1) == IVM_SYNC_REACHED;
+		ivm_statement_last_transaction();
+		row = ivm_metadata_get(relid);
+		result = result && row != NULL && has_index(relid, row);
+		if (!result)
+			return false;
+	}
+	if (statement->qc)
+		SetQueryCompletion(statement->qc, CMDTAG_REFRESH_MATERIALIZED_VIEW, 0);
+	return true;
+}
+
 void
 ivm_refresh_execute(IvmStatement *statement)
 {
@@ -124,6 +290,12 @@ ivm_refresh_execute(IvmStatement *statement)
 	PreventCommandIfReadOnly("REFRESH MATERIALIZED VIEW");
 	PreventCommandDuringRecovery("REFRESH MATERIALIZED VIEW");
 	alone = ivm_statement_is_alone(statement);
+	if (!stmt->skipData)
+	{
+		relid = RangeVarGetRelidExtended(stmt->relation, NoLock, 0, RangeVarCallbackOwnsTable, NULL);
+		if (refresh_by_waiting(statement, relid, alone))
+			return;
+	}
 	relid = lock_view(stmt->relation);
 	if (!read_class(relid, &owner, &populated))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
@@ -178,7 +350,7 @@ ivm_refresh_execute(IvmStatement *statement)
 	fire_event_triggers((Node *) stmt, relid);
 	rows = ivm_build_finish(relid, identities,
 							populated ? IVM_STATE_REBUILD : IVM_STATE_BUILDING, false,
-							populated ? NULL : undo_population);
+							populated ? NULL : undo_population, NULL);
 	if (statement->qc)
 		SetQueryCompletion(statement->qc, CMDTAG_REFRESH_MATERIALIZED_VIEW, rows);
 }

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "plan/plan.h"
@@ -53,6 +54,12 @@ extern void ivm_statement_next_transaction(void);
 /* Gives the statement's portal a snapshot again, as it had when the statement began. */
 extern void ivm_statement_last_transaction(void);
 
+/*
+ * Runs a step in a subtransaction.  Returns its error, in the current context, if that is rolled
+ * back.
+ */
+extern ErrorData *ivm_statement_attempt(void (*step) (void *), void *argument);
+
 /* ---- create.c ---- */
 
 extern void ivm_create_execute(IvmStatement *statement);
@@ -82,10 +89,14 @@ extern void ivm_drop_view(Oid relid);
  * Ends a statement that is alone: commits what it has done, gives the tables
  * their replica identity, puts the view into "state" and has it built.  What
  * fails is undone (if "undo") before the error is raised.  With
- * IVM_STATE_UNPOPULATED nothing is built.  Returns the number of rows.
+ * IVM_STATE_UNPOPULATED nothing is built.  Returns the number of rows.  With "error", one that
+ * is of the view is returned there instead.
  */
 extern uint64 ivm_build_finish(Oid relid, List *identities, char state,
-							   bool drop_if_orphaned, IvmUndo undo);
+							   bool drop_if_orphaned, IvmUndo undo, ErrorData **error);
+
+/* Does the error say that the view cannot be maintained, rather than that the statement could not go on? */
+extern bool ivm_build_error_is_of_view(const ErrorData *error);
 
 /*
  * The same for a statement that is not alone: the view, whose metadata row says
@@ -108,8 +119,25 @@ extern void ivm_alter_execute(IvmStatement *statement);
  */
 extern List *ivm_base_table_identities(IvmPlan *plan);
 
-/* Gives it to them, with a NOTICE each.  Locks them exclusively. */
+/*
+ * Gives it to them, with a NOTICE each.  Locks them exclusively, until the end of the transaction:
+ * for that it waits in short tries, with pauses, so that nobody queues behind it for long.
+ */
 extern void ivm_base_table_set_identities(List *relids);
+
+/*
+ * The same in steps, for a statement that is alone: one try, and what the next one has to know.  True when
+ * it is done; otherwise nothing is held when the transaction has ended, and the pause comes in the next
+ * one.
+ */
+typedef struct IvmLockTries
+{
+	TimestampTz started;		/* 0: not yet */
+	bool		reported;		/* the client knows what is waited for */
+} IvmLockTries;
+
+extern bool ivm_base_table_try_identities(List *relids, IvmLockTries *tries);
+extern void ivm_base_table_pause(List *relids, IvmLockTries *tries);
 
 /* An incremental view that reads the relation, by itself or as part of a tree; InvalidOid if none. */
 extern Oid	ivm_base_table_view(Oid relid);

@@ -88,6 +88,12 @@ static bool running = false;
 static ScanKeywordList keywords;
 static uint16 *keyword_tokens;
 
+bool
+ivm_statement_is_literal(void)
+{
+	return running;
+}
+
 
 /* ---- parsing ---- */
 

@@ -248,7 +248,7 @@ ivm_sync_wait(IvmSync *sync, Oid relid, int64 patience_ms)
 bool
 ivm_sync_has_decoder(void)
 {
-	IvmDatabase *capture = ivm_database_get(MyDatabaseId, false);
+	IvmDatabase *capture = ivm_database_get(MyDatabaseId);
 
 	return capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_RUNNING;
 }

@@ -13,7 +13,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('settings', 'ivm.apply_workers = 2');
+my $node = new_node('settings', 'ivm.refresh = rebuild', 'ivm.apply_workers = 2');
 
 $node->safe_psql('postgres', <<'EOS');
 CREATE TABLE sale (id int PRIMARY KEY, region int, amount numeric NOT NULL, note text);

@@ -12,7 +12,7 @@ use Test::More;
 use IvmTest;
 use Time::HiRes qw(time usleep);
 
-my $node = new_node('idle', 'autovacuum = off', 'checkpoint_timeout = 1h', 'ivm.naptime = 1h',
+my $node = new_node('idle', 'ivm.refresh = rebuild', 'autovacuum = off', 'checkpoint_timeout = 1h', 'ivm.naptime = 1h',
 	'wal_writer_delay = 10s');
 $node->safe_psql('postgres', 'CREATE DATABASE second');
 make_sales($node);

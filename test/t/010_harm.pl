@@ -12,7 +12,7 @@ use Test::More;
 use IvmTest;
 
 # One worker: what fails or cannot be locked is in one batch with the others.
-my $node = new_node('harm', 'ivm.apply_workers = 1', 'ivm.naptime = 100ms');
+my $node = new_node('harm', 'ivm.refresh = rebuild', 'ivm.apply_workers = 1', 'ivm.naptime = 100ms');
 make_sales($node);
 are_exact($node, 'exact at the beginning');
 

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('waiting');
+my $node = new_node('waiting', 'ivm.refresh = rebuild');
 make_sales($node);
 are_exact($node, 'exact at the beginning');
 $node->safe_psql('postgres', <<'EOS');

@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('abandoned', 'ivm.apply_workers = 1');
+my $node = new_node('abandoned', 'ivm.refresh = rebuild', 'ivm.apply_workers = 1');
 
 $node->safe_psql('postgres', <<'EOS');
 CREATE EXTENSION ivm_ext;

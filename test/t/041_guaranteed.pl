@@ -9,7 +9,7 @@ use Test::More;
 use IvmTest;
 use MemoryTest;
 
-my $node = new_node('guaranteed', 'ivm.apply_workers = 2', 'max_wal_size = 4GB', 'logical_decoding_work_mem = 1MB');
+my $node = new_node('guaranteed', 'ivm.refresh = rebuild', 'ivm.apply_workers = 2', 'max_wal_size = 4GB', 'logical_decoding_work_mem = 1MB');
 
 make_join($node);
 make_skew($node);

@@ -10,7 +10,7 @@ use Test::More;
 use IvmTest;
 use MemoryTest;
 
-my $node = new_node('forced_spill', 'ivm.apply_workers = 2', 'ivm.memory_budget = 64MB', 'max_wal_size = 4GB');
+my $node = new_node('forced_spill', 'ivm.refresh = rebuild', 'ivm.apply_workers = 2', 'ivm.memory_budget = 64MB', 'max_wal_size = 4GB');
 
 make_sales($node, 'postgres', 3000);
 make_join($node);

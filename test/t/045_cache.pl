@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('cache', 'ivm.apply_workers = 1', 'ivm.batch_interval = 0', 'autovacuum = off');
+my $node = new_node('cache', 'ivm.refresh = rebuild', 'ivm.apply_workers = 1', 'ivm.batch_interval = 0', 'autovacuum = off');
 
 # Keys whose equality is not that of their bytes, and one of two types.
 $node->safe_psql('postgres', <<'EOS');

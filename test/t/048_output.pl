@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('output', 'ivm.apply_workers = 1');
+my $node = new_node('output', 'ivm.refresh = rebuild', 'ivm.apply_workers = 1');
 
 $node->safe_psql('postgres', <<'EOS');
 CREATE EXTENSION ivm_ext;

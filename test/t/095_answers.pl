@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-my $node = new_node('answers', 'ivm.apply_workers = 1', 'ivm.naptime = 100ms');
+my $node = new_node('answers', 'ivm.refresh = rebuild', 'ivm.apply_workers = 1', 'ivm.naptime = 100ms');
 
 sub query { return $node->safe_psql('postgres', $_[0]); }
 
