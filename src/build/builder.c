@@ -50,6 +50,7 @@
 #include "arrange/arrange.h"
 #include "arrange/state_table.h"
 #include "base/debug_point.h"
+#include "base/in_hand.h"
 #include "base/settings.h"
 #include "compile/compile.h"
 #include "memory/budget.h"
@@ -58,6 +59,7 @@
 #include "maintain/consumer.h"
 #include "process/control.h"
 #include "maintain/failure.h"
+#include "maintain/trial.h"
 #include "process/process.h"
 
 #define MAX_TRANSIENT_FAILURES	8
@@ -427,12 +429,14 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 		ivm_state_table_close(table);
 		CommandCounterIncrement();
 	}
+	ivm_in_hand_begin_one(IVM_WORK_BUILD, view->relid);
 	ivm_identity_enter(&saved, ivm_relation_owner(view->relid), view->settings);
 	ivm_arrangement_populate(relid, plan, arrangement, snapshot);
 	ivm_identity_leave(&saved);
 	store(row, plan, lsn, snapshot, NIL);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	ivm_in_hand_end();
 	MemoryContextSwitchTo(old);
 	hand_over(relid, false);
 	return relid;
@@ -478,7 +482,9 @@ build_view(IvmViewRow *row, uint64 *rows)
 			owned = lappend(owned, arrangement->definition);
 	}
 	watch_nothing();
+	ivm_in_hand_begin_one(IVM_WORK_COMPILE, row->relid);
 	plan = ivm_compiled_make(watch(row->relid, row->settings), owned);
+	ivm_in_hand_end();
 	upstream = ivm_plan_upstream(plan);
 	problem = upstream == NIL ? NULL : ivm_upstream_problem(upstream, ivm_metadata_list());
 	if (problem != NULL)
@@ -542,6 +548,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	built_for = ivm_request_newest();
 	snapshot = push_snapshot();
 	ivm_stats_build_phase(compare ? "comparing" : "filling");
+	ivm_in_hand_begin_one(IVM_WORK_BUILD, row->relid);
 	ivm_view_create_state(row->relid, plan);
 	CommandCounterIncrement();
 	ivm_identity_enter(&saved, owner, row->settings);
@@ -560,6 +567,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 	ivm_debug_point("build-filled");
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	ivm_in_hand_end();
+	ivm_suspect_clear(MyDatabaseId, row->relid);
 	built = row->relid;
 	built_rows = *rows;
 	MemoryContextSwitchTo(old);
@@ -654,6 +663,7 @@ build(IvmViewRow *row, int failures)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 
+	ivm_in_hand_end();
 	if (error != NULL)
 	{
 		ivm_debug_point("build-failed");
@@ -681,6 +691,22 @@ build(IvmViewRow *row, int failures)
 	LWLockRelease(ivm_control->lock);
 	QueryCancelPending = false; /* was about this view */
 	return again;
+}
+
+/* The builder, or an apply worker, has died in its hands too often.  False if that has to be tried again. */
+static bool
+stop_deadly(IvmViewRow *row)
+{
+	uint64		newest = ivm_request_newest();
+	ErrorData	error = {
+		.sqlerrcode = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		.message = IVM_DEATH_REASON
+	};
+
+	if (!ivm_failure_stop(row->relid, &row->version, IVM_DEATH_REASON))
+		return false;
+	ivm_request_fail_builds(row->relid, newest, &error);
+	return true;
 }
 
 void
@@ -735,7 +761,7 @@ ivm_builder_main(Datum unused)
 		row = ivm_build_next_row(&sleep_ms);
 		if (row != NULL)
 		{
-			if (build(row, ivm_build_failures(row->relid)))
+			if (ivm_trial_is_over(row->relid) ? !stop_deadly(row) : build(row, ivm_build_failures(row->relid)))
 				ivm_build_postpone(row->relid);
 			else
 				ivm_build_forget_failures(row->relid);

@@ -60,6 +60,7 @@
 #include "utils/timestamp.h"
 
 #include "base/debug_point.h"
+#include "base/in_hand.h"
 #include "base/settings.h"
 #include "capture/capture_internal.h"
 #include "memory/budget.h"
@@ -96,6 +97,8 @@ static int	nbefore;			/* ... the first so many of "committed" */
 
 static bool wake_wanted;		/* something was published for the consumers */
 static TimestampTz last_busy_wake;
+static XLogRecPtr suspect_position; /* where a predecessor died; invalid: none
+									 * did, or we are past it */
 static TimestampTz last_flush;
 static TimestampTz last_report;
 static TimestampTz behind_since;	/* since when there is something to
@@ -277,6 +280,7 @@ decode(void)
 		char	   *error = NULL;
 		XLogRecPtr	end;
 
+		ivm_in_hand_decode(decoding->reader->EndRecPtr);
 		/* the reader allocates what it keeps in the current context */
 		MemoryContextSwitchTo(decoding->context);
 		if (XLogReadRecord(decoding->reader, &error) != NULL)
@@ -296,6 +300,11 @@ decode(void)
 		end = decoding->reader->EndRecPtr;
 		if (end > pg_atomic_read_u64(&database->decoded))
 			ivm_wake_position_reached(database, end);
+		if (suspect_position != InvalidXLogRecPtr && end > suspect_position)
+		{
+			ivm_suspect_clear(MyDatabaseId, InvalidOid);
+			suspect_position = InvalidXLogRecPtr;
+		}
 
 		if (prune_wanted)
 		{
@@ -314,6 +323,7 @@ decode(void)
 		if (ivm_decoder_should_stall(false))
 			break;
 	}
+	ivm_in_hand_end();
 	position_changed |= did;
 
 	/* far behind: let the readers begin nevertheless */
@@ -460,6 +470,7 @@ begin(void)
 	pg_atomic_write_u64(&database->confirmed, MyReplicationSlot->data.confirmed_flush);
 	pg_atomic_write_u64(&database->restart, MyReplicationSlot->data.restart_lsn);
 
+	suspect_position = ivm_suspect_position(MyDatabaseId);
 	remember_earlier_commits();
 	MemoryContextSwitchTo(TopMemoryContext);
 	CurrentResourceOwner = owner;

@@ -55,6 +55,7 @@
 #include "compile/compiled.h"
 #include "ddl/ddl.h"
 #include "ddl/statement.h"
+#include "maintain/trial.h"
 #include "metadata/metadata.h"
 #include "process/request.h"
 #include "process/sync.h"
@@ -330,6 +331,8 @@ ivm_refresh_execute(IvmStatement *statement)
 		row->state = IVM_STATE_UNPOPULATED;
 		ivm_metadata_put(row);
 	}
+
+	ivm_trial_again(row);
 
 	/* Everything that can be said about the query now is said now. */
 	plan = ivm_build_compile(ivm_build_view_query(relid), relid, get_rel_name(relid),

@@ -45,6 +45,7 @@
 #include "maintain/failure.h"
 #include "process/process.h"
 #include "maintain/rest.h"
+#include "maintain/trial.h"
 
 #define INVISIBLE_RETRY		100 /* ms */
 #define UNFLUSHED_RETRY		200 /* ms */
@@ -227,6 +228,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	int			count = list_length(worker->consumers);
 	IvmConsumer *outcast = NULL;
 	Oid			component = InvalidOid;
+	int			next = -1;
 
 	/*
 	 * a commit after this wakes us, one before it is seen by the looks that
@@ -245,6 +247,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	{
 		int			position = (worker->due_next + i) % count;
 		IvmConsumer *consumer = list_nth(worker->consumers, position);
+		bool		trial;
 
 		if (!is_due(worker, consumer, now, sleep_ms))
 			continue;
@@ -253,6 +256,13 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 		worker->others_due |= consumer->component != component;
 		if (!goes_together(worker, consumer, due, &outcast))
 			continue;
+		trial = ivm_trial_is_needed(worker, consumer);
+		if (trial && due != NIL)
+		{
+			/* the next batch begins with it */
+			next = next < 0 ? position : next;
+			continue;
+		}
 		if (!upstream_is_ready(worker, consumer, now) || !add_due(worker, consumer, now, &due))
 		{
 			consumer->behind = true;
@@ -261,13 +271,15 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 		}
 		if (worker->level > 0)
 			worker->due_next = position + 1;	/* the others have their turns */
-		if (count_locks(due) >= MAX_BATCH_LOCKS)
+		if (trial || count_locks(due) >= MAX_BATCH_LOCKS)
 		{
-			worker->due_next = position + 1;
-			worker->others_due = true;
+			next = next < 0 ? position + 1 : next;
+			worker->others_due |= worker->several;
 			break;
 		}
 	}
+	if (next >= 0)
+		worker->due_next = next;
 	if (due == NIL && outcast != NULL && upstream_is_ready(worker, outcast, now))
 		(void) add_due(worker, outcast, now, &due);
 	return due;

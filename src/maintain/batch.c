@@ -56,8 +56,10 @@
 #include "arrange/arrange.h"
 #include "arrange/state_table.h"
 #include "base/debug_point.h"
+#include "base/in_hand.h"
 #include "maintain/apply_worker.h"
 #include "maintain/rest.h"
+#include "maintain/trial.h"
 #include "process/process.h"
 #include "zset/row.h"
 
@@ -626,17 +628,21 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 		ivm_guard_enter(NULL);
 	}
 
+	/* from here on it is the views' doing what happens */
+	ivm_trial_begin(locked);
 	push_changes(worker, locked, snapshot, end);
 	ivm_debug_point("apply-before");
 	foreach(cell, locked)
 	{
 		error_context.consumer = lfirst(cell);
 		ivm_guard_enter(&error_context.consumer->watch);
+		ivm_in_hand_only(error_context.consumer->is_arrangement ? InvalidOid : error_context.consumer->relid);
 		apply_consumer(error_context.consumer, snapshot, end.decoded_lsn);
 		ivm_dataflow_end(error_context.consumer->dataflow);
 		ivm_guard_enter(NULL);
 	}
 	error_context.consumer = NULL;
+	ivm_in_hand_only(InvalidOid);
 	ivm_debug_point("apply-after");
 
 	error_context_stack = callback.previous;
@@ -645,6 +651,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	(void) ivm_guard_end(&culprit);	/* that would be too late now */
 	CommitTransactionCommand();
 	ivm_process_release_locks();
+	ivm_trial_committed(locked);
 	ivm_debug_point("apply-committed");
 
 	worker->commit_end = Max(worker->commit_end, XactLastCommitEnd);
@@ -662,6 +669,7 @@ ivm_batch_abort(IvmApplyWorker *worker, List *consumers)
 {
 	ListCell   *cell;
 
+	ivm_in_hand_end();
 	foreach(cell, consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);

@@ -36,10 +36,12 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/in_hand.h"
 #include "compile/compile.h"
 #include "maintain/apply_worker.h"
 #include "maintain/assignment.h"
 #include "maintain/failure.h"
+#include "maintain/trial.h"
 #include "process/process.h"
 
 #define RELOAD_RETRY		50	/* ms */
@@ -239,8 +241,11 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	MemoryContext old = CurrentMemoryContext;
 	ListCell   *cell;
 
+	if (ivm_trial_is_over(row->relid))
+		return ivm_failure_stop(row->relid, &row->version, IVM_DEATH_REASON);
 	worker->untrimmed = true;	/* compiling leaves much behind */
 	ivm_process_impatient(true);
+	ivm_in_hand_begin_one(IVM_WORK_COMPILE, row->relid);
 	PG_TRY();
 	{
 		const char *why = NULL;
@@ -285,6 +290,7 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	ivm_in_hand_end();
 	ivm_process_impatient(false);
 	if (!loaded)
 	{
@@ -628,6 +634,7 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 
 	worker->untrimmed = true;	/* compiling leaves much behind */
 	ivm_process_impatient(true);
+	ivm_in_hand_begin_one(IVM_WORK_COMPILE, consumer->relid);
 	PG_TRY();
 	{
 		List	   *rows;
@@ -671,6 +678,7 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	ivm_in_hand_end();
 	ivm_process_impatient(false);
 	if (failed)
 		again = !stopped;

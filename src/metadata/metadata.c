@@ -53,6 +53,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/in_hand.h"
 #include "base/index_entries.h"
 #include "metadata/metadata.h"
 
@@ -353,6 +354,7 @@ ivm_metadata_delete(Oid relid)
 
 	if (!OidIsValid(table))
 		return;
+	ivm_suspect_clear(MyDatabaseId, relid);
 	rel = table_open(table, RowExclusiveLock);
 	for (;;)
 	{

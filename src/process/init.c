@@ -12,6 +12,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "base/in_hand.h"
 #include "capture/capture.h"
 #include "memory/budget.h"
 #include "stats/stats.h"
@@ -56,6 +57,7 @@ ivm_worker_init(void)
 	shmem_request_hook = request_shared_memory;
 	previous_startup = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
+	ivm_in_hand_init();
 	ivm_wake_init();
 	ivm_launcher_register();
 }

@@ -49,6 +49,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/in_hand.h"
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "memory/budget.h"
@@ -503,6 +504,11 @@ ivm_launcher_main(Datum argument)
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	ivm_stats_worker_start(IVM_WORKER_LAUNCHER, InvalidOid);
 	ivm_budget_publish((Size) ivm_memory_budget * 1024);
+
+	/* the first one after the server's start, or after a crash: none of ours has been started yet */
+	if (ivm_control->launchers == 1)
+		ivm_in_hand_collect();
+
 	MemoryContextSwitchTo(TopMemoryContext);
 	ivm_families_init();
 

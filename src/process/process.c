@@ -25,6 +25,7 @@
 #include "utils/guc.h"
 
 #include "base/debug_point.h"
+#include "base/in_hand.h"
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
@@ -171,6 +172,7 @@ ivm_process_init(IvmProcessArgument *argument)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	ivm_in_hand_open(argument->dboid);
 	BackgroundWorkerUnblockSignals();
 
 	ivm_process_override_settings();
