@@ -68,7 +68,7 @@ StaticAssertDecl(sizeof(IvmProcessArgument) <= BGW_EXTRALEN, "argument too large
  *	- are set anew when a transaction begins (transaction_...);
  *	- say where the database's own functions and libraries are; those to be preloaded
  *	  by a session are not loaded by a background process at all;
- *	- are ours: ivm.fallback and ivm.statement_syntax concern statements, ivm.debug_... tests.
+ *	- are ours, and do what they say.
  */
 static const char *const overridden_settings[][2] = {
 	{"exit_on_error", "off"},
