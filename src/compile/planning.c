@@ -18,7 +18,16 @@
  * owner, who is the current user.  The user's name in them is replaced by what it
  * is now: it is part of the plan from then on.
  *
- * The hooks do nothing unless the process is in the middle of such a planning.
+ * Other extensions have hooks in the planner, too: with what they add to a plan
+ * or its paths there would be nothing to translate, and what they know of a query
+ * was prepared in their planner_hook, which is not called here, since it may do
+ * anything with the query.  So while we plan there are no hooks but our own.
+ *
+ * Functions that the planner calls to fold constants leave no trace in the plan.
+ * Which ones these were is noted, so that whoever keeps the plan hears of their
+ * being replaced.
+ *
+ * Our hooks do nothing unless the process is in the middle of such a planning.
  *
  * Memory: everything in the current context.
  *
@@ -27,6 +36,8 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/transam.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
@@ -36,6 +47,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
@@ -48,6 +60,7 @@
 #include "utils/rel.h"
 #include "utils/selfuncs.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /* What every table looks like to the planner. */
 #define PLANNING_PAGES 1000
@@ -62,6 +75,11 @@ typedef struct ExpandContext
 /* Is the planner at work for us? */
 static bool planning = false;
 
+/* Functions that it calls, and that these call; NULL: nobody asks. */
+static List *called = NIL;
+static MemoryContext called_context = NULL;
+
+static object_access_hook_type previous_access_hook = NULL;
 static get_relation_info_hook_type previous_relation_info_hook = NULL;
 static get_relation_stats_hook_type previous_relation_stats_hook = NULL;
 static get_index_stats_hook_type previous_index_stats_hook = NULL;
@@ -122,10 +140,12 @@ static const struct
 static void
 relation_info_hook(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 {
-	if (previous_relation_info_hook)
-		previous_relation_info_hook(root, relid, inhparent, rel);
 	if (!planning)
+	{
+		if (previous_relation_info_hook)
+			previous_relation_info_hook(root, relid, inhparent, rel);
 		return;
+	}
 
 	rel->indexlist = NIL;
 	rel->statlist = NIL;
@@ -171,9 +191,25 @@ attavgwidth_hook(Oid relid, AttrNumber attnum)
 	return 0;
 }
 
+static void
+note_called_function(ObjectAccessType access, Oid class, Oid object, int subobject, void *argument)
+{
+	if (called_context != NULL && access == OAT_FUNCTION_EXECUTE && object >= FirstNormalObjectId)
+	{
+		MemoryContext old = MemoryContextSwitchTo(called_context);
+
+		called = list_append_unique_oid(called, object);
+		MemoryContextSwitchTo(old);
+	}
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, subobject, argument);
+}
+
 void
 ivm_planning_init(void)
 {
+	previous_access_hook = object_access_hook;
+	object_access_hook = note_called_function;
 	previous_relation_info_hook = get_relation_info_hook;
 	get_relation_info_hook = relation_info_hook;
 	previous_relation_stats_hook = get_relation_stats_hook;
@@ -369,6 +405,90 @@ expand(Query *query, ExpandContext *context)
 
 /* ---- planning ---- */
 
+/* Hooks that a planning calls. */
+typedef struct PlannerHooks
+{
+	planner_hook_type planner;
+	create_upper_paths_hook_type upper_paths;
+	set_rel_pathlist_hook_type rel_pathlist;
+	set_join_pathlist_hook_type join_pathlist;
+	join_search_hook_type join_search;
+	get_relation_info_hook_type relation_info;
+	get_relation_stats_hook_type relation_stats;
+	get_index_stats_hook_type index_stats;
+	get_attavgwidth_hook_type attavgwidth;
+} PlannerHooks;
+
+static PlannerHooks others;		/* while planning */
+
+static PlannedStmt *plan_nested(Query *query, const char *source, int options, ParamListInfo params);
+
+/* Those that we have none for have to be NULL. */
+static const PlannerHooks ours = {
+	.planner = plan_nested,
+	.relation_info = relation_info_hook,
+	.relation_stats = relation_stats_hook,
+	.index_stats = index_stats_hook,
+	.attavgwidth = attavgwidth_hook
+};
+
+static PlannerHooks
+swap_hooks(PlannerHooks hooks)
+{
+	PlannerHooks old = {planner_hook, create_upper_paths_hook, set_rel_pathlist_hook, set_join_pathlist_hook, join_search_hook,
+	get_relation_info_hook, get_relation_stats_hook, get_index_stats_hook, get_attavgwidth_hook};
+
+	planner_hook = hooks.planner;
+	create_upper_paths_hook = hooks.upper_paths;
+	set_rel_pathlist_hook = hooks.rel_pathlist;
+	set_join_pathlist_hook = hooks.join_pathlist;
+	join_search_hook = hooks.join_search;
+	get_relation_info_hook = hooks.relation_info;
+	get_relation_stats_hook = hooks.relation_stats;
+	get_index_stats_hook = hooks.index_stats;
+	get_attavgwidth_hook = hooks.attavgwidth;
+	return old;
+}
+
+/* A query of a function that the planner calls to fold a constant: that is planned as ever. */
+static PlannedStmt *
+plan_nested(Query *query, const char *source, int options, ParamListInfo params)
+{
+	PlannerHooks saved = others;
+	PlannedStmt *statement;
+
+	planning = false;
+	(void) swap_hooks(saved);
+	PG_TRY();
+	{
+		statement = planner(query, source, options, params);
+	}
+	PG_FINALLY();
+	{
+		/* whatever was planned in there has its own end */
+		others = swap_hooks(ours);
+		planning = true;
+	}
+	PG_END_TRY();
+	return statement;
+}
+
+/* Makes the functions that were called while planning dependencies of the plan. */
+static void
+note_called(PlannedStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, called)
+	{
+		PlanInvalItem *item = makeNode(PlanInvalItem);
+
+		item->cacheId = PROCOID;
+		item->hashValue = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(lfirst_oid(lc)));
+		statement->invalItems = lappend(statement->invalItems, item);
+	}
+}
+
 PlannedStmt *
 ivm_query_plan(Query *query, IvmQueryCheck check, void *context)
 {
@@ -392,14 +512,21 @@ ivm_query_plan(Query *query, IvmQueryCheck check, void *context)
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
 	Assert(!planning);
+	called = NIL;
+	called_context = CurrentMemoryContext;
+	others = swap_hooks(ours);
 	PG_TRY();
 	{
 		planning = true;
 		statement = standard_planner(query, NULL, 0, NULL);
+		note_called(statement);
 	}
 	PG_FINALLY();
 	{
 		planning = false;
+		called = NIL;
+		called_context = NULL;
+		(void) swap_hooks(others);
 	}
 	PG_END_TRY();
 
