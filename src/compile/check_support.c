@@ -617,6 +617,16 @@ ivm_statement_check(PlannedStmt *statement)
 				break;
 		}
 	}
+	if (context.found == NULL)
+	{
+		/* what values inside of others are made a text by, or of one */
+		foreach(lc, ivm_statement_reads(statement)->io_functions)
+		{
+			context.found = check_function(lfirst_oid(lc));
+			if (context.found != NULL)
+				break;
+		}
+	}
 	return context.found;
 }
 

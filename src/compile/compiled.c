@@ -24,10 +24,11 @@
  *
  *	- relations by oid: also of views, of composite types, and where policies,
  *	  rules, columns, indexes or partitions changed;
- *	- functions and types by their hash values.  A function that is not in the
- *	  plan may be called by what is: it does not change the contents, but what the
- *	  executor knows of it, so the plan is compiled again before it is used;
- *	- the rest is rare enough to compile everything anew.
+ *	- functions, types, roles and other entries of system caches by their hash
+ *	  values, as the planner or the fingerprint names them; of caches in which
+ *	  little changes, all.  A function that is not in the plan may be called by what
+ *	  is: it does not change the contents, but what the executor knows of it, so the
+ *	  plan is compiled again before it is used.
  *
  * Identity: whatever compiles or evaluates a view's expressions is its owner,
  * restricted, under the settings that are stored with it.  There is no other way
@@ -76,30 +77,26 @@ compare_items(const void *a, const void *b)
 }
 
 static bool
-depends_on(IvmCompiled *compiled, IvmInvalidated what)
+has_item(IvmCompiled *compiled, IvmInvalidated what)
 {
-	if (what.cache == RELATION)
-		return what.value == compiled->relid || list_member_oid(compiled->depends, what.value);
 	return compiled->nitems > 0 &&
 		bsearch(&what, compiled->items, compiled->nitems, sizeof(IvmInvalidated), compare_items) != NULL;
+}
+
+static bool
+depends_on(IvmCompiled *compiled, IvmInvalidated what)
+{
+	IvmInvalidated any = {what.cache, 0};
+
+	if (what.cache == RELATION)
+		return what.value == compiled->relid || list_member_oid(compiled->depends, what.value);
+	return has_item(compiled, what) || has_item(compiled, any);
 }
 
 static void
 judge(IvmCompiled *compiled, IvmInvalidated what)
 {
-	bool		concerned;
-
-	switch (what.cache)
-	{
-		case RELATION:
-		case PROCOID:
-		case TYPEOID:
-			concerned = what.value == 0 || depends_on(compiled, what);
-			break;
-		default:
-			concerned = true;
-			break;
-	}
+	bool		concerned = what.value == 0 || depends_on(compiled, what);
 	if (concerned)
 		compiled->stale = true;
 	if (concerned || what.cache == PROCOID)
@@ -141,7 +138,9 @@ cache_invalidated(Datum argument, int cache, uint32 hash_value)
 static void
 register_callbacks(void)
 {
-	static const int caches[] = {PROCOID, TYPEOID, ENUMOID, OPEROID, AMOPOPID, AUTHOID};
+	static const int caches[] = {PROCOID, TYPEOID, AGGFNOID, ENUMOID, CONSTROID, OPEROID, AMOPOPID, CLAOID,
+		CASTSOURCETARGET, AUTHOID, AUTHMEMROLEMEM, DATABASEOID, TSCONFIGOID, TSCONFIGMAP, TSDICTOID
+	};
 
 	if (callbacks_registered)
 		return;

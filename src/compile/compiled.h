@@ -19,7 +19,7 @@ typedef struct IvmInvalidated
 {
 	int			cache;			/* the system cache, or -1: a relation */
 	uint32		value;			/* its entry's hash value, or the relation's
-								 * oid; 0: all */
+								 * oid; 0: all of them */
 } IvmInvalidated;
 
 typedef struct IvmCompiled

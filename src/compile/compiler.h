@@ -12,6 +12,7 @@
  *		join.c			the paths through each join
  *		arrangement.c	where each path looks rows up
  *		key.c			a unique key of the result
+ *		reads.c			what its expressions read in the catalogs
  *		fingerprint.c	what else the result was computed from
  *
  *-------------------------------------------------------------------------
@@ -172,7 +173,41 @@ extern Oid	ivm_type_equality(Oid type);
  */
 extern IvmPlan *ivm_plan_copy(IvmPlan *plan);
 
+/* ---- reads.c ---- */
+
+/* What is read in the catalogs when a plan is executed.  Lists of oids, in no order; of functions and types the user's own. */
+typedef struct IvmReads
+{
+	List	   *rows;			/* relations whose rows are taken apart or
+								 * shown */
+	List	   *functions;		/* called, as far as that is known */
+	List	   *aggregates;
+	List	   *io_functions;	/* make a text of a value or the other way
+								 * round: of PostgreSQL's own those that are
+								 * not immutable */
+	List	   *enums;			/* whose labels are shown or looked for */
+	List	   *domains;		/* whose constraints are checked */
+	List	   *types;			/* that are made of no others, or shown */
+	List	   *collations;
+	bool		text_search;
+	bool		default_configuration;	/* the one that is set */
+	bool		any_text_search;	/* configurations that come with the rows */
+	List	   *configurations;
+	List	   *dictionaries;
+} IvmReads;
+
+/* Of the statement's plan tree; in the current context. */
+extern IvmReads *ivm_statement_reads(PlannedStmt *statement);
+
+/* The function by which JSON functions show values of a type of the user's, or InvalidOid. */
+extern Oid	ivm_json_cast(Oid type);
+
 /* ---- fingerprint.c ---- */
+
+/*
+ * As text.  What it depends on is added to the statement's relationOids and
+ * invalItems.  By the user who is going to evaluate it, with his settings in force.
+ */
 extern char *ivm_plan_fingerprint(IvmPlan *plan);
 
 #endif							/* IVM_COMPILER_H */
