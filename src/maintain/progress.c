@@ -73,6 +73,36 @@ ivm_progress_begin(IvmApplyWorker *worker)
 }
 
 /*
+ * What is known of a consumer that seems to be behind the slot's position is read
+ * again: the worker that it comes from may have brought it further since it was
+ * loaded.
+ */
+static void
+read_positions(IvmApplyWorker *worker, XLogRecPtr confirmed_lsn)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ListCell   *cell;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		IvmAppliedSnapshot *applied;
+
+		if (consumer->leaving || consumer->applied->lsn >= confirmed_lsn)
+			continue;
+		MemoryContextSwitchTo(consumer->context);
+		applied = ivm_applied_get(consumer->relid, GetActiveSnapshot());
+		if (applied != NULL)
+			ivm_consumer_read_applied(consumer, applied);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+}
+
+/*
  * Another decoder began the log anew.  What it decodes begins at the slot's
  * confirmed position; a consumer whose stored position is before that has lost
  * changes (the slot was dropped, or is of another server).
@@ -84,6 +114,7 @@ check_positions(IvmApplyWorker *worker)
 	ListCell   *cell;
 
 	ivm_decoder_status(worker->capture, &status);
+	read_positions(worker, status.confirmed_lsn);
 	ivm_progress_begin(worker);
 	foreach(cell, list_copy(worker->consumers))
 	{

@@ -19,7 +19,7 @@ our @EXPORT = qw(
   new_node kill_server connection leave set_points forget_points reload wait_for_point
   worker_pids wait_until wait_until_true wait_for_end kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
-  sales_views slot_names wait_for_no_workers write_metadata
+  sales_views slot_names wait_for_no_workers write_metadata patience
 );
 
 my $deadline = $PostgreSQL::Test::Utils::timeout_default;
@@ -74,6 +74,13 @@ sub leave
 }
 
 # ---- waiting ----
+
+# Times that tests allow on a quiet machine are to be multiplied by this: a server with
+# assertions and sanitizers is slower.
+sub patience
+{
+	return $ENV{CHECK_PATIENCE} || 1;
+}
 
 # Waits until a query that yields one boolean says true.  The query may fail
 # meanwhile, since the server may be restarting.

@@ -24,6 +24,10 @@ my $deadline = $PostgreSQL::Test::Utils::timeout_default;
 # count: caches of catalogs and plans, and the like.
 my $uncounted = 8 * 1024 * 1024;
 
+# Where a sanitizer keeps memory beside each process, and what was freed for a while, the
+# kernel is no judge of what is ours.
+my $kernel_knows = ($ENV{SERVER} // '') ne 'sanitized';
+
 # Sets parameters; each process sees it with its next wait, or batch.
 sub set
 {
@@ -109,8 +113,8 @@ sub is_within_budget
 
 	cmp_ok($sample->{samples}, '>=', 10, "$name: it was looked at");
 	is($sample->{largest_over}, 0, "$name: within the budget");
-	cmp_ok($sample->{largest_excess}, '<=', $uncounted, "$name: the workers have what they say");
-	cmp_ok($sample->{longest_query}, '<', 5000, "$name: other sessions go on");
+	cmp_ok($sample->{largest_excess}, '<=', $uncounted, "$name: the workers have what they say") if $kernel_knows;
+	cmp_ok($sample->{longest_query}, '<', 5000 * patience(), "$name: other sessions go on");
 	is($sample->{restarts}, 0, "$name: no worker ended");
 	diag(sprintf "%s: budget %.1f MB, held %.1f MB, workers by the kernel +%.1f MB, beside what they count %.1f MB; longest query %.0f ms, %d samples in %.1f s",
 		$name, (map { $sample->{$_} / 1048576 } qw(budget largest_held largest_kernel largest_excess)),
@@ -123,8 +127,10 @@ sub is_within_budget
 sub is_back
 {
 	my ($node, $name, %before) = @_;
-	my $end = time + 5;
+	my $end = time + 5 * patience();
 	my @more;
+
+	return 1 if !$kernel_knows;
 
 	do
 	{
