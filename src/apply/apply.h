@@ -61,8 +61,13 @@ extern uint64 ivm_view_populate(Oid relid, IvmPlan *plan, Snapshot snapshot);
  */
 extern void ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *counts);
 
-/* Counts rows of the query that the view lacks, and rows that it has too much, under the snapshot. */
-extern void ivm_view_verify(Oid relid, IvmPlan *plan, Snapshot snapshot, int64 *missing, int64 *extra);
+/*
+ * Counts rows that the query has under "query_snapshot" and that the view, as
+ * "view_snapshot" sees it, lacks, and rows that it has too much.  Writes nothing, and
+ * takes memory as the current process's work_mem says.
+ */
+extern void ivm_view_verify(Relation view, IvmPlan *plan, Snapshot query_snapshot, Snapshot view_snapshot,
+							int64 *missing, int64 *extra);
 
 /* Creates (if missing) the private state tables of a view's plan; drops those that the plan has no use for. */
 extern void ivm_view_create_state(Oid relid, IvmPlan *plan);

@@ -78,6 +78,15 @@ ivm_settings_enter(List *settings)
 	set_local("search_path", "pg_catalog, pg_temp");
 	set_local("row_security", "on");
 	set_local("gin_fuzzy_search_limit", "0");	/* else an index scan may leave rows out */
+
+	/*
+	 * what our processes override for themselves (process.c), for sessions
+	 * that evaluate a view
+	 */
+	set_local("synchronize_seqscans", "off");
+	set_local("transform_null_equals", "off");
+	set_local("standard_conforming_strings", "on");
+	set_local("backslash_quote", "safe_encoding");
 	foreach(lc, settings)
 	{
 		List	   *pair = (List *) lfirst(lc);

@@ -154,7 +154,7 @@ set_local(const char *name, int ms)
 }
 
 /* Locks all of them, or gives up after a moment. */
-static void
+static bool
 lock_tables(void *argument)
 {
 	List	   *relids = argument;
@@ -169,6 +169,7 @@ lock_tables(void *argument)
 		if (lacks_identity(lfirst_oid(lc)))
 			LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
 	AtEOXact_GUC(false, nest_level);
+	return true;
 }
 
 bool

@@ -69,6 +69,22 @@ ivm_build_view_query(Oid relid)
 	return query;
 }
 
+IvmPlan *
+ivm_build_current_plan(Oid relid, IvmViewRow *row)
+{
+	List	   *owned = NIL;
+	ListCell   *lc;
+
+	foreach(lc, row->arrangements)
+	{
+		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(lc));
+
+		if (arrangement != NULL && arrangement->definition != NULL)
+			owned = lappend(owned, arrangement->definition);
+	}
+	return ivm_plan_for_view(relid, row->settings, owned, CurrentMemoryContext);
+}
+
 /*
  * Removes the view of a CREATE that failed.
  */
@@ -117,7 +133,7 @@ typedef struct IdentityStep
 	bool		done;
 } IdentityStep;
 
-static void
+static bool
 try_identity(void *argument)
 {
 	IdentityStep *step = argument;
@@ -125,14 +141,16 @@ try_identity(void *argument)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	step->done = ivm_base_table_try_identities(step->relids, &step->tries);
 	PopActiveSnapshot();
+	return step->done;
 }
 
-static void
+static bool
 wait_before_next(void *argument)
 {
 	IdentityStep *step = argument;
 
 	ivm_base_table_pause(step->relids, &step->tries);
+	return true;
 }
 
 /*
@@ -168,7 +186,7 @@ typedef struct StateStep
 	char		state;
 } StateStep;
 
-static void
+static bool
 take_state(void *argument)
 {
 	StateStep  *step = argument;
@@ -178,6 +196,7 @@ take_state(void *argument)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	set_state(step->relid, step->state);
 	PopActiveSnapshot();
+	return true;
 }
 
 bool

@@ -102,7 +102,7 @@ put_row(Oid relid, List *settings, IvmViewState state)
 }
 
 /* The checks that come before anything is made; errors if the view cannot be. */
-static void
+static bool
 prepare(void *argument)
 {
 	Preparation *preparation = argument;
@@ -122,6 +122,7 @@ prepare(void *argument)
 		ivm_compile_report_fallbacks(plan, name);
 		preparation->identities = ivm_base_table_identities(plan);
 	}
+	return true;
 }
 
 
@@ -166,7 +167,7 @@ ivm_create_execute(IvmStatement *statement)
 	if (if_it_can)
 		error = ivm_statement_attempt(prepare, &preparation);
 	else
-		prepare(&preparation);
+		(void) prepare(&preparation);
 	if (error != NULL)
 	{
 		if (!ivm_build_error_is_of_view(error))

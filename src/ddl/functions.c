@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * functions.c
- *	  The SQL functions of schema ivm: sync, explain, verify, trim, and the guards
+ *	  The SQL functions of schema ivm: sync, explain, trim, and the guards
  *	  against a server that runs without the library.
  *
  *-------------------------------------------------------------------------
@@ -39,7 +39,6 @@ PG_FUNCTION_INFO_V1(ivm_check_preloaded);
 PG_FUNCTION_INFO_V1(ivm_guard_command);
 PG_FUNCTION_INFO_V1(ivm_sync);
 PG_FUNCTION_INFO_V1(ivm_explain);
-PG_FUNCTION_INFO_V1(ivm_verify);
 PG_FUNCTION_INFO_V1(ivm_trim);
 
 #define TRIM_PATIENCE	1000	/* ms */
@@ -94,9 +93,8 @@ ivm_guard_command(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* Errors unless the relation is an incremental view that the user may read. */
-static void
-require_view(Oid relid)
+void
+ivm_require_view(Oid relid)
 {
 	AclResult	acl;
 	char	   *name = get_rel_name(relid);
@@ -119,9 +117,8 @@ require_view(Oid relid)
 		aclcheck_error(acl, OBJECT_MATVIEW, name);
 }
 
-/* Errors if the view is built after the commit of this very transaction. */
-static void
-require_no_own_work(Oid relid)
+void
+ivm_require_no_own_work(Oid relid)
 {
 	if (ivm_metadata_is_uncommitted(relid))
 		ereport(ERROR,
@@ -159,7 +156,7 @@ ivm_sync(PG_FUNCTION_ARGS)
 
 	if (!PG_ARGISNULL(0))
 	{
-		require_view(PG_GETARG_OID(0));
+		ivm_require_view(PG_GETARG_OID(0));
 		relids = list_make1_oid(PG_GETARG_OID(0));
 	}
 	else
@@ -173,7 +170,7 @@ ivm_sync(PG_FUNCTION_ARGS)
 		}
 	}
 	foreach(lc, relids)
-		require_no_own_work(lfirst_oid(lc));
+		ivm_require_no_own_work(lfirst_oid(lc));
 	ms = Min(ms, (double) (PG_INT64_MAX / 2000));
 	if (PG_ARGISNULL(0))
 		ivm_sync_all(relids, (int64) ms);
@@ -197,7 +194,7 @@ ivm_explain(PG_FUNCTION_ARGS)
 	IvmIdentity saved;
 	ListCell   *lc;
 
-	require_view(relid);
+	ivm_require_view(relid);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 
 	row = ivm_metadata_get(relid);
@@ -219,64 +216,6 @@ ivm_explain(PG_FUNCTION_ARGS)
 	}
 	ivm_identity_leave(&saved);
 	return (Datum) 0;
-}
-
-/*
- * Errors if this session's own locks keep the worker from reading the tables,
- * for which it would wait in vain.
- */
-static void
-require_no_own_lock(Oid relid, IvmViewRow *row)
-{
-	IvmPlan    *plan;
-	ListCell   *lc;
-
-	if (!IsTransactionBlock())
-		return;
-	plan = ivm_build_compile(ivm_build_view_query(relid), relid, get_rel_name(relid),
-							 ivm_relation_owner(relid), row->settings);
-	foreach(lc, plan->relids)
-	{
-		Relation	table = table_open(lfirst_oid(lc), AccessShareLock);
-
-		if (CheckRelationLockedByMe(table, AccessExclusiveLock, true))
-			ereport(ERROR,
-					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("table \"%s\" is locked exclusively in this transaction", RelationGetRelationName(table)),
-					 errdetail("Incremental view \"%s\" is verified by another process, which has to read the table.",
-							   get_rel_name(relid)),
-					 errhint("Commit first.")));
-		table_close(table, AccessShareLock);
-	}
-}
-
-Datum
-ivm_verify(PG_FUNCTION_ARGS)
-{
-	Oid			relid = PG_GETARG_OID(0);
-	TupleDesc	desc;
-	IvmViewRow *row;
-	int64		missing = 0;
-	int64		extra = 0;
-	Datum		values[2];
-	bool		nulls[2] = {false, false};
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	require_view(relid);
-	row = ivm_metadata_get(relid);
-	if (row == NULL || row->state == IVM_STATE_UNPOPULATED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("incremental view \"%s\" has not been populated", get_rel_name(relid)),
-				 errhint("Use the REFRESH MATERIALIZED VIEW command.")));
-
-	require_no_own_work(relid);
-	require_no_own_lock(relid, row);
-	ivm_request_verify(relid, &missing, &extra);
-	values[0] = Int64GetDatum(missing);
-	values[1] = Int64GetDatum(extra);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
 /*

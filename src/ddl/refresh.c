@@ -52,7 +52,6 @@
 #include "apply/view_index.h"
 #include "base/settings.h"
 #include "compile/compile.h"
-#include "compile/compiled.h"
 #include "ddl/ddl.h"
 #include "ddl/statement.h"
 #include "maintain/trial.h"
@@ -130,23 +129,6 @@ undo_population(Oid relid)
 		ivm_metadata_set_state(relid, IVM_STATE_UNPOPULATED, NULL);
 }
 
-/* The plan as the query compiles to now.  Locks what it reads. */
-static IvmPlan *
-compile(Oid relid, IvmViewRow *row)
-{
-	List	   *owned = NIL;
-	ListCell   *lc;
-
-	foreach(lc, row->arrangements)
-	{
-		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(lc));
-
-		if (arrangement != NULL && arrangement->definition != NULL)
-			owned = lappend(owned, arrangement->definition);
-	}
-	return ivm_plan_for_view(relid, row->settings, owned, CurrentMemoryContext);
-}
-
 /* Has this transaction a lock on the relation of that strength? */
 static bool
 has_lock(Oid relid, LOCKMODE lockmode)
@@ -199,7 +181,7 @@ wait_in_block(Oid relid, IvmViewRow *row)
 
 	if (has_written)
 	{
-		plan = compile(relid, row);
+		plan = ivm_build_current_plan(relid, row);
 		if (has_changed(relid, row, plan))
 			return false;
 	}
@@ -210,7 +192,7 @@ wait_in_block(Oid relid, IvmViewRow *row)
 	while ((result = ivm_sync_wait(&sync, relid, BLOCK_PATIENCE)) == IVM_SYNC_LATE)
 	{
 		if (plan == NULL)
-			plan = compile(relid, row);
+			plan = ivm_build_current_plan(relid, row);
 		if (is_in_the_way(relid, plan) || (has_written && !ivm_sync_has_decoder()))
 			return false;
 	}
@@ -226,7 +208,7 @@ has_index(Oid relid, IvmViewRow *row)
 
 	if (view == NULL)
 		return true;
-	result = ivm_view_has_index(view, compile(relid, row));
+	result = ivm_view_has_index(view, ivm_build_current_plan(relid, row));
 	relation_close(view, NoLock);
 	return result;
 }

@@ -13,6 +13,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
+#include "metadata/metadata.h"
 #include "plan/plan.h"
 #include "tcop/utility.h"
 
@@ -55,10 +56,10 @@ extern void ivm_statement_next_transaction(void);
 extern void ivm_statement_last_transaction(void);
 
 /*
- * Runs a step in a subtransaction.  Returns its error, in the current context, if that is rolled
- * back.
+ * Runs a step in a subtransaction, which is rolled back if the step returns false or raises an
+ * error.  Returns the error, in the current context, or NULL.
  */
-extern ErrorData *ivm_statement_attempt(void (*step) (void *), void *argument);
+extern ErrorData *ivm_statement_attempt(bool (*step) (void *), void *argument);
 
 /* ---- create.c ---- */
 
@@ -81,6 +82,9 @@ extern IvmPlan *ivm_build_compile(Query *query, Oid relid, const char *view_name
 
 /* A materialized view's own query, a copy. */
 extern Query *ivm_build_view_query(Oid relid);
+
+/* What a view's query compiles to now, as its owner and with its settings; in the current context.  Locks what it reads. */
+extern IvmPlan *ivm_build_current_plan(Oid relid, IvmViewRow *row);
 
 /* Drops a view with all that depends on it. */
 extern void ivm_drop_view(Oid relid);
@@ -174,6 +178,14 @@ extern bool ivm_own_schema_refresh(RefreshMatViewStmt *stmt);
 
 /* Executes a statement of pg_upgrade's restore. */
 extern void ivm_own_schema_restore(IvmStatement *statement);
+
+/* ---- functions.c ---- */
+
+/* Errors unless the relation is an incremental view that the user may read. */
+extern void ivm_require_view(Oid relid);
+
+/* Errors if the view is built after the commit of this very transaction. */
+extern void ivm_require_no_own_work(Oid relid);
 
 /* ---- database.c ---- */
 

@@ -91,7 +91,7 @@ ivm_statement_last_transaction(void)
 }
 
 ErrorData *
-ivm_statement_attempt(void (*step) (void *), void *argument)
+ivm_statement_attempt(bool (*step) (void *), void *argument)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -101,8 +101,10 @@ ivm_statement_attempt(void (*step) (void *), void *argument)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		step(argument);
-		ReleaseCurrentSubTransaction();
+		if (step(argument))
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{

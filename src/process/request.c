@@ -532,29 +532,32 @@ ivm_request_build_end(void)
 		(void) ivm_control_changed(MyDatabaseId, true);
 }
 
-void
-ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
+bool
+ivm_request_snapshot(Oid relid, int64 patience_ms)
 {
-	IvmControlDatabase *database = ivm_request_database(GetCurrentTimestamp(), -1);
+	TimestampTz started = GetCurrentTimestamp();
+	IvmControlDatabase *database = ivm_request_database(started, patience_ms);
+	bool		done;
 
+	if (database == NULL)
+		return false;
 	request_create(IVM_REQUEST_VERIFY, relid);
 	PG_TRY();
 	{
 		ivm_control_wake_workers(database);
 		ConditionVariablePrepareToSleep(&ivm_control->changed);
-		while (request_status() == IVM_REQUEST_WAITING)
+		while (!(done = request_status() != IVM_REQUEST_WAITING))
 		{
+			int64		left = patience_ms - TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
 			IvmViewRow *row;
 
-			(void) ConditionVariableTimedSleep(&ivm_control->changed, 1000, PG_WAIT_EXTENSION);
+			if (left <= 0)
+				break;
+			if (ConditionVariableTimedSleep(&ivm_control->changed, Min(left, 1000), PG_WAIT_EXTENSION))
+				ivm_control_wake_workers(database);
 			row = ivm_metadata_get(relid);
-			if (row == NULL)
-				ereport(ERROR,
-						(errcode(ERRCODE_UNDEFINED_TABLE),
-						 errmsg("incremental view with OID %u does not exist", relid)));
-			if (row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
+			if (row == NULL || row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED)
 				ivm_report_unmaintained(relid, row);
-			ivm_control_wake_workers(database);
 		}
 		ConditionVariableCancelSleep();
 	}
@@ -566,9 +569,8 @@ ivm_request_verify(Oid relid, int64 *missing, int64 *extra)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	*missing = my_request->result[0];
-	*extra = my_request->result[1];
 	request_free();
+	return done;
 }
 
 /* ---- stopping a database ---- */

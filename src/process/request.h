@@ -61,8 +61,12 @@ typedef struct IvmProcessWatch
 extern void ivm_request_watch_begin(IvmProcessWatch *watch);
 extern void ivm_request_watch(IvmProcessWatch *watch);
 
-/* Runs ivm.verify in the view's worker, inside a batch. */
-extern void ivm_request_verify(Oid relid, int64 *missing, int64 *extra);
+/*
+ * Asks the view's worker to end a batch at a snapshot that is taken from now on, and to store it as the view's applied
+ * snapshot, whether or not there is anything to apply.  True when that is committed; false if it takes
+ * longer than patience_ms.  Errors if the view is not maintained.
+ */
+extern bool ivm_request_snapshot(Oid relid, int64 patience_ms);
 
 /*
  * Stops all processes of a database and waits until they are gone; they stay

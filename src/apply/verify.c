@@ -1,0 +1,621 @@
+/*-------------------------------------------------------------------------
+ *
+ * verify.c
+ *	  Compare a view's contents with its query.
+ *
+ * The two are compared as multisets: every row of the query counts +1, every
+ * row of the view -1, and what does not cancel out is the difference.
+ * Verifying must not trust the dataflow: the query is run as the planner made
+ * it.  Rows are equal if their types say so, as for EXCEPT ALL; where a type has
+ * no equality, if their images are.
+ *
+ * One thing more is forgiven.  A sum of floating-point numbers depends on the
+ * order of its additions: the view's is exact, the executor's is not.  So where
+ * a plan has such a sum, floating-point columns are equal within a relative
+ * difference of 1e-9.
+ *
+ * All rows go through a sort of the server's, by a hash of their columns: it
+ * keeps within work_mem, and its files go with the transaction.  Rows that are
+ * equal come together, and a group is most often one row and its
+ * counterpart.  Of different rows in a group each is compared with each, so groups have
+ * to be small whatever the columns are:
+ *
+ *	- A column whose type cannot be hashed, or whose values cannot always, is sorted by, too.
+ *	- Of a floating-point column that is compared within the tolerance, the hash
+ *	  has the value rounded to a grid that is much wider than the tolerance.
+ *
+ * Two numbers next to a border of the grid may be equal and have different hashes.  So what has found no
+ * counterpart goes through a second sort, by the hash of the other columns and then by the numbers
+ * themselves, and is compared with what is near.  Of a view that is right that is next to nothing.
+ *
+ * Cost: two sorts of as many rows as view and query have.  Not promised: that a view with several
+ * floating-point columns, whose first one is the same in very many wrong rows, is done in less than quadratic
+ * time; and if such rows exceed work_mem, the older ones are counted without a further look.
+ *
+ * Memory: a context of its own, the sort's, and one for each group.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/datum.h"
+#include "utils/float.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+#include "utils/typcache.h"
+
+#include "apply/apply.h"
+#include "dataflow/dataflow.h"
+#include "zset/key.h"
+
+/* Relative differences up to which floating-point sums count as equal, and bits of the grids. */
+#define FLOAT8_TOLERANCE	1e-9
+#define FLOAT4_TOLERANCE	(FLT_EPSILON * 4)
+#define FLOAT8_GRID_BITS	24
+#define FLOAT4_GRID_BITS	14
+
+/* Columns of what is sorted; the row's own follow. */
+#define HASH_COLUMN		1
+#define WEIGHT_COLUMN	2
+#define OWN_COLUMNS		2
+
+/* A row, and how often the query has it more than the view. */
+typedef struct Counted
+{
+	Datum	   *values;
+	bool	   *isnull;
+	int64		weight;
+	Size		bytes;
+} Counted;
+
+typedef struct Verification
+{
+	TupleDesc	desc;			/* of the view's rows */
+	TupleDesc	sort_desc;		/* of what is sorted */
+	TupleTableSlot *sort_slot;
+
+	IvmKey	   *key;			/* the columns with an equality ... */
+	int			nkeys;
+	int		   *key_columns;	/* ... 0-based, as all of these */
+	int			nimages;
+	int		   *image_columns;	/* compared by image */
+	int			nfloats;
+	int		   *float_columns;	/* within the tolerance */
+	int			nsorted;
+	int		   *sorted_keys;	/* those of "key_columns" that are sorted by */
+	Datum	   *key_values;
+	bool	   *key_isnull;
+	Datum	   *other_values;
+	bool	   *other_isnull;
+
+	Tuplesortstate *rows;
+	Tuplesortstate *left;		/* without a counterpart, if there are
+								 * floats */
+	uint64		nleft;
+
+	MemoryContext row_context;	/* reset for each row */
+	MemoryContext group_context;
+	int64		missing;
+	int64		extra;
+} Verification;
+
+static void
+set_columns(Verification *verification, IvmPlan *plan)
+{
+	TupleDesc	desc = verification->desc;
+	int			natts = Max(desc->natts, 1);
+	Oid		   *operators = palloc(natts * sizeof(Oid));
+	Oid		   *collations = palloc(natts * sizeof(Oid));
+	bool		tolerant = false;
+	ListCell   *lc;
+	ListCell   *lc_call;
+
+	foreach(lc, plan->nodes)
+		foreach(lc_call, ((IvmPlanNode *) lfirst(lc))->calls)
+			tolerant |= ((IvmAggregateCall *) lfirst(lc_call))->kind == IVM_ACC_FLOAT_SUM;
+
+	verification->key_columns = palloc(natts * sizeof(int));
+	verification->image_columns = palloc(natts * sizeof(int));
+	verification->float_columns = palloc(natts * sizeof(int));
+	verification->sorted_keys = palloc(natts * sizeof(int));
+	verification->key_values = palloc(natts * sizeof(Datum));
+	verification->key_isnull = palloc(natts * sizeof(bool));
+	verification->other_values = palloc(natts * sizeof(Datum));
+	verification->other_isnull = palloc(natts * sizeof(bool));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+		TypeCacheEntry *type = lookup_type_cache(attribute->atttypid, TYPECACHE_EQ_OPR);
+
+		if (tolerant && (attribute->atttypid == FLOAT4OID || attribute->atttypid == FLOAT8OID))
+			verification->float_columns[verification->nfloats++] = i;
+		else if (OidIsValid(type->eq_opr))
+		{
+			operators[verification->nkeys] = type->eq_opr;
+			collations[verification->nkeys] = attribute->attcollation;
+			verification->key_columns[verification->nkeys++] = i;
+		}
+		else
+			verification->image_columns[verification->nimages++] = i;
+	}
+	verification->key = ivm_key_create(verification->nkeys, operators, collations, true);
+
+	for (int i = 0; i < verification->nkeys; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, verification->key_columns[i]);
+		TypeCacheEntry *type = lookup_type_cache(attribute->atttypid, TYPECACHE_LT_OPR);
+		bool		may_contain = type->typtype != TYPTYPE_BASE || OidIsValid(get_element_type(attribute->atttypid));
+		bool		is_hashed = OidIsValid(verification->key->hash_right[i].fn_oid) ||
+		verification->key->image_length[i] != 0;
+
+		if ((!is_hashed || may_contain) && OidIsValid(type->lt_opr) && attribute->atttypid != RECORDOID)
+			verification->sorted_keys[verification->nsorted++] = i;
+	}
+}
+
+/* The shape of a row with hash and weight before it. */
+static void
+set_shape(Verification *verification)
+{
+	TupleDesc	desc = verification->desc;
+	TupleDesc	result = CreateTemplateTupleDesc(desc->natts + OWN_COLUMNS);
+
+	TupleDescInitEntry(result, HASH_COLUMN, "hash", INT8OID, -1, 0);
+	TupleDescInitEntry(result, WEIGHT_COLUMN, "weight", INT8OID, -1, 0);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		TupleDescCopyEntry(result, i + 1 + OWN_COLUMNS, desc, i + 1);
+		TupleDescAttr(result, i + OWN_COLUMNS)->attisdropped = false;
+	}
+	verification->sort_desc = result;
+	verification->sort_slot = MakeSingleTupleTableSlot(result, &TTSOpsVirtual);
+}
+
+static Tuplesortstate *
+begin_sort(Verification *verification, bool by_floats)
+{
+	int			natts = verification->desc->natts + OWN_COLUMNS;
+	AttrNumber *columns = palloc(natts * sizeof(AttrNumber));
+	Oid		   *operators = palloc(natts * sizeof(Oid));
+	Oid		   *collations = palloc(natts * sizeof(Oid));
+	bool	   *nulls_first = palloc0(natts * sizeof(bool));
+	int			n = 0;
+
+	columns[n] = HASH_COLUMN;
+	operators[n] = Int8LessOperator;
+	collations[n++] = InvalidOid;
+	for (int i = 0; i < verification->nsorted + (by_floats ? verification->nfloats : 0); i++)
+	{
+		int			column = i < verification->nsorted ? verification->key_columns[verification->sorted_keys[i]] :
+		verification->float_columns[i - verification->nsorted];
+		Form_pg_attribute attribute = TupleDescAttr(verification->desc, column);
+
+		columns[n] = column + 1 + OWN_COLUMNS;
+		operators[n] = lookup_type_cache(attribute->atttypid, TYPECACHE_LT_OPR)->lt_opr;
+		collations[n++] = attribute->attcollation;
+	}
+	return tuplesort_begin_heap(verification->sort_desc, n, columns, operators, collations, nulls_first,
+								work_mem, NULL, TUPLESORT_NONE);
+}
+
+static double
+float_value(Form_pg_attribute attribute, Datum value)
+{
+	return attribute->atttypid == FLOAT4OID ? DatumGetFloat4(value) : DatumGetFloat8(value);
+}
+
+/* Hash of the number's place in the grid. */
+static uint64
+hash_float(Form_pg_attribute attribute, Datum datum)
+{
+	double		value = float_value(attribute, datum);
+	int			bits = attribute->atttypid == FLOAT4OID ? FLOAT4_GRID_BITS : FLOAT8_GRID_BITS;
+	int			exponent = 0;
+	int64		place;
+
+	if (isnan(value) || isinf(value) || value == 0)
+		place = isnan(value) ? 1 : value == 0 ? 2 : value > 0 ? 3 : 4;
+	else
+		place = (int64) rint(ldexp(frexp(value, &exponent), bits));
+	/* rounded up to the next power of two */
+	if (Abs(place) == INT64CONST(1) << bits)
+	{
+		place /= 2;
+		exponent++;
+	}
+	return hash_bytes_uint32_extended((uint32) place, (uint64) exponent);
+}
+
+/* Of the columns' values; leaves memory in the current context. */
+static uint64
+hash_row(Verification *verification, Datum *values, bool *isnull, bool with_floats)
+{
+	uint64		hash;
+
+	for (int i = 0; i < verification->nkeys; i++)
+	{
+		verification->key_values[i] = values[verification->key_columns[i]];
+		verification->key_isnull[i] = isnull[verification->key_columns[i]];
+	}
+	hash = ivm_key_hash_right(verification->key, verification->key_values, verification->key_isnull);
+	for (int i = 0; i < verification->nimages; i++)
+	{
+		int			column = verification->image_columns[i];
+		Form_pg_attribute attribute = TupleDescAttr(verification->desc, column);
+
+		hash = hash_combine64(hash, isnull[column] ? 0 :
+							  datum_image_hash(values[column], attribute->attbyval, attribute->attlen));
+	}
+	for (int i = 0; with_floats && i < verification->nfloats; i++)
+	{
+		int			column = verification->float_columns[i];
+
+		hash = hash_combine64(hash, isnull[column] ? 0 :
+							  hash_float(TupleDescAttr(verification->desc, column), values[column]));
+	}
+	return hash;
+}
+
+static void
+put_row(Verification *verification, Tuplesortstate *sort, Datum *values, bool *isnull, int64 weight)
+{
+	TupleTableSlot *slot = verification->sort_slot;
+	int			natts = verification->desc->natts;
+	MemoryContext caller;
+
+	CHECK_FOR_INTERRUPTS();
+	MemoryContextReset(verification->row_context);
+	caller = MemoryContextSwitchTo(verification->row_context);
+	ExecClearTuple(slot);
+	slot->tts_values[HASH_COLUMN - 1] =
+		Int64GetDatum((int64) hash_row(verification, values, isnull, sort == verification->rows));
+	slot->tts_values[WEIGHT_COLUMN - 1] = Int64GetDatum(weight);
+	slot->tts_isnull[HASH_COLUMN - 1] = slot->tts_isnull[WEIGHT_COLUMN - 1] = false;
+	memcpy(slot->tts_values + OWN_COLUMNS, values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull + OWN_COLUMNS, isnull, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	tuplesort_puttupleslot(sort, slot);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+receive_row(void *context, TupleTableSlot *row, int64 weight)
+{
+	Verification *verification = context;
+
+	slot_getallattrs(row);
+	put_row(verification, verification->rows, row->tts_values, row->tts_isnull, weight);
+}
+
+static bool
+floats_match(Form_pg_attribute attribute, Datum a, Datum b)
+{
+	double		value_a = float_value(attribute, a);
+	double		value_b = float_value(attribute, b);
+	double		tolerance = attribute->atttypid == FLOAT4OID ? FLOAT4_TOLERANCE : FLOAT8_TOLERANCE;
+
+	if (float8_eq(value_a, value_b))
+		return true;
+	if (isinf(value_a) || isinf(value_b) || isnan(value_a) || isnan(value_b))
+		return false;
+	return fabs(value_a - value_b) <= tolerance * Max(fabs(value_a), fabs(value_b));
+}
+
+static bool
+float_columns_match(Verification *verification, int column, Counted *a, Counted *b)
+{
+	return a->isnull[column] || b->isnull[column] ? a->isnull[column] == b->isnull[column] :
+		floats_match(TupleDescAttr(verification->desc, column), a->values[column], b->values[column]);
+}
+
+static bool
+rows_match(Verification *verification, Counted *a, Counted *b)
+{
+	MemoryContext caller;
+	bool		result = true;
+
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < verification->nfloats; i++)
+		if (!float_columns_match(verification, verification->float_columns[i], a, b))
+			return false;
+
+	MemoryContextReset(verification->row_context);
+	caller = MemoryContextSwitchTo(verification->row_context);
+	for (int i = 0; i < verification->nimages && result; i++)
+	{
+		int			column = verification->image_columns[i];
+		Form_pg_attribute attribute = TupleDescAttr(verification->desc, column);
+
+		result = a->isnull[column] || b->isnull[column] ? a->isnull[column] == b->isnull[column] :
+			datum_image_eq(a->values[column], b->values[column], attribute->attbyval, attribute->attlen);
+	}
+	for (int i = 0; i < verification->nkeys; i++)
+	{
+		int			column = verification->key_columns[i];
+
+		verification->key_values[i] = a->values[column];
+		verification->key_isnull[i] = a->isnull[column];
+		verification->other_values[i] = b->values[column];
+		verification->other_isnull[i] = b->isnull[column];
+	}
+	result = result && ivm_key_equal(verification->key, verification->key_values, verification->key_isnull,
+									 verification->other_values, verification->other_isnull);
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+/* Do the columns that are sorted by, floats aside, have equal values? */
+static bool
+is_same_group(Verification *verification, Counted *a, Counted *b)
+{
+	bool		result = true;
+	MemoryContext caller;
+
+	MemoryContextReset(verification->row_context);
+	caller = MemoryContextSwitchTo(verification->row_context);
+	for (int i = 0; i < verification->nsorted && result; i++)
+	{
+		int			number = verification->sorted_keys[i];
+		int			column = verification->key_columns[number];
+
+		if (a->isnull[column] || b->isnull[column])
+			result = a->isnull[column] == b->isnull[column];
+		else
+			result = DatumGetBool(FunctionCall2Coll(&verification->key->equal[number],
+													verification->key->collations[number],
+													a->values[column], b->values[column]));
+	}
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+/* A copy that pfree ends, in the current context. */
+static Counted *
+copy_row(Verification *verification, Counted *row)
+{
+	int			natts = verification->desc->natts;
+	Size		head = MAXALIGN(sizeof(Counted)) + MAXALIGN(natts * sizeof(Datum)) + MAXALIGN(natts * sizeof(bool));
+	Size		bytes = head;
+	Counted    *result;
+	char	   *place;
+
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(verification->desc, i);
+
+		if (!row->isnull[i] && !attribute->attbyval)
+			bytes += MAXALIGN(datumGetSize(row->values[i], false, attribute->attlen));
+	}
+	result = palloc(bytes);
+	result->values = (Datum *) ((char *) result + MAXALIGN(sizeof(Counted)));
+	result->isnull = (bool *) ((char *) result->values + MAXALIGN(natts * sizeof(Datum)));
+	result->weight = row->weight;
+	result->bytes = bytes;
+	memcpy(result->values, row->values, natts * sizeof(Datum));
+	memcpy(result->isnull, row->isnull, natts * sizeof(bool));
+	place = (char *) result + head;
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(verification->desc, i);
+
+		if (!row->isnull[i] && !attribute->attbyval)
+		{
+			Size		size = datumGetSize(row->values[i], false, attribute->attlen);
+
+			memcpy(place, DatumGetPointer(row->values[i]), size);
+			result->values[i] = PointerGetDatum(place);
+			place += MAXALIGN(size);
+		}
+	}
+	return result;
+}
+
+/* The next row of a sort, with its hash; it stays until the next one.  False at the end. */
+static bool
+next_row(Tuplesortstate *sort, TupleTableSlot *slot, uint64 *hash, Counted *row)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!tuplesort_gettupleslot(sort, true, false, slot, NULL))
+		return false;
+	slot_getallattrs(slot);
+	*hash = (uint64) DatumGetInt64(slot->tts_values[HASH_COLUMN - 1]);
+	row->weight = DatumGetInt64(slot->tts_values[WEIGHT_COLUMN - 1]);
+	row->values = slot->tts_values + OWN_COLUMNS;
+	row->isnull = slot->tts_isnull + OWN_COLUMNS;
+	return true;
+}
+
+static void
+count(Verification *verification, int64 weight)
+{
+	if (weight > 0)
+		verification->missing += weight;
+	else
+		verification->extra -= weight;
+}
+
+/* A group is complete: what its rows have left over is counted, or sorted once more. */
+static void
+end_group(Verification *verification, List *group)
+{
+	ListCell   *lc;
+
+	foreach(lc, group)
+	{
+		Counted    *row = lfirst(lc);
+
+		if (row->weight == 0)
+			continue;
+		if (verification->nfloats == 0)
+			count(verification, row->weight);
+		else
+		{
+			put_row(verification, verification->left, row->values, row->isnull, row->weight);
+			verification->nleft++;
+		}
+	}
+	MemoryContextReset(verification->group_context);
+}
+
+/* Adds up equal rows, which come together. */
+static void
+compare_rows(Verification *verification)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(verification->sort_desc, &TTSOpsMinimalTuple);
+	List	   *group = NIL;	/* different rows, in group_context */
+	uint64		group_hash = 0;
+	uint64		hash;
+	Counted		row;
+
+	tuplesort_performsort(verification->rows);
+	while (next_row(verification->rows, slot, &hash, &row))
+	{
+		Counted    *found = NULL;
+		ListCell   *lc;
+		MemoryContext caller;
+
+		if (group != NIL && (hash != group_hash || !is_same_group(verification, linitial(group), &row)))
+		{
+			end_group(verification, group);
+			group = NIL;
+		}
+		group_hash = hash;
+
+		/* a counterpart first, since matching is not transitive for floats */
+		foreach(lc, group)
+		{
+			Counted    *other = lfirst(lc);
+
+			if (!rows_match(verification, other, &row))
+				continue;
+			found = found == NULL || (other->weight > 0) != (row.weight > 0) ? other : found;
+			if (verification->nfloats == 0 || (found->weight > 0) != (row.weight > 0))
+				break;
+		}
+		if (found != NULL)
+		{
+			found->weight += row.weight;
+			continue;
+		}
+		caller = MemoryContextSwitchTo(verification->group_context);
+		group = lappend(group, copy_row(verification, &row));
+		MemoryContextSwitchTo(caller);
+	}
+	end_group(verification, group);
+	ExecDropSingleTupleTableSlot(slot);
+	tuplesort_end(verification->rows);
+}
+
+/* Compares what is left over with what is near. */
+static void
+compare_left(Verification *verification)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(verification->sort_desc, &TTSOpsMinimalTuple);
+	int			first = verification->float_columns[0];
+	List	   *nearby = NIL;
+	Size		bytes = 0;
+	uint64		nearby_hash = 0;
+	uint64		hash;
+	Counted		row;
+	ListCell   *lc;
+
+	tuplesort_performsort(verification->left);
+	while (next_row(verification->left, slot, &hash, &row))
+	{
+		bool		is_full = bytes > work_mem * (Size) 1024;
+
+		foreach(lc, nearby)
+		{
+			Counted    *other = lfirst(lc);
+
+			if (other->weight != 0 && !is_full && hash == nearby_hash &&
+				is_same_group(verification, other, &row) &&
+				float_columns_match(verification, first, other, &row))
+				continue;
+			count(verification, other->weight);
+			bytes -= other->bytes;
+			nearby = foreach_delete_current(nearby, lc);
+			pfree(other);
+		}
+		nearby_hash = hash;
+
+		foreach(lc, nearby)
+		{
+			Counted    *other = lfirst(lc);
+
+			if (row.weight != 0 && other->weight != 0 && (other->weight > 0) != (row.weight > 0) &&
+				rows_match(verification, other, &row))
+			{
+				int64		both = Min(Abs(other->weight), Abs(row.weight));
+
+				other->weight += other->weight > 0 ? -both : both;
+				row.weight += row.weight > 0 ? -both : both;
+			}
+		}
+		if (row.weight != 0)
+		{
+			Counted    *copy = copy_row(verification, &row);
+
+			bytes += copy->bytes;
+			nearby = lappend(nearby, copy);
+		}
+	}
+	foreach(lc, nearby)
+		count(verification, ((Counted *) lfirst(lc))->weight);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+void
+ivm_view_verify(Relation view, IvmPlan *plan, Snapshot query_snapshot, Snapshot view_snapshot,
+				int64 *missing, int64 *extra)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm verify", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Verification verification = {.desc = plan->root->desc};
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+
+	verification.row_context = AllocSetContextCreate(context, "ivm verified row", ALLOCSET_DEFAULT_SIZES);
+	verification.group_context = AllocSetContextCreate(context, "ivm verified group", ALLOCSET_DEFAULT_SIZES);
+	set_columns(&verification, plan);
+	set_shape(&verification);
+	verification.rows = begin_sort(&verification, false);
+
+	PushCopiedSnapshot(query_snapshot);
+	ivm_execute_subtree(plan, plan->statement->planTree, GetActiveSnapshot(), receive_row, &verification);
+
+	slot = table_slot_create(view, NULL);
+	scan = table_beginscan_strat(view, view_snapshot, 0, NULL, true, false);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		receive_row(&verification, slot, -1);
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+
+	if (verification.nfloats > 0)
+		verification.left = begin_sort(&verification, true);
+	compare_rows(&verification);
+	if (verification.nleft > 0)
+		compare_left(&verification);
+	if (verification.left != NULL)
+		tuplesort_end(verification.left);
+	PopActiveSnapshot();
+
+	*missing = verification.missing;
+	*extra = verification.extra;
+	ExecDropSingleTupleTableSlot(verification.sort_slot);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+}
