@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
+#include "base/copy_text.h"
 #include "process/control.h"
 #include "stats/stats.h"
 
@@ -216,9 +217,9 @@ ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error)
 			request->status != IVM_REQUEST_WAITING || request->abandoned || request->number > newest)
 			continue;
 		request->sqlerrcode = error->sqlerrcode;
-		strlcpy(request->message, error->message ? error->message : "", sizeof(request->message));
-		strlcpy(request->detail, error->detail ? error->detail : "", sizeof(request->detail));
-		strlcpy(request->hint, error->hint ? error->hint : "", sizeof(request->hint));
+		ivm_copy_text(request->message, error->message, sizeof(request->message));
+		ivm_copy_text(request->detail, error->detail, sizeof(request->detail));
+		ivm_copy_text(request->hint, error->hint, sizeof(request->hint));
 		request->status = IVM_REQUEST_FAILED;
 	}
 	LWLockRelease(ivm_control->lock);

@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -92,21 +91,6 @@ ivm_stats_shmem_init(void)
 	}
 	LWLockRegisterTranche(ivm_stats->tranche, "ivm_stats");
 	ivm_stats_chunks_init(place, !found);
-}
-
-/*
- * Copies a text into a field of "size" bytes, cut at a character of the
- * database's encoding if it is too long.
- */
-void
-ivm_stats_copy_text(char *target, const char *source, Size size)
-{
-	int			length = strlen(source);
-
-	if (length >= size)
-		length = pg_mbcliplen(source, length, size - 1);
-	memcpy(target, source, length);
-	target[length] = '\0';
 }
 
 /* ---- processes ---- */

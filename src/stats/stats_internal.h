@@ -175,7 +175,4 @@ extern void ivm_stats_chunks_grow(int views);
 /* Gives back chunks at the end that nothing is in. */
 extern void ivm_stats_chunks_shrink(void);
 
-/* Cuts a text to fit into "size" bytes, at a character. */
-extern void ivm_stats_copy_text(char *target, const char *source, Size size);
-
 #endif							/* IVM_STATS_INTERNAL_H */

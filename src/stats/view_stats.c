@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/copy_text.h"
 #include "stats/stats_internal.h"
 
 /* An element by its number. */
@@ -254,10 +255,10 @@ ivm_stats_view_batch(Oid dboid, Oid relid, const IvmBatchReport *report)
 void
 ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason)
 {
-	char text[	IVM_STATS_TEXT_LENGTH];
+	char		text[IVM_STATS_TEXT_LENGTH];
 	IvmStatsView *view;
 
-	ivm_stats_copy_text(text, reason ? reason : "", sizeof(text));
+	ivm_copy_text(text, reason, sizeof(text));
 	view = acquire_view(dboid, relid);
 	if (view == NULL)
 		return;
@@ -273,10 +274,10 @@ void
 ivm_stats_view_error(Oid dboid, Oid relid, const char *message)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char text[	IVM_STATS_TEXT_LENGTH];
+	char		text[IVM_STATS_TEXT_LENGTH];
 	IvmStatsView *view;
 
-	ivm_stats_copy_text(text, message ? message : "", sizeof(text));
+	ivm_copy_text(text, message, sizeof(text));
 	view = acquire_view(dboid, relid);
 	if (view == NULL)
 		return;
