@@ -183,7 +183,7 @@ FROM pg_catalog.pg_class c
 			WHEN 'a' THEN coalesce(s.state, 'active')
 			WHEN 'u' THEN 'unpopulated'
 			WHEN 'b' THEN 'building'
-			WHEN 'r' THEN 'rebuild'
+			WHEN 'r' THEN CASE s.state WHEN 'paused' THEN 'paused' ELSE 'rebuild' END
 			WHEN 'e' THEN 'error'
 			ELSE coalesce(s.state, 'unpopulated')
 		END AS state,

@@ -36,6 +36,7 @@ typedef enum DebugAction
 	DEBUG_NONE,
 	DEBUG_WAIT,
 	DEBUG_ERROR,
+	DEBUG_IO,
 	DEBUG_FATAL,
 	DEBUG_PANIC
 } DebugAction;
@@ -47,6 +48,7 @@ static const struct
 }			actions[] = {
 	{"wait", DEBUG_WAIT},
 	{"error", DEBUG_ERROR},
+	{"io", DEBUG_IO},
 	{"fatal", DEBUG_FATAL},
 	{"panic", DEBUG_PANIC}
 };
@@ -145,7 +147,7 @@ ivm_debug_points_check(char **newval, void **extra, GucSource source)
 	{
 		if (name.length == 0 || action == DEBUG_NONE)
 		{
-			GUC_check_errdetail("Each element must be name=action, with an action of wait, error, fatal or panic.");
+			GUC_check_errdetail("Each element must be name=action, with an action of wait, error, io, fatal or panic.");
 			return false;
 		}
 	}
@@ -212,6 +214,11 @@ ivm_debug_point_reached(const char *name)
 	{
 		case DEBUG_NONE:
 		case DEBUG_WAIT:
+			break;
+		case DEBUG_IO:
+			ereport(ERROR,
+					(errcode(ERRCODE_IO_ERROR),
+					 errmsg("could not read at debug point \"%s\"", name)));
 			break;
 		case DEBUG_ERROR:
 		case DEBUG_FATAL:

@@ -5,7 +5,7 @@
  *
  * A superuser arms points with the reloadable setting ivm.debug_points, a
  * comma-separated list of name=action, where action is "wait" (until the
- * setting no longer names the point), "error", "fatal" or "panic".  A process
+ * setting no longer names the point), "error", "io" (an I/O error), "fatal" or "panic".  A process
  * that waits shows the point's name as its state in pg_stat_ivm_worker and
  * holds whatever it held.  An unarmed point costs one test of a variable.
  *

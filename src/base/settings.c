@@ -195,7 +195,7 @@ ivm_settings_define(void)
 
 	DefineCustomStringVariable("ivm.debug_points",
 							   "Places in the code at which processes wait or fail, for tests.",
-							   "A list of name=action; actions are wait, error, fatal and panic.",
+							   "A list of name=action; actions are wait, error, io, fatal and panic.",
 							   &ivm_debug_points,
 							   "",
 							   PGC_SUSET, GUC_NOT_IN_SAMPLE,

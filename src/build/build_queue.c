@@ -12,7 +12,16 @@
  * Nothing is taken off the queue: a build that succeeds, or stops the view,
  * changes the row's state in its own transaction.  One that fails for a passing
  * reason, a lock most often, lets the others go first, and its next attempt
- * comes a little later each time.
+ * comes a little later each time.  A view in state error is in the queue when its time has
+ * come (process/trouble.c).
+ *
+ * The builder takes turns.  A build that takes longer than its turn while others wait is cancelled, and
+ * begun again when those that had fewer turns are done or had theirs; its next turn is twice as long, so
+ * that each gets done, at the price of at most twice its time again.
+ *
+ * A view that has to be rebuilt right after it was rebuilt, a few times in a row, pauses: nobody has changed
+ * anything, and it would have the builder and its tables busy for ever.  A table that is emptied is a
+ * reason each time that it is; what somebody asks for does not pause.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,110 +37,190 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/settings.h"
 #include "compile/compile.h"
 #include "stats/stats.h"
 #include "build/build_queue.h"
 #include "maintain/consumer.h"
+#include "maintain/apply_worker.h"
+#include "maintain/trial.h"
 #include "process/control.h"
+#include "process/trouble.h"
 
 #define POSTPONEMENT			100 /* ms, doubled with each failure */
 #define MAX_POSTPONEMENT_SHIFT	4
+#define PAUSE					1000	/* ms, doubled each time */
+#define MAX_PAUSE				300000
+#define MAX_PAUSE_SHIFT			9
+#define IN_A_ROW				1000	/* ms from a rebuild to the next one */
+#define UNPAUSED_REBUILDS		3	/* in a row */
+#define MAX_TURNS				20
 
-/* A view whose build failed, and is not tried again before its time. */
-typedef struct Postponed
+/* What is known of a view whose builds did not go as they should; in TopMemoryContext. */
+typedef struct Attempts
 {
 	Oid			relid;
-	int			failures;
-	TimestampTz until;
-} Postponed;
+	int			failures;		/* in a row */
+	int			turns;			/* that it was not done in */
+	int			rebuilds;		/* in a row, which nobody had asked for */
+	TimestampTz until;			/* not before; 0: no limit */
+	TimestampTz rebuilt;		/* when the last such rebuild ended; 0: the row
+								 * has been seen since */
+} Attempts;
 
-static List *postponed = NIL;	/* in TopMemoryContext */
+static List *attempts = NIL;
 
-static Postponed *
-find_postponed(Oid relid)
+static Attempts *
+find_attempts(Oid relid)
 {
 	ListCell   *cell;
 
-	foreach(cell, postponed)
-		if (((Postponed *) lfirst(cell))->relid == relid)
+	foreach(cell, attempts)
+		if (((Attempts *) lfirst(cell))->relid == relid)
 		return lfirst(cell);
 	return NULL;
+}
+
+static void
+forget_attempts(Attempts *view)
+{
+	attempts = list_delete_ptr(attempts, view);
+	pfree(view);
 }
 
 int
 ivm_build_failures(Oid relid)
 {
-	Postponed  *view = find_postponed(relid);
+	Attempts   *view = find_attempts(relid);
 
 	return view == NULL ? 0 : view->failures;
 }
 
-void
-ivm_build_postpone(Oid relid)
+int
+ivm_build_turns(Oid relid)
 {
-	Postponed  *view = find_postponed(relid);
+	Attempts   *view = find_attempts(relid);
 
+	return view == NULL ? 0 : view->turns;
+}
+
+static int
+pause_of(int times)
+{
+	return Min(PAUSE << Min(times, MAX_PAUSE_SHIFT), MAX_PAUSE);
+}
+
+void
+ivm_build_note(Oid relid, IvmBuildOutcome outcome)
+{
+	Attempts   *view = find_attempts(relid);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (outcome == IVM_BUILD_DONE)
+	{
+		if (view != NULL)
+			forget_attempts(view);
+		return;
+	}
 	if (view == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		view = palloc0(sizeof(Postponed));
+		view = palloc0(sizeof(Attempts));
 		view->relid = relid;
-		postponed = lappend(postponed, view);
+		attempts = lappend(attempts, view);
 		MemoryContextSwitchTo(old);
 	}
-	view->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-											  POSTPONEMENT << Min(view->failures, MAX_POSTPONEMENT_SHIFT));
-	view->failures++;
-}
-
-void
-ivm_build_forget_failures(Oid relid)
-{
-	Postponed  *view = find_postponed(relid);
-
-	if (view == NULL)
-		return;
-	postponed = list_delete_ptr(postponed, view);
-	pfree(view);
-}
-
-/* Views whose next attempt has not come yet. */
-static List *
-postponed_relids(TimestampTz now)
-{
-	List	   *result = NIL;
-	ListCell   *cell;
-
-	foreach(cell, postponed)
+	view->until = 0;
+	switch (outcome)
 	{
-		Postponed  *view = lfirst(cell);
-
-		if (view->until > now)
-			result = lappend_oid(result, view->relid);
+		case IVM_BUILD_REBUILT:
+			view->failures = view->turns = 0;
+			view->rebuilt = now;
+			break;
+		case IVM_BUILD_POSTPONED:
+			view->until = TimestampTzPlusMilliseconds(now, POSTPONEMENT << Min(view->failures, MAX_POSTPONEMENT_SHIFT));
+			view->failures++;
+			break;
+		case IVM_BUILD_SHORT:
+			view->until = TimestampTzPlusMilliseconds(now, pause_of(view->failures));
+			view->failures++;
+			break;
+		case IVM_BUILD_TURN:
+			view->turns = Min(view->turns + 1, MAX_TURNS);
+			break;
+		case IVM_BUILD_DONE:
+			break;
 	}
-	return result;
+}
+
+/*
+ * A view waits to be rebuilt.  If it was rebuilt just now, and that a few times in a row, it is not
+ * the tables that ask for it: something in its query comes out different each time that it is compiled, perhaps.
+ */
+static void
+see_rebuild(IvmViewRow *row, TimestampTz now)
+{
+	Attempts   *view = find_attempts(row->relid);
+	int			pause;
+
+	if (view == NULL || view->rebuilt == 0)
+		return;
+	if (TimestampDifferenceExceeds(view->rebuilt, now, IN_A_ROW) ||
+		(row->reason != NULL && strcmp(row->reason, IVM_TRUNCATED_REASON) == 0))
+	{
+		forget_attempts(view);
+		return;
+	}
+	view->rebuilt = 0;
+	view->rebuilds++;
+	if (view->rebuilds < UNPAUSED_REBUILDS)
+		return;
+	pause = pause_of(view->rebuilds - UNPAUSED_REBUILDS);
+	view->until = TimestampTzPlusMilliseconds(now, pause);
+	if (view->rebuilds == UNPAUSED_REBUILDS)
+		ereport(LOG,
+				(errmsg("incremental view with OID %u is rebuilt again and again: rebuilds pause from now on", row->relid),
+				 row->reason != NULL ? errdetail_log("The reason of the last one is: %s.", row->reason) : 0));
+	ivm_stats_view_state(MyDatabaseId, row->relid, "paused");
+}
+
+/* May it be built now? */
+static bool
+time_has_come(Oid relid, TimestampTz now)
+{
+	Attempts   *view = find_attempts(relid);
+
+	return view == NULL || view->until <= now;
 }
 
 /*
  * Nothing is to be built now: those whose time has come are wanted by nobody.
- * Milliseconds to the time of the first of the others; 0 if there is none.
+ * Milliseconds to the time of the first of the others, views in error among them if they
+ * come before the process would end; 0 if there is none.
  */
 static long
 next_attempt(TimestampTz now)
 {
+	TimestampTz first = ivm_trouble_first(MyDatabaseId);
 	long		result = 0;
 	ListCell   *cell;
 
-	foreach(cell, list_copy(postponed))
+	foreach(cell, list_copy(attempts))
 	{
-		Postponed  *view = lfirst(cell);
+		Attempts   *view = lfirst(cell);
 		long		wait = TimestampDifferenceMilliseconds(now, view->until) + 1;
 
-		if (view->until <= now)
-			ivm_build_forget_failures(view->relid);
-		else
+		if (view->until > now)
 			result = result == 0 ? wait : Min(result, wait);
+		else if (view->rebuilt == 0 || TimestampDifferenceExceeds(view->rebuilt, now, IN_A_ROW))
+			forget_attempts(view);
+	}
+	if (first != 0 && TimestampDifferenceMilliseconds(now, first) <= ivm_naptime)
+	{
+		long		wait = TimestampDifferenceMilliseconds(now, first) + 1;
+
+		result = result == 0 ? wait : Min(result, wait);
 	}
 	return result;
 }
@@ -280,20 +369,123 @@ list_and_adopt(void)
 	return ivm_metadata_list();
 }
 
+/* Is there a session that undoes its statement, or is about to? */
+static bool
+is_being_undone(Oid relid)
+{
+	bool		result = false;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < IVM_MAX_REQUESTS; i++)
+	{
+		IvmRequest *request = &ivm_control->requests[i];
+
+		if (request->kind == IVM_REQUEST_BUILD && request->relid == relid &&
+			request->dboid == MyDatabaseId && request->undo &&
+			(request->abandoned || request->status == IVM_REQUEST_FAILED))
+			result = true;
+	}
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
+/* Does the view wait to be built, and is it its time? */
+static bool
+is_wanted(IvmViewRow *row, TimestampTz now)
+{
+	TimestampTz next;
+
+	if (row->kind != 'v')
+		return false;
+	switch (row->state)
+	{
+		case IVM_STATE_REBUILD:
+			if (ivm_build_request_find(row->relid) != NULL)
+				return !is_being_undone(row->relid);	/* somebody waits */
+			ivm_metadata_complete(row);
+			see_rebuild(row, now);
+			break;
+		case IVM_STATE_BUILDING:
+			break;
+		case IVM_STATE_ERROR:
+			next = ivm_trouble_next(MyDatabaseId, row->relid);
+			if (next == 0 || next > now)
+				return false;
+			ivm_metadata_complete(row);
+			if (ivm_trial_forbids(row))
+				return false;
+			break;
+		default:
+			return false;
+	}
+	return time_has_come(row->relid, now) && !is_being_undone(row->relid);
+}
+
+/* An arrangement alone waits: some view that reads it rebuilds it. */
+static IvmViewRow *
+reader_of_arrangement(List *rows, TimestampTz now)
+{
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+		ListCell   *inner;
+
+		if (row->kind != 'a' || (row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD))
+			continue;
+		foreach(inner, rows)
+		{
+			IvmViewRow *view = lfirst(inner);
+
+			if (view->state == IVM_STATE_ACTIVE && list_member_oid(view->arrangements, row->relid) &&
+				time_has_come(view->relid, now))
+				return view;
+		}
+	}
+	return NULL;
+}
+
+/* Views that are gone, or not in state error, are in no trouble; those that only REFRESH may try are not tried. */
+static void
+forget_troubles(List *rows)
+{
+	List	   *known = NIL;
+	List	   *failed = NIL;
+	ListCell   *cell;
+
+	if (ivm_trouble_first(MyDatabaseId) == 0)
+		return;
+	foreach(cell, rows)
+	{
+		IvmViewRow *row = lfirst(cell);
+
+		known = lappend_oid(known, row->relid);
+		if (row->state != IVM_STATE_ERROR)
+			continue;
+		ivm_metadata_complete(row);
+		if (!ivm_trial_forbids(row))
+			failed = lappend_oid(failed, row->relid);
+	}
+	ivm_trouble_retain(MyDatabaseId, known, failed);
+	list_free(known);
+	list_free(failed);
+}
+
 /*
- * The next row that waits and is not postponed, or NULL.  A view whose session
- * undoes its statement is the session's.
+ * The next row that waits and whose time has come, or NULL: of those the one that had the fewest turns, so
+ * that what takes long lets everything else go first.  A view whose session undoes its statement is the session's.
  */
 IvmViewRow *
-ivm_build_next_row(long *sleep_ms)
+ivm_build_next_row(long *sleep_ms, bool *others)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	List	   *later = postponed_relids(now);
 	IvmViewRow *result = NULL;
 	MemoryContext old = CurrentMemoryContext;
 	List	   *rows;
 	ListCell   *cell;
 
+	*others = false;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(old);
@@ -301,51 +493,19 @@ ivm_build_next_row(long *sleep_ms)
 	{
 		rows = list_and_adopt();
 		ivm_stats_retain_rows(rows);
+		forget_troubles(rows);
 		foreach(cell, rows)
 		{
 			IvmViewRow *row = lfirst(cell);
-			bool		failed = false;
 
-			if ((row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD) ||
-				list_member_oid(later, row->relid))
+			if (!is_wanted(row, now))
 				continue;
-			LWLockAcquire(ivm_control->lock, LW_SHARED);
-			for (int i = 0; i < IVM_MAX_REQUESTS; i++)
-			{
-				IvmRequest *request = &ivm_control->requests[i];
-
-				if (request->kind == IVM_REQUEST_BUILD && request->relid == row->relid &&
-					request->dboid == MyDatabaseId && request->undo &&
-					(request->abandoned || request->status == IVM_REQUEST_FAILED))
-					failed = true;
-			}
-			LWLockRelease(ivm_control->lock);
-			if (!failed && row->kind == 'v')
-			{
+			*others |= result != NULL;
+			if (result == NULL || ivm_build_turns(row->relid) < ivm_build_turns(result->relid))
 				result = row;
-				break;
-			}
 		}
 		if (result == NULL)
-		{
-			/* an arrangement alone: some view that reads it rebuilds it */
-			foreach(cell, rows)
-			{
-				IvmViewRow *row = lfirst(cell);
-				ListCell   *inner;
-
-				if (row->kind != 'a' || (row->state != IVM_STATE_BUILDING && row->state != IVM_STATE_REBUILD))
-					continue;
-				foreach(inner, rows)
-				{
-					IvmViewRow *view = lfirst(inner);
-
-					if (view->state == IVM_STATE_ACTIVE && list_member_oid(view->arrangements, row->relid) &&
-						!list_member_oid(later, view->relid))
-						result = view;
-				}
-			}
-		}
+			result = reader_of_arrangement(rows, now);
 		if (result != NULL)
 			ivm_metadata_complete(result);
 	}

@@ -32,16 +32,27 @@ extern void ivm_build_drop_unused(void);
  * The next row that waits, or NULL; palloc'd in the current context.  In a
  * transaction of its own, which also makes rows for views that have none.  A
  * view whose session undoes its statement is left to the session.  If there is
- * none but for those that are postponed, *sleep_ms is when to ask again, else 0.
+ * none but for those whose time has not come, *sleep_ms is when to ask again, else 0; *others says
+ * whether there are more.
  */
-extern IvmViewRow *ivm_build_next_row(long *sleep_ms);
+extern IvmViewRow *ivm_build_next_row(long *sleep_ms, bool *others);
 
-/* The view's build failed for a reason that may pass: others go first. */
-extern void ivm_build_postpone(Oid relid);
-extern void ivm_build_forget_failures(Oid relid);
+/* What came of an attempt. */
+typedef enum IvmBuildOutcome
+{
+	IVM_BUILD_DONE,				/* it is filled, or stopped, or gone */
+	IVM_BUILD_REBUILT,			/* filled, and nobody had asked for it */
+	IVM_BUILD_POSTPONED,		/* somebody holds a lock, most often: others go
+								 * first */
+	IVM_BUILD_SHORT,			/* the disk is full, or so: it pauses */
+	IVM_BUILD_TURN				/* it took longer than the others could wait */
+} IvmBuildOutcome;
 
-/* How often in a row it was postponed. */
+extern void ivm_build_note(Oid relid, IvmBuildOutcome outcome);
+
+/* How often in a row it was postponed, and how often it had its turn and was not done. */
 extern int	ivm_build_failures(Oid relid);
+extern int	ivm_build_turns(Oid relid);
 
 /* Whether a relation is populated; false if it is gone.  In a transaction. */
 extern bool ivm_relation_is_populated(Oid relid);

@@ -24,7 +24,11 @@
  *
  * An error in step 3 rolls everything back.  If a session waits for the view
  * it gets the error and undoes its statement; otherwise the view is in state
- * error.  A new view whose session has gone is dropped here.
+ * error, and tried again here when its time has come.  A new view whose session has gone is dropped here.
+ *
+ * What a build evaluates is watched as in a batch (guard.c): it is cancelled when it has had its
+ * turn and others wait (build_queue.c), when somebody waits for a lock that it holds, and, if nobody waits for it, after
+ * ivm.view_timeout.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,12 +61,15 @@
 #include "memory/reclaim.h"
 #include "build/build_queue.h"
 #include "maintain/consumer.h"
+#include "maintain/guard.h"
+#include "maintain/view_timeout.h"
 #include "process/control.h"
 #include "maintain/failure.h"
 #include "maintain/trial.h"
 #include "process/process.h"
 
 #define MAX_TRANSIENT_FAILURES	8
+#define FIRST_TURN				10	/* times ivm.batch_patience */
 #define BUILDER_CURSOR			"builder"
 
 static IvmDatabase *capture;
@@ -77,6 +84,8 @@ static uint64 built_for;		/* the last request that was there when it was
 static bool unused_arrangements = true; /* there may be some */
 static bool nothing_left = false;
 static bool wants_overdraft = false;	/* the last build was refused memory */
+static bool others = false;		/* more views waited when it was begun */
+static IvmWatch build_watch;	/* what it evaluates, and may take */
 
 static void
 builder_exit(int code, Datum argument)
@@ -103,6 +112,56 @@ builder_exit(int code, Datum argument)
 	if (unfinished)
 		ivm_control_wake_workers(control);
 	ivm_control_wake_launcher();
+}
+
+/*
+ * Others
+ */
+
+/* Does anybody wait for the builder?  In a signal handler. */
+static bool
+others_wait(void)
+{
+	return others || control->build_wanted;
+}
+
+/* Before the evaluation of anything: how long it may take.  In a transaction. */
+static void
+set_limits(Oid relid, Oid owner, bool is_asked_for)
+{
+	int64		turn = (int64) ivm_batch_patience * FIRST_TURN << ivm_build_turns(relid);
+
+	build_watch.relid = relid;
+	build_watch.elapsed = 0;
+	build_watch.patience = (int) Min(turn, PG_INT32_MAX);
+	/* a session that waits has limits of its own */
+	build_watch.timeout = is_asked_for ? 0 : ivm_view_timeout_of(owner);
+}
+
+/*
+ * What follows is watched, also for those who wait for a lock on what is filled or on
+ * these tables.
+ */
+static void
+begin_watch(Oid filled, List *tables)
+{
+	Oid		   *relids = palloc(sizeof(Oid) * (1 + list_length(tables)));
+	int			n = 0;
+	ListCell   *cell;
+
+	relids[n++] = filled;
+	foreach(cell, tables)
+		relids[n++] = lfirst_oid(cell);
+	ivm_guard_begin(relids, n, 1);
+	ivm_guard_enter(&build_watch);
+}
+
+static IvmCancel
+end_watch(void)
+{
+	Oid			culprit;
+
+	return ivm_guard_end(&culprit);
 }
 
 /*
@@ -430,9 +489,11 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 		CommandCounterIncrement();
 	}
 	ivm_in_hand_begin_one(IVM_WORK_BUILD, view->relid);
+	begin_watch(relid, plan->relids);
 	ivm_identity_enter(&saved, ivm_relation_owner(view->relid), view->settings);
 	ivm_arrangement_populate(relid, plan, arrangement, snapshot);
 	ivm_identity_leave(&saved);
+	(void) end_watch();
 	store(row, plan, lsn, snapshot, NIL);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -446,7 +507,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
  * Populates or rebuilds a view.  Returns false if it has to be begun again.
  */
 static bool
-build_view(IvmViewRow *row, uint64 *rows)
+build_view(IvmViewRow *row, bool is_asked_for, uint64 *rows)
 {
 	MemoryContext old = CurrentMemoryContext;
 	IvmPlan    *plan;
@@ -482,8 +543,11 @@ build_view(IvmViewRow *row, uint64 *rows)
 			owned = lappend(owned, arrangement->definition);
 	}
 	watch_nothing();
+	set_limits(row->relid, ivm_relation_owner(row->relid), is_asked_for);
 	ivm_in_hand_begin_one(IVM_WORK_COMPILE, row->relid);
+	begin_watch(row->relid, NIL);
 	plan = ivm_compiled_make(watch(row->relid, row->settings), owned);
+	(void) end_watch();
 	ivm_in_hand_end();
 	upstream = ivm_plan_upstream(plan);
 	problem = upstream == NIL ? NULL : ivm_upstream_problem(upstream, ivm_metadata_list());
@@ -551,6 +615,8 @@ build_view(IvmViewRow *row, uint64 *rows)
 	ivm_in_hand_begin_one(IVM_WORK_BUILD, row->relid);
 	ivm_view_create_state(row->relid, plan);
 	CommandCounterIncrement();
+	ivm_debug_point("build-reading");
+	begin_watch(row->relid, plan->relids);
 	ivm_identity_enter(&saved, owner, row->settings);
 	if (compare)
 	{
@@ -562,6 +628,7 @@ build_view(IvmViewRow *row, uint64 *rows)
 	else
 		*rows = ivm_view_populate(row->relid, plan, snapshot);
 	ivm_identity_leave(&saved);
+	(void) end_watch();
 	unused_arrangements |= list_difference_oid(row->arrangements, arrangements) != NIL;
 	store(row, plan, lsn, snapshot, arrangements);
 	ivm_debug_point("build-filled");
@@ -593,28 +660,73 @@ is_still_there(Oid relid)
 }
 
 /*
- * One view, with its error if there is one.  True if it still waits after
- * an error that may be gone the next time; "failures" counts those before.
+ * A build failed; "request" is the number of who waited for it then, 0 if nobody did, and "newest" of the last one that
+ * is answered by it.  Says what is to be done next, if not, the view is stopped and whoever waits is told.
  */
-static bool
-build(IvmViewRow *row, int failures)
+static IvmBuildOutcome
+judge(IvmViewRow *row, ErrorData *error, IvmCancel cancel, uint64 number, uint64 newest)
 {
-	bool		again = false;
+	IvmRequest *request = ivm_build_request_find(row->relid);
+	int			failures = ivm_build_failures(row->relid);
+
+	if (cancel == IVM_CANCEL_PATIENCE)
+		return IVM_BUILD_TURN;
+	if (cancel == IVM_CANCEL_GIVE_WAY || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft)
+		return IVM_BUILD_POSTPONED;
+	if (cancel == IVM_CANCEL_TIMEOUT)
+		error->message = pstrdup(IVM_TIMEOUT_REASON);
+	/* a cancel may come from one who has gone meanwhile */
+	else if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && number != 0 &&
+			 (request == NULL || request->number != number))
+		return IVM_BUILD_POSTPONED;
+	/* what the server lacks is not the view's fault: it stays as it is */
+	else if (request == NULL && row->state == IVM_STATE_REBUILD && ivm_failure_is_transient(error->sqlerrcode) &&
+			 (failures < MAX_TRANSIENT_FAILURES || ivm_failure_is_resource(error->sqlerrcode)))
+	{
+		if (failures == 0)
+			ereport(LOG,
+					(errmsg("could not rebuild incremental view with OID %u, which is tried again: %s", row->relid, error->message)));
+		ivm_stats_view_error(MyDatabaseId, row->relid, error->message);
+		return ivm_failure_is_resource(error->sqlerrcode) ? IVM_BUILD_SHORT : IVM_BUILD_POSTPONED;
+	}
+
+	if (row->state == IVM_STATE_ERROR && row->reason != NULL && strcmp(row->reason, error->message) == 0)
+		ivm_trouble_failed(MyDatabaseId, row->relid);	/* no news */
+	/* whoever has asked since has set the state, or is about to */
+	else if ((request == NULL || !request->undo) &&
+			 !ivm_failure_stop(row->relid, &row->version, error->message))
+		return IVM_BUILD_POSTPONED;
+	ivm_debug_point("build-stopped");
+	ivm_request_fail_builds(row->relid, newest, error);
+	return IVM_BUILD_DONE;
+}
+
+/*
+ * One view, with its error if there is one.
+ */
+static IvmBuildOutcome
+build(IvmViewRow *row)
+{
+	IvmBuildOutcome outcome = IVM_BUILD_DONE;
 	uint64		rows = 0;
 	MemoryContext old = CurrentMemoryContext;
 	bool		rebuild = row->state != IVM_STATE_BUILDING;
+	bool		failed = row->state == IVM_STATE_ERROR;
 	IvmRequest *request;
+	ErrorData  *volatile error = NULL;
 	volatile uint64 number = 0;
 	volatile uint64 newest = 0;
+	volatile IvmCancel cancel = IVM_CANCEL_NONE;
+	TimestampTz begin = GetCurrentTimestamp();
 	bool		done = false;
-	ErrorData  *volatile error = NULL;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	control->building = row->relid;
 	LWLockRelease(ivm_control->lock);
 	ivm_stats_worker_state("building");
 	ivm_stats_build_start(MyDatabaseId, row->relid, rebuild);
-	ivm_stats_view_state(MyDatabaseId, row->relid, rebuild ? "rebuild" : "building");
+	if (!failed)
+		ivm_stats_view_state(MyDatabaseId, row->relid, rebuild ? "rebuild" : "building");
 
 	PG_TRY();
 	{
@@ -628,7 +740,7 @@ build(IvmViewRow *row, int failures)
 		while (!done && (request == NULL || !request->abandoned) && is_still_there(row->relid))
 		{
 			newest = ivm_request_newest();
-			done = build_view(row, &rows);
+			done = build_view(row, request != NULL, &rows);
 			if (!done)
 				CHECK_FOR_INTERRUPTS();
 			MemoryContextSwitchTo(old);
@@ -641,18 +753,12 @@ build(IvmViewRow *row, int failures)
 	}
 	PG_CATCH();
 	{
+		cancel = end_watch();
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		wants_overdraft = ivm_failure_is_shortage();
 		unused_arrangements = true;
 		HOLD_INTERRUPTS();
-
-		/*
-		 * somebody holds a lock, or memory: no news for the log at each
-		 * attempt
-		 */
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE && !wants_overdraft)
-			EmitErrorReport();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		RESUME_INTERRUPTS();
@@ -662,26 +768,24 @@ build(IvmViewRow *row, int failures)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	ivm_process_release_locks();
 
 	ivm_in_hand_end();
 	if (error != NULL)
 	{
 		ivm_debug_point("build-failed");
-		/* a cancel may come from one who has gone meanwhile */
-		request = ivm_build_request_find(row->relid);
-		again = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft ||
-			(error->sqlerrcode == ERRCODE_QUERY_CANCELED && number != 0 &&
-			 (request == NULL || request->number != number)) ||
-			(request == NULL && rebuild && failures < MAX_TRANSIENT_FAILURES &&
-			 ivm_failure_is_transient(error->sqlerrcode));
-		if (!again)
-		{
-			/* whoever has asked since has set the state, or is about to */
-			if (request == NULL || !request->undo)
-				again = !ivm_failure_stop(row->relid, &row->version, error->message);
-			ivm_debug_point("build-stopped");
-			ivm_request_fail_builds(row->relid, newest, error);
-		}
+		outcome = judge(row, error, cancel, number, newest);
+		if (outcome == IVM_BUILD_DONE)
+			ivm_trouble_cost(MyDatabaseId, row->relid, TimestampDifferenceMilliseconds(begin, GetCurrentTimestamp()));
+	}
+	else if (done)
+	{
+		if (failed)
+			ereport(LOG,
+					(errmsg("incremental view with OID %u is maintained again", row->relid)));
+		ivm_trouble_healed(MyDatabaseId, row->relid);
+		if (number == 0 && rebuild)
+			outcome = IVM_BUILD_REBUILT;
 	}
 
 	give_memory_back();
@@ -690,7 +794,7 @@ build(IvmViewRow *row, int failures)
 	control->building = InvalidOid;
 	LWLockRelease(ivm_control->lock);
 	QueryCancelPending = false; /* was about this view */
-	return again;
+	return outcome;
 }
 
 /* The builder, or an apply worker, has died in its hands too often.  False if that has to be tried again. */
@@ -724,6 +828,7 @@ ivm_builder_main(Datum unused)
 	before_shmem_exit(builder_exit, (Datum) 0);
 	ivm_database_attach(capture);
 	ivm_wake_register_consumer(capture, IVM_BUILDER_NUMBER);
+	ivm_guard_init(others_wait);
 	build_context = AllocSetContextCreate(TopMemoryContext, "ivm build", ALLOCSET_DEFAULT_SIZES);
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
@@ -758,13 +863,13 @@ ivm_builder_main(Datum unused)
 		if (unused_arrangements)
 			ivm_build_drop_unused();
 		unused_arrangements = false;
-		row = ivm_build_next_row(&sleep_ms);
+		row = ivm_build_next_row(&sleep_ms, &others);
 		if (row != NULL)
 		{
-			if (ivm_trial_is_over(row->relid) ? !stop_deadly(row) : build(row, ivm_build_failures(row->relid)))
-				ivm_build_postpone(row->relid);
+			if (ivm_trial_is_over(row->relid))
+				ivm_build_note(row->relid, stop_deadly(row) ? IVM_BUILD_DONE : IVM_BUILD_POSTPONED);
 			else
-				ivm_build_forget_failures(row->relid);
+				ivm_build_note(row->relid, build(row));
 			idle = false;
 			continue;
 		}

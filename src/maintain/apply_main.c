@@ -41,6 +41,7 @@
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
+#include "maintain/ailing.h"
 #include "maintain/apply_worker.h"
 #include "maintain/failure.h"
 #include "process/process.h"
@@ -61,6 +62,8 @@
 #define MAX_INTERVALS		4
 #define MAX_BATCH_LOCKS		320 /* a twentieth of what the server has room for
 								 * by default */
+#define AILING_LOOK			1000	/* ms between looks for what may have mended
+									 * views in error */
 #define SLOWER_START		100 /* ms between looks for the worker of the level
 								 * below */
 #define LOCKS_OF_A_VIEW		6	/* itself and its claim, indexes, state tables */
@@ -606,6 +609,7 @@ ivm_apply_main(Datum unused)
 	ivm_database_attach(worker->capture);
 	ivm_wake_register_consumer(worker->capture, worker->number);
 	ivm_pace_init(worker);
+	ivm_ailing_init();
 	while (worker->level > 0 && !ivm_slow_worker_starts(worker->control, worker->level))
 		ivm_process_wait(SLOWER_START);
 	loop_context = AllocSetContextCreate(TopMemoryContext, "ivm loop", ALLOCSET_DEFAULT_SIZES);
@@ -644,6 +648,9 @@ ivm_apply_main(Datum unused)
 		ivm_debug_point("apply-looked");
 		ivm_progress_scout(worker);
 		ivm_progress_give_up(worker);
+		ivm_ailing_tell();
+		if (ivm_ailing_any())
+			sleep_ms = Min(sleep_ms, AILING_LOOK);
 		take_verifications(worker);
 
 		if (worker->missing != NIL)

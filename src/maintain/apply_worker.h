@@ -169,6 +169,9 @@ extern void ivm_progress_scout(IvmApplyWorker *worker);
  */
 extern bool ivm_progress_publish(IvmApplyWorker *worker);
 
+/* Why a view is rebuilt one of whose tables was emptied. */
+#define IVM_TRUNCATED_REASON "a table that it reads was truncated or changed as a whole"
+
 /* Why a view is rebuilt whose changes had no room in the log. */
 #define IVM_LOST_REASON "the delta log exceeded ivm.delta_log_limit, or its disk was full"
 

@@ -64,7 +64,6 @@
 #include "zset/row.h"
 
 #define DECODER_PATIENCE	100 /* ms */
-#define TRUNCATED_REASON	"a table that it reads was truncated or changed as a whole"
 
 static uint64 batch_number = 0;
 
@@ -296,7 +295,7 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	if (record->kind != IVM_LOG_ROW || !row_is_readable(interest, record))
 	{
 		consumer->truncated = true;
-		consumer->truncated_reason = record->kind == IVM_LOG_LOST ? IVM_LOST_REASON : TRUNCATED_REASON;
+		consumer->truncated_reason = record->kind == IVM_LOG_LOST ? IVM_LOST_REASON : IVM_TRUNCATED_REASON;
 		return;
 	}
 	consumer->changes++;

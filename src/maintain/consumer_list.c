@@ -38,6 +38,7 @@
 
 #include "base/in_hand.h"
 #include "compile/compile.h"
+#include "maintain/ailing.h"
 #include "maintain/apply_worker.h"
 #include "maintain/assignment.h"
 #include "maintain/failure.h"
@@ -482,6 +483,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 	IvmSlow    *slow;
 	List	   *added = NIL;
 	List	   *missing = NIL;
+	List	   *failed = NIL;
+	Oid			building;
 	ListCell   *cell;
 
 	/* the list first: all that is on it is in ivm.view, or was dropped */
@@ -502,6 +505,16 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 		assignments = ivm_consumer_assign(rows, slow, &count);
 		MemoryContextSwitchTo(context);
 		read_news(worker, rows, assignments, count, slow);
+		foreach(cell, rows)
+		{
+			IvmViewRow *row = lfirst(cell);
+
+			if (row->kind != 'v' || row->state != IVM_STATE_ERROR || !assigned_to_me(worker, row, assignments, count, slow))
+				continue;
+			ivm_metadata_complete(row);
+			if (!ivm_trial_forbids(row))
+				failed = lappend(failed, row);
+		}
 	}
 	MemoryContextSwitchTo(context);
 	PopActiveSnapshot();
@@ -510,6 +523,10 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 
 	ivm_stats_retain_rows(rows);
 	ivm_slow_forget(worker->control, slow_and_gone(slow, rows));
+	ivm_ailing_set(worker->capture, failed);
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	building = worker->control->building;
+	LWLockRelease(ivm_control->lock);
 	build = unknown != NIL;
 	foreach(cell, rows)
 	{
@@ -517,7 +534,8 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 		IvmConsumer *consumer = ivm_consumer_list_find(worker, row->relid);
 		bool		mine = assigned_to_me(worker, row, assignments, count, slow);
 
-		if (row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD)
+		/* one that the builder has in hand is not waiting for it */
+		if ((row->state == IVM_STATE_BUILDING || row->state == IVM_STATE_REBUILD) && row->relid != building)
 			build = true;
 		if (consumer != NULL && !consumer->given_up &&
 			row->state == IVM_STATE_ACTIVE && same_definition(row, consumer))

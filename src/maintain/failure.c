@@ -8,7 +8,10 @@
  * evaluate an expression on a pair of rows that exists in no snapshot, which
  * the query itself never does.  The builder puts the view into state error if
  * the query fails as well.  A view that fails again right after each of three
- * rebuilds is in error, too: deltas do not work for it.
+ * rebuilds is in error, too: deltas do not work for it.  No state error is for good: the
+ * builder tries again (process/trouble.c).
+ *
+ * The log gets one line for each change of state, not for each try.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +28,7 @@
 #include "metadata/metadata.h"
 #include "stats/stats.h"
 #include "process/control.h"
+#include "process/trouble.h"
 #include "maintain/failure.h"
 #include "process/process.h"
 
@@ -32,7 +36,7 @@
 #define MAX_REBUILDS			3
 #define REBUILD_PERIOD			(10 * 60 * 1000)	/* ms */
 
-/* Rebuilds after failed batches, by view. */
+/* Rebuilds after failed batches, by view, of the last REBUILD_PERIOD. */
 typedef struct RebuildHistory
 {
 	Oid			relid;
@@ -67,13 +71,6 @@ ivm_failure_save(IvmCancel cancel)
 		saved_error->detail = NULL;
 	}
 
-	/*
-	 * a lock that was not had at once, or memory, is no news: it is tried
-	 * again
-	 */
-	else if (cancel == IVM_CANCEL_NONE && saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-			 !ivm_failure_is_shortage())
-		EmitErrorReport();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	ivm_process_release_locks();
@@ -94,20 +91,33 @@ is_timeout(const ErrorData *error)
 }
 
 bool
+ivm_failure_is_resource(int sqlerrcode)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_CONNECTION_EXCEPTION);
+}
+
+bool
 ivm_failure_is_transient(int sqlerrcode)
 {
 	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
 	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		ivm_failure_is_resource(sqlerrcode) ||
 		sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || sqlerrcode == ERRCODE_OBJECT_IN_USE ||
 		category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
 }
 
+/* Its history; those that are too old to matter go meanwhile. */
 static RebuildHistory *
 history_of(Oid relid)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	RebuildHistory *history;
+	RebuildHistory *result = NULL;
 	MemoryContext old;
 	ListCell   *cell;
 
@@ -115,14 +125,32 @@ history_of(Oid relid)
 	{
 		history = lfirst(cell);
 		if (history->relid == relid)
-			return history;
+			result = history;
+		else if (TimestampDifferenceExceeds(history->last, now, REBUILD_PERIOD))
+		{
+			histories = foreach_delete_current(histories, cell);
+			pfree(history);
+		}
 	}
+	if (result != NULL)
+		return result;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	history = palloc0(sizeof(RebuildHistory));
 	history->relid = relid;
 	histories = lappend(histories, history);
 	MemoryContextSwitchTo(old);
 	return history;
+}
+
+/* A change of state is said once, with where it came from. */
+static void
+report(Oid relid, const char *what, const char *reason)
+{
+	const char *context = saved_error != NULL ? saved_error->context : NULL;
+
+	ereport(LOG,
+			(errmsg("incremental view with OID %u %s: %s", relid, what, reason),
+			 context != NULL ? errcontext("%s", context) : 0));
 }
 
 /*
@@ -178,8 +206,7 @@ ivm_failure_rebuild(Oid relid, const IvmRowVersion *version, const char *reason)
 {
 	if (!set_state(relid, version, IVM_STATE_REBUILD, reason))
 		return false;
-	ereport(LOG,
-			(errmsg("incremental view with OID %u is going to be rebuilt: %s", relid, reason)));
+	report(relid, "is going to be rebuilt", reason);
 	ivm_stats_view_state(MyDatabaseId, relid, "rebuild");
 	ivm_stats_view_rebuild(MyDatabaseId, relid, reason);
 	return true;
@@ -190,6 +217,8 @@ ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message)
 {
 	if (!set_state(relid, version, IVM_STATE_ERROR, message))
 		return false;
+	report(relid, "is in state error", message);
+	ivm_trouble_failed(MyDatabaseId, relid);
 	ivm_stats_view_state(MyDatabaseId, relid, "error");
 	ivm_stats_view_error(MyDatabaseId, relid, message);
 	return true;
@@ -226,6 +255,8 @@ ivm_failure_blame(IvmApplyWorker *worker, IvmConsumer *consumer)
 	if (!is_timeout(saved_error) && ivm_failure_is_transient(saved_error->sqlerrcode) &&
 		consumer->failures < MAX_TRANSIENT_FAILURES)
 	{
+		if (consumer->failures == 0 && saved_error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			report(consumer->relid, "failed in a batch, which is tried again", saved_error->message);
 		consumer->retry_at = TimestampTzPlusMilliseconds(now, 250 << consumer->failures);
 		consumer->failures++;
 		ivm_failure_forget();

@@ -48,6 +48,9 @@ extern bool ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char
 /* Why a view is in state error whose batch or rebuild exceeded its time. */
 #define IVM_TIMEOUT_REASON "its batch or rebuild took longer than ivm.view_timeout"
 
+/* True for errors of the server's resources: disk, memory, files, connections. */
+extern bool ivm_failure_is_resource(int sqlerrcode);
+
 /* True for errors that may be gone the next time: locks, resources, cancels. */
 extern bool ivm_failure_is_transient(int sqlerrcode);
 

@@ -180,6 +180,8 @@ ivm_guard_begin(const Oid *relids, int count, int written)
 	nlocked = count;
 	nwritten = written;
 	waiter_since = 0;
+	if (cancel != IVM_CANCEL_NONE)
+		QueryCancelPending = false;
 	cancel = IVM_CANCEL_NONE;
 	culprit = InvalidOid;
 	ivm_guard_current = NULL;

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "maintain/ailing.h"
 #include "maintain/apply_worker.h"
 #include "maintain/failure.h"
 
@@ -169,6 +170,7 @@ ivm_progress_scout(IvmApplyWorker *worker)
 				continue;
 			}
 			last_relid = record.relid;
+			ivm_ailing_touched(record.relid);
 			interest = hash_search(worker->interest, &record.relid, HASH_FIND, NULL);
 			if (interest == NULL)
 				continue;

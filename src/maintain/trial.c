@@ -84,9 +84,15 @@ ivm_trial_is_over(Oid relid)
 	return ivm_suspect_deaths(MyDatabaseId, relid) >= IVM_MAX_DEATHS;
 }
 
+bool
+ivm_trial_forbids(const IvmViewRow *row)
+{
+	return row->reason != NULL && strcmp(row->reason, IVM_DEATH_REASON) == 0;
+}
+
 void
 ivm_trial_again(const IvmViewRow *row)
 {
-	if (row->state == IVM_STATE_ERROR && row->reason != NULL && strcmp(row->reason, IVM_DEATH_REASON) == 0)
+	if (row->state == IVM_STATE_ERROR && ivm_trial_forbids(row))
 		ivm_suspect_parole(MyDatabaseId, row->relid);
 }

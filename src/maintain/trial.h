@@ -25,6 +25,9 @@ extern void ivm_trial_committed(List *consumers);
 /* True if the view is not to be worked on any more. */
 extern bool ivm_trial_is_over(Oid relid);
 
+/* True if a view in state error is there for such deaths; the row is complete. */
+extern bool ivm_trial_forbids(const IvmViewRow *row);
+
 /* REFRESH: if the view is in state error for such deaths it is tried once more. */
 extern void ivm_trial_again(const IvmViewRow *row);
 

@@ -85,6 +85,7 @@ reset(IvmControlDatabase *database)
 	database->decoder_latch = NULL;
 	database->slow.workers = 0;
 	database->slow.count = 0;
+	database->troubles.count = 0;
 	pg_atomic_write_u64(&database->wanted_position, 0);
 	pg_atomic_write_u64(&database->syncs, 0);
 	for (int j = 0; j < IVM_APPLY_SLOTS; j++)

@@ -30,6 +30,7 @@
 
 #include "capture/capture.h"
 #include "process/slow.h"
+#include "process/trouble.h"
 
 #define IVM_MAX_APPLY_WORKERS	32
 #define IVM_APPLY_SLOTS			(IVM_MAX_APPLY_WORKERS + IVM_SLOW_WORKERS)
@@ -105,6 +106,8 @@ typedef struct IvmControlDatabase
 	pg_atomic_uint64 syncs;		/* how many have been begun */
 	IvmSlow		slow;			/* views that are not with those workers, but
 								 * with the ones that follow */
+	IvmTroubles troubles;		/* views in state error, and when they are
+								 * tried again */
 	IvmApplyShared apply[IVM_APPLY_SLOTS];
 } IvmControlDatabase;
 

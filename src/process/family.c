@@ -319,6 +319,7 @@ run_builder(IvmFamily *family, long *sleep_ms)
 	IvmChild   *child = &family->builder;
 	bool		wanted;
 	bool		done;
+	TimestampTz next_try;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
 	wanted = family->control->build_wanted;
@@ -334,6 +335,12 @@ run_builder(IvmFamily *family, long *sleep_ms)
 		family->control->builder_done = false;
 		LWLockRelease(ivm_control->lock);
 	}
+	/* a view in state error is tried again when its time has come */
+	next_try = ivm_trouble_first(family->dboid);
+	if (next_try != 0 && next_try <= GetCurrentTimestamp())
+		wanted = true;
+	else if (next_try != 0)
+		ivm_sleep_until(next_try, sleep_ms);
 	if (wanted)
 		run_extra(family, child, "ivm_builder_main", "ivm builder",
 				  IVM_WORKER_BUILDER, 0, ivm_budget_reserved(), sleep_ms);
