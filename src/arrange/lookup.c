@@ -466,7 +466,7 @@ ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 	int			length = strlen(arrangement->text);
 
 	if (!arrangement->shared)
-		return psprintf(IVM_STATE_NAME_PREFIX "%d_%016llx", relid, arrangement->input->node_id,
+		return psprintf(IVM_STATE_NAME_PREFIX "%d_%016llx", relid, arrangement->input->shape_id,
 						(unsigned long long) hash_bytes_extended(text, length, 0));
 	return psprintf("a_%016llx%016llx",
 					(unsigned long long) hash_bytes_extended(text, length, 0),

@@ -76,6 +76,10 @@ extern uint64 ivm_registry_add(IvmDatabase *database, Oid relid, Bitmapset *attr
  */
 extern void ivm_registry_wait(IvmDatabase *database, uint64 generation);
 
+/* The same for who cannot wait: asks for a generation of his own, and looks later whether it is acknowledged. */
+extern uint64 ivm_registry_ask(IvmDatabase *database);
+extern bool ivm_registry_is_acknowledged(IvmDatabase *database, uint64 generation);
+
 
 /* ---- cursors and reading (delta_log.c) ---- */
 

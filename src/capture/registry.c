@@ -155,6 +155,24 @@ ivm_registry_wait(IvmDatabase *database, uint64 generation)
 	ConditionVariableCancelSleep();
 }
 
+uint64
+ivm_registry_ask(IvmDatabase *database)
+{
+	uint64		generation;
+
+	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	generation = pg_atomic_add_fetch_u64(&database->generation, 1);
+	LWLockRelease(&database->lock);
+	ivm_wake_decoder(database);
+	return generation;
+}
+
+bool
+ivm_registry_is_acknowledged(IvmDatabase *database, uint64 generation)
+{
+	return pg_atomic_read_u64(&database->acknowledged) >= generation;
+}
+
 /*
  * The decoder's copy, made anew.  Returns the generation that it is of.
  */

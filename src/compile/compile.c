@@ -36,6 +36,7 @@ typedef struct QueryCheckContext
 {
 	const char *view_name;
 	bool		exists;
+	List	   *relations;		/* that the query names */
 } QueryCheckContext;
 
 void
@@ -52,12 +53,13 @@ check_query(Query *query, void *context)
 
 	if (found != NULL)
 		ivm_unsupported_raise(found, check->view_name, check->exists);
+	check->relations = ivm_query_relations(query);
 }
 
 /* ---- stages ---- */
 
 static PlannedStmt *
-plan_query(Query *query, const char *view_name, bool exists)
+plan_query(Query *query, const char *view_name, bool exists, List **relations)
 {
 	QueryCheckContext check;
 	PlannedStmt *statement;
@@ -89,6 +91,7 @@ plan_query(Query *query, const char *view_name, bool exists)
 
 	/* the owner may have lost a right since the query was written */
 	ExecCheckRTPerms(statement->rtable, true);
+	*relations = check.relations;
 	return statement;
 }
 
@@ -261,7 +264,7 @@ name_output(IvmPlan *plan)
 }
 
 static void
-translate_statement(IvmCompiler *compiler)
+translate_statement(IvmCompiler *compiler, List *named)
 {
 	IvmPlan    *plan = compiler->plan;
 	PlannedStmt *statement = plan->statement;
@@ -289,6 +292,8 @@ translate_statement(IvmCompiler *compiler)
 
 	plan->root = number_node(plan, &texts, plan->root);
 	collect_relids(plan);
+	ivm_plan_find_trees(plan, named);
+	ivm_plan_number_shapes(plan);
 	foreach(lc, plan->nodes)
 	{
 		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
@@ -309,6 +314,7 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	IvmCompiler compiler = {0};
 	IvmPlan    *plan = (IvmPlan *) palloc0(sizeof(IvmPlan));
+	List	   *named;
 
 	plan->context = context;
 	plan->relid = relid;
@@ -322,14 +328,14 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 	 * nodes point into the planner's tree, so that has to be in its place
 	 * first
 	 */
-	plan->statement = plan_query(query, view_name, OidIsValid(relid));
+	plan->statement = plan_query(query, view_name, OidIsValid(relid), &named);
 	ivm_debug_point("compile-planned");
 	narrow_statement(plan->statement);
 	MemoryContextSwitchTo(context);
 	plan->statement = copyObject(plan->statement);
 	MemoryContextSwitchTo(scratch);
 
-	translate_statement(&compiler);
+	translate_statement(&compiler, named);
 	name_output(plan);
 	choose_key(plan);
 	plan->text = ivm_plan_text(plan);

@@ -50,6 +50,26 @@ extern List *ivm_fingerprint_relids(const char *fingerprint);
  */
 extern bool ivm_fingerprint_rows_differ(const char *a, const char *b);
 
+/* A table that is read as a partition or a child of one that the query names. */
+typedef struct IvmMember
+{
+	Oid			relid;
+	Oid			tree;			/* the table that is named */
+	Oid			file;			/* its file node then */
+	uint32		columns;		/* ivm_fingerprint_columns() */
+	char		persistence;
+	char		identity;
+} IvmMember;
+
+/* A hash value of the names and types of columns, and of their places. */
+extern uint32 ivm_fingerprint_columns(TupleDesc desc);
+
+/*
+ * Do two fingerprints differ only in the members of trees?  Then these are the ones that
+ * are only in the second, and only in the first (IvmMember, palloc'd).
+ */
+extern bool ivm_fingerprint_members(const char *from, const char *to, List **joined, List **left);
+
 /* Emits one NOTICE for each recomputed part, or an error if ivm.fallback = error. */
 extern void ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name);
 

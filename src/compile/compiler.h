@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "compile/compile.h"
+#include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 #include "plan/plan.h"
 
@@ -55,6 +56,24 @@ typedef void (*IvmQueryCheck) (Query *query, void *context);
 extern PlannedStmt *ivm_query_plan(Query *query, IvmQueryCheck check, void *context);
 
 extern void ivm_planning_init(void);
+
+/* ---- tree.c ---- */
+
+/* Oids of the relations that a query names, rewritten and expanded, at any depth; before it is planned. */
+extern List *ivm_query_relations(Query *query);
+
+/* Finds the trees of a plan's scans. */
+extern void ivm_plan_find_trees(IvmPlan *plan, List *named);
+
+/*
+ * Does the plan read the table as a member of a table's tree, *tree, and nowhere else?  Not so the table
+ * that is named itself.
+ */
+extern bool ivm_plan_is_member(IvmPlan *plan, Oid relid, Oid *tree);
+
+/* While the planner makes its paths: the tree under this relation has the size of one table. */
+extern void ivm_tree_set_size(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte);
+
 
 /* ---- check_support.c ---- */
 

@@ -31,7 +31,10 @@
  *	pg_constraint	of domains that a value is made one of; of tables they are
  *					in the plan where the planner uses them
  *	pg_enum			labels.  Their order among each other never changes
- *	pg_inherits, pg_partitioned_table, pg_policy, pg_rewrite
+ *	pg_inherits		the partitions and children that are read; these with file
+ *					and columns, since one that has left may be rewritten, or have its
+ *					columns renamed, without a row in the log
+ *	pg_partitioned_table, pg_policy, pg_rewrite
  *					are in the plan
  *	pg_proc			what the user's functions do: all but name, cost and rights
  *	pg_range		the functions of a range type of the user's
@@ -110,15 +113,23 @@
 /* ---- lines ---- */
 
 static void
-append_relation(StringInfo buffer, Oid relid)
+append_relation(StringInfo buffer, IvmPlan *plan, Oid relid)
 {
 	Relation	relation = relation_open(relid, NoLock);
 	Form_pg_class form = relation->rd_rel;
+	Oid			tree;
 
-	appendStringInfo(buffer, "relation %u %c %c", relid, form->relpersistence, form->relreplident);
-	if (form->relkind == RELKIND_MATVIEW)
-		appendStringInfo(buffer, " file %u", form->relfilenode);
-	appendStringInfoChar(buffer, '\n');
+	if (ivm_plan_is_member(plan, relid, &tree))
+		appendStringInfo(buffer, "member %u of %u file %u columns %u %c %c\n", relid, tree, form->relfilenode,
+						 ivm_fingerprint_columns(RelationGetDescr(relation)),
+						 form->relpersistence, form->relreplident);
+	else
+	{
+		appendStringInfo(buffer, "relation %u %c %c", relid, form->relpersistence, form->relreplident);
+		if (form->relkind == RELKIND_MATVIEW)
+			appendStringInfo(buffer, " file %u", form->relfilenode);
+		appendStringInfoChar(buffer, '\n');
+	}
 	relation_close(relation, NoLock);
 }
 
@@ -471,7 +482,7 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	note_dependencies(plan->statement, reads);
 	initStringInfo(&buffer);
 	foreach(lc, plan->relids)
-		append_relation(&buffer, lfirst_oid(lc));
+		append_relation(&buffer, plan, lfirst_oid(lc));
 	append_all(&buffer, reads->rows, append_row);
 	append_all(&buffer, reads->functions, append_function);
 	append_all(&buffer, reads->aggregates, append_aggregate);
@@ -482,6 +493,30 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	if (reads->text_search)
 		append_text_search(&buffer, reads);
 	return buffer.data;
+}
+
+uint32
+ivm_fingerprint_columns(TupleDesc desc)
+{
+	uint32		result = desc->natts;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (attribute->attisdropped)
+			result = hash_combine(result, 0);
+		else
+		{
+			const char *name = NameStr(attribute->attname);
+
+			result = hash_combine(result, hash_bytes((const unsigned char *) name, strlen(name)));
+			result = hash_combine(result, murmurhash32(attribute->atttypid));
+			result = hash_combine(result, murmurhash32(attribute->atttypmod));
+			result = hash_combine(result, murmurhash32(attribute->attcollation));
+		}
+	}
+	return result;
 }
 
 /* Oids of the lines that begin so. */
@@ -505,7 +540,74 @@ oids_of_lines(const char *fingerprint, const char *begin)
 List *
 ivm_fingerprint_relids(const char *fingerprint)
 {
-	return oids_of_lines(fingerprint, "relation ");
+	return list_concat(oids_of_lines(fingerprint, "relation "), oids_of_lines(fingerprint, "member "));
+}
+
+/* Takes the lines about members out of a fingerprint, into a list. */
+static char *
+without_members(const char *fingerprint, List **members)
+{
+	StringInfoData rest;
+
+	*members = NIL;
+	initStringInfo(&rest);
+	for (const char *line = fingerprint; *line != '\0';)
+	{
+		size_t		length = strcspn(line, "\n");
+		IvmMember  *member = (IvmMember *) palloc0(sizeof(IvmMember));
+
+		if (sscanf(line, "member %u of %u file %u columns %u %c %c", &member->relid, &member->tree, &member->file,
+				   &member->columns, &member->persistence, &member->identity) == 6)
+			*members = lappend(*members, member);
+		else
+		{
+			appendBinaryStringInfo(&rest, line, length);
+			appendStringInfoChar(&rest, '\n');
+		}
+		line += length + (line[length] == '\n');
+	}
+	return rest.data;
+}
+
+static IvmMember *
+find_member(List *members, Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, members)
+	{
+		if (((IvmMember *) lfirst(lc))->relid == relid)
+			return (IvmMember *) lfirst(lc);
+	}
+	return NULL;
+}
+
+bool
+ivm_fingerprint_members(const char *from, const char *to, List **joined, List **left)
+{
+	List	   *before;
+	List	   *after;
+	ListCell   *lc;
+
+	*joined = *left = NIL;
+	if (strcmp(without_members(from, &before), without_members(to, &after)) != 0)
+		return false;
+	foreach(lc, before)
+	{
+		IvmMember  *old = (IvmMember *) lfirst(lc);
+		IvmMember  *new = find_member(after, old->relid);
+
+		if (new == NULL)
+			*left = lappend(*left, old);
+		else if (new->tree != old->tree || new->persistence != old->persistence || new->identity != old->identity)
+			return false;
+	}
+	foreach(lc, after)
+	{
+		if (find_member(before, ((IvmMember *) lfirst(lc))->relid) == NULL)
+			*joined = lappend(*joined, lfirst(lc));
+	}
+	return true;
 }
 
 /* The next line about a whole-row reference at or after "line"; NULL if there is none. */

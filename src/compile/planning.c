@@ -426,6 +426,7 @@ static PlannedStmt *plan_nested(Query *query, const char *source, int options, P
 /* Those that we have none for have to be NULL. */
 static const PlannerHooks ours = {
 	.planner = plan_nested,
+	.rel_pathlist = ivm_tree_set_size,
 	.relation_info = relation_info_hook,
 	.relation_stats = relation_stats_hook,
 	.index_stats = index_stats_hook,

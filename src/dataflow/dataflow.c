@@ -195,6 +195,12 @@ ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 w
 }
 
 void
+ivm_dataflow_push_to(IvmDataflow *dataflow, IvmPlanNode *scan, TupleTableSlot *row, int64 weight)
+{
+	receive(&dataflow->operators[scan->node_id], 0, row, weight);
+}
+
+void
 ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight)
 {
 	IvmDataflow *dataflow = op->dataflow;
@@ -409,7 +415,7 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 char *
 ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 {
-	return psprintf(IVM_STATE_NAME_PREFIX "%d", relid, node->node_id);
+	return psprintf(IVM_STATE_NAME_PREFIX "%d", relid, node->shape_id);
 }
 
 Oid

@@ -65,6 +65,9 @@ extern void ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmAren
 /* One changed row of a table, in the table's shape (minimal or heap slot, tts_tableOid set). */
 extern void ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 weight);
 
+/* The same for one scan of the plan only; the row is in the shape of that scan's table, whichever it comes from. */
+extern void ivm_dataflow_push_to(IvmDataflow *dataflow, IvmPlanNode *scan, TupleTableSlot *row, int64 weight);
+
 /*
  * Pushes the full contents of every input under the snapshot, with weight +1,
  * using PostgreSQL's executor for every subtree without state.

@@ -91,7 +91,7 @@ worker_exit(int code, Datum argument)
 static bool
 is_due(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now, long *sleep_ms)
 {
-	if (consumer->leaving || (consumer->pending == 0 && consumer->verify == NIL))
+	if (consumer->leaving || (consumer->pending == 0 && consumer->verify == NIL && !consumer->members_differ))
 		return false;
 	if (consumer->retry_at > now)
 	{

@@ -58,6 +58,7 @@
 #include "base/debug_point.h"
 #include "base/in_hand.h"
 #include "maintain/apply_worker.h"
+#include "maintain/members.h"
 #include "maintain/rest.h"
 #include "maintain/trial.h"
 #include "process/process.h"
@@ -90,11 +91,11 @@ batch_error_callback(void *argument)
  * locked before the refusal stays locked to the end of the batch.
  */
 static bool
-lock_consumer(IvmConsumer *consumer)
+lock_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
 	ListCell   *cell;
 
-	if (!ivm_claim(consumer->relid, false))
+	if (!ivm_claim(consumer->relid, false) || !ivm_members_lock(consumer, worker->capture))
 		return false;
 	if (!ConditionalLockRelationOid(consumer->relid, RowExclusiveLock))
 		return false;
@@ -174,7 +175,7 @@ leave_behind(IvmConsumer *consumer)
  * reads it, in whatever order they come.
  */
 static List *
-lock_consumers(List *consumers)
+lock_consumers(IvmApplyWorker *worker, List *consumers)
 {
 	List	   *locked = NIL;
 	bool		again = true;
@@ -185,7 +186,7 @@ lock_consumers(List *consumers)
 		IvmConsumer *consumer = lfirst(cell);
 
 		consumer->behind = false;
-		if (!reads_one_behind(consumer, consumers) && lock_consumer(consumer))
+		if (!reads_one_behind(consumer, consumers) && lock_consumer(worker, consumer))
 			locked = lappend(locked, consumer);
 		else
 			leave_behind(consumer);
@@ -290,7 +291,7 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 			consumer->next_pending_fxid = txn->fxid;
 		}
 	}
-	if (consumer->txn_contained || !visible)
+	if (consumer->txn_contained || !visible || ivm_members_skip(consumer, record->relid))
 		return;
 	if (record->kind != IVM_LOG_ROW || !row_is_readable(interest, record))
 	{
@@ -305,7 +306,8 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 
 		ivm_guard_enter(&consumer->watch);
 		ExecStoreMinimalTuple(record->tuple, row, false);
-		ivm_dataflow_push(consumer->dataflow, record->relid, row, record->weight);
+		if (!ivm_members_push_change(consumer, record->relid, row, record->weight))
+			ivm_dataflow_push(consumer->dataflow, record->relid, row, record->weight);
 		ExecClearTuple(row);
 	}
 }
@@ -439,6 +441,12 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 		return;
 	}
 
+	if (consumer->members_differ)
+	{
+		ivm_identity_enter(&saved, consumer->compiled->owner, consumer->compiled->settings);
+		consumer->changes += ivm_members_push(consumer, snapshot);
+		ivm_identity_leave(&saved);
+	}
 	if (consumer->changes > 0)
 	{
 		IvmZset    *delta;
@@ -471,8 +479,10 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 	MemoryContextSwitchTo(old);
 	consumer->report.applied_lsn = consumer->next_applied->lsn;
 	if (consumer->changes > 0 || (consumer->pending != 0 && consumer->next_pending == 0) ||
-		consumer->verify != NIL)
+		consumer->members_differ || consumer->verify != NIL)
 	{
+		if (consumer->members_differ)
+			ivm_members_store(consumer);
 		ivm_applied_put(consumer->relid, consumer->next_applied, snapshot);
 		CommandCounterIncrement();
 	}
@@ -498,6 +508,7 @@ static void
 batch_committed(IvmApplyWorker *worker, List *consumers, XLogRecPtr decoded_lsn)
 {
 	ListCell   *cell;
+	bool		reindex = false;
 
 	worker->batch_changes = 0;
 	worker->pending_bytes = 0;
@@ -515,6 +526,11 @@ batch_committed(IvmApplyWorker *worker, List *consumers, XLogRecPtr decoded_lsn)
 			consumer->applied = consumer->next_applied;
 			consumer->next_applied = NULL;
 		}
+		if (consumer->members_differ)
+		{
+			reindex |= consumer->left != NIL;
+			ivm_members_committed(consumer);
+		}
 		consumer->pending = consumer->next_pending;
 		consumer->pending_lsn = consumer->next_pending_lsn;
 		consumer->pending_time = consumer->next_pending_time;
@@ -528,6 +544,8 @@ batch_committed(IvmApplyWorker *worker, List *consumers, XLogRecPtr decoded_lsn)
 		if (!consumer->is_arrangement)
 			ivm_stats_view_batch(MyDatabaseId, consumer->relid, &consumer->report);
 	}
+	if (reindex)
+		ivm_consumer_list_index(worker);
 }
 
 IvmBatchResult
@@ -551,7 +569,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	replorigin_session_origin = DoNotReplicateId;
 	old = MemoryContextSwitchTo(worker->batch_context);
 
-	locked = lock_consumers(consumers);
+	locked = lock_consumers(worker, consumers);
 	AcceptInvalidationMessages();
 	foreach(cell, locked)
 	{

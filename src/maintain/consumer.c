@@ -24,6 +24,7 @@
 #include "arrange/state_table.h"
 #include "compile/compile.h"
 #include "maintain/consumer.h"
+#include "maintain/members.h"
 #include "maintain/rest.h"
 
 static void free_plan(IvmConsumer *consumer);
@@ -187,6 +188,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	List	   *arrangements = NIL;
 	List	   *own;
 	bool		complete = true;
+	bool		same_members;
 
 	ivm_compiled_begin(compiled);
 	if (row->kind == 'v')
@@ -231,11 +233,12 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 		MemoryContextDelete(context);
 		return false;
 	}
+	same_members = row->fingerprint != NULL && strcmp(row->fingerprint, plan->fingerprint) == 0;
 	if (row->text == NULL || strcmp(row->text, plan->text) != 0)
 		*reason = "the plan of its query changed";
-	else if (row->fingerprint == NULL || strcmp(row->fingerprint, plan->fingerprint) != 0)
-		*reason = "a relation or function that it reads was replaced";
-	else if (!complete)
+	else if (!same_members)
+		*reason = ivm_members_compare(consumer, row, plan);
+	if (*reason == NULL && !complete)
 		*reason = "a table that it looks up has lost an index, or has outgrown being read whole";
 	if (*reason != NULL)
 	{
@@ -263,6 +266,8 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	ivm_compiled_end(compiled, plan);
 
 	/* nothing can fail from here on */
+	if (same_members)
+		ivm_members_forget(consumer);
 	if (consumer->dataflow != NULL)
 		ivm_dataflow_inherit_counters(dataflow, consumer->dataflow);
 	free_plan(consumer);

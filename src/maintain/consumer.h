@@ -63,6 +63,16 @@ typedef struct IvmConsumer
 	int			cancels;		/* in a row: it took longer than others could
 								 * wait */
 
+	/*
+	 * Partitions and children that came and went since the contents were
+	 * computed (members.c); in "context".
+	 */
+	bool		members_differ; /* from the stored fingerprint */
+	List	   *joined;			/* oid */
+	List	   *left;			/* IvmMember */
+	IvmRowVersion members_version;	/* the row of ivm.view that says so */
+	uint64		members_generation; /* of the registry, to be acknowledged */
+
 	IvmAppliedSnapshot *applied;	/* as last read or written */
 	IvmRowVersion row_version;	/* of the row in ivm.view at that time */
 	bool		leaving;		/* belongs to another worker from "leaving_at"

@@ -42,6 +42,7 @@
 #include "maintain/apply_worker.h"
 #include "maintain/assignment.h"
 #include "maintain/failure.h"
+#include "maintain/members.h"
 #include "maintain/trial.h"
 #include "process/process.h"
 
@@ -92,6 +93,22 @@ ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
 	ivm_consumer_free(consumer);
 }
 
+static void
+add_interest(IvmApplyWorker *worker, Oid relid, IvmConsumer *consumer)
+{
+	IvmInterest *interest;
+	bool		found;
+
+	interest = hash_search(worker->interest, &relid, HASH_ENTER, &found);
+	if (!found)
+	{
+		interest->consumers = NIL;
+		interest->row = NULL;
+		interest->row_batch = 0;
+	}
+	interest->consumers = lappend(interest->consumers, consumer);
+}
+
 /* Sets the table of who reads what. */
 void
 ivm_consumer_list_index(IvmApplyWorker *worker)
@@ -118,19 +135,9 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 		ListCell   *inner;
 
 		foreach(inner, consumer->compiled->relids)
-		{
-			IvmInterest *interest;
-			bool		found;
-
-			interest = hash_search(worker->interest, &lfirst_oid(inner), HASH_ENTER, &found);
-			if (!found)
-			{
-				interest->consumers = NIL;
-				interest->row = NULL;
-				interest->row_batch = 0;
-			}
-			interest->consumers = lappend(interest->consumers, consumer);
-		}
+			add_interest(worker, lfirst_oid(inner), consumer);
+		foreach(inner, consumer->left)
+			add_interest(worker, ((IvmMember *) lfirst(inner))->relid, consumer);
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -274,7 +281,10 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 				why = "its applied snapshot is missing";
 			}
 			else
+			{
 				(void) ivm_plan_register(worker->capture, consumer->compiled->plan);
+				ivm_members_register(consumer, worker->capture);
+			}
 		}
 		reason = why;
 		PopActiveSnapshot();
@@ -678,6 +688,8 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 			begin_watch(worker, &consumer->watch, consumer->relid, consumer->compiled->relids);
 			kept = ivm_consumer_refresh(consumer, row, rows, &why);
 			end_watch();
+			if (kept)
+				ivm_members_register(consumer, worker->capture);
 		}
 		else
 			locked = false;
@@ -711,6 +723,8 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	}
 	else if (!kept)
 		ivm_consumer_list_forget(worker, consumer);
+	else if (consumer->members_differ)
+		ivm_consumer_list_index(worker);	/* it reads other tables */
 	return !again && kept && !put_off;
 }
 
@@ -734,7 +748,7 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		any = true;
-		if (recompile(worker, consumer) && rests)
+		if (recompile(worker, consumer) && rests && !consumer->members_differ)
 			ivm_consumer_rest(consumer);
 	}
 	if (any)

@@ -321,12 +321,12 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			contained = consumer->complete_lsn;
 			looked = Min(looked, consumer->complete_sync);
 		}
-		if (consumer->compiled->stale && !consumer->leaving)
+		if ((consumer->compiled->stale || consumer->members_differ) && !consumer->leaving)
 			contained = Min(contained, consumer->applied->lsn);
 		else if (consumer->pending == 0)
 			continue;
 		if ((consumer->behind || consumer->failures > 0 || consumer->compiled->stale || consumer->level > 0 ||
-			 consumer->pending_invisible) && nbehind < IVM_MAX_BEHIND)
+			 consumer->members_differ || consumer->pending_invisible) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
 			behind_looked[nbehind] = looked;
@@ -403,7 +403,7 @@ store_positions(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (!consumer->leaving && consumer->pending == 0 &&
+		if (!consumer->leaving && consumer->pending == 0 && !consumer->members_differ &&
 			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE / 2 && lock_for_store(consumer))
 			claimed = lappend(claimed, consumer);
 	}
@@ -454,7 +454,7 @@ ivm_progress_store(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (!consumer->leaving && consumer->pending == 0 &&
+		if (!consumer->leaving && consumer->pending == 0 && !consumer->members_differ &&
 			worker->scouted_lsn > consumer->applied->lsn + STORE_DISTANCE)
 			any = true;
 	}

@@ -99,7 +99,8 @@ ivm_rest_some(long *sleep_ms)
 			break;
 		}
 		/* about to be used, or to be reported on */
-		if (consumer->pending != 0 || consumer->verify != NIL || consumer->operators_changed)
+		if (consumer->pending != 0 || consumer->verify != NIL || consumer->operators_changed ||
+			consumer->members_differ)
 			continue;
 		ivm_consumer_rest(consumer);
 		any = true;

@@ -114,6 +114,9 @@ typedef struct IvmPlanNode
 {
 	IvmNodeKind kind;
 	int			node_id;
+	int			shape_id;		/* the same where the scans of a tree count as
+								 * one, so that partitions may come and go;
+								 * names state tables */
 	List	   *inputs;			/* IvmPlanNode */
 	List	   *tlist;			/* Expr, one for each output column; NIL: the
 								 * row as it is */
@@ -124,6 +127,9 @@ typedef struct IvmPlanNode
 
 	/* IVM_SCAN */
 	Oid			relid;
+	Oid			tree;			/* the table that the query names: itself, or
+								 * one above it; InvalidOid: its place in the
+								 * tree matters */
 	Bitmapset  *attributes;		/* attnums read, no offset; all of them for a
 								 * whole-row reference */
 
@@ -172,6 +178,12 @@ extern char *ivm_plan_node_text(IvmPlanNode *node);
 
 /* Deterministic text of a whole plan, without which index serves a base arrangement; palloc'd. */
 extern char *ivm_plan_text(IvmPlan *plan);
+
+/* Sets the nodes' shape_id. */
+extern void ivm_plan_number_shapes(IvmPlan *plan);
+
+/* Can the scan be told in terms of the columns of that table? */
+extern bool ivm_scan_fits_tree(IvmPlanNode *scan, Oid tree);
 
 /* The plan in EXPLAIN's look, one palloc'd C string a line. */
 extern List *ivm_plan_explain(IvmPlan *plan);

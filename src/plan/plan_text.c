@@ -17,7 +17,10 @@
  *	- private arrangements, since their state tables hold what they say;
  *	- the key, since the view's index relies on it;
  *
- * but not which index serves an arrangement, or that the table is small.
+ * but not which index serves an arrangement, or that the table is small, and not
+ * which partitions or children a table has: of the scans of a tree there is one
+ * text, in terms of the table that the query names, if it is the same for
+ * all.  The tree's members are in the fingerprint.
  *
  * The text is never read back.
  *
@@ -36,13 +39,14 @@
 #include "parser/parsetree.h"
 #include "plan/plan_text.h"
 #include "plan/plan_walk.h"
+#include "plan/shape.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 
 /* Of the format; a new one makes every view be rebuilt. */
-#define PLAN_TEXT_VERSION 3
+#define PLAN_TEXT_VERSION 4
 
 typedef struct NormalizeContext
 {
@@ -393,31 +397,7 @@ append_integers(StringInfo buffer, const char *label, List *list)
 	appendStringInfoChar(buffer, ')');
 }
 
-static void
-append_expressions(StringInfo buffer, const char *label, List *list)
-{
-	if (list != NIL)
-		appendStringInfo(buffer, " %s %s", label, ivm_expression_text((Node *) list));
-}
-
-/* The node's place in the list; its own number if there is no list. */
-static int
-node_number(List *nodes, IvmPlanNode *node)
-{
-	ListCell   *lc;
-	int			number = 0;
-
-	if (nodes == NIL)
-		return node->node_id;
-
-	foreach(lc, nodes)
-	{
-		if (lfirst(lc) == node)
-			return number;
-		number++;
-	}
-	return -1;
-}
+/* ---- texts of nodes ---- */
 
 /* Appends the nodes below and including "node" that are not yet in the list, inputs first. */
 static List *
@@ -434,39 +414,45 @@ collect_nodes(List *nodes, IvmPlanNode *node)
 }
 
 static void
-append_node(StringInfo buffer, List *nodes, IvmPlanNode *node, char *subplan_text)
+append_inputs(StringInfo buffer, IvmShapes *shapes, IvmPlanNode *node)
+{
+	List	   *numbers = NIL;
+	ListCell   *lc;
+
+	if (shapes != NULL && node->kind == IVM_APPEND)
+		numbers = ivm_input_shapes(shapes, node);
+	else
+	{
+		/* without shapes the inputs have their numbers already */
+		foreach(lc, node->inputs)
+		{
+			IvmPlanNode *input = (IvmPlanNode *) lfirst(lc);
+
+			numbers = lappend_int(numbers, shapes == NULL ? input->node_id : ivm_shape_number(shapes, input));
+		}
+	}
+	append_integers(buffer, "of", numbers);
+}
+
+static void
+append_node(StringInfo buffer, IvmShapes *shapes, IvmPlanNode *node, char *subplan_text)
 {
 	ListCell   *lc;
 
-	appendStringInfo(buffer, "%d %s", node_number(nodes, node), ivm_plan_node_name(node));
-	if (node->inputs != NIL)
+	appendStringInfo(buffer, "%d %s", shapes == NULL ? node->node_id : ivm_shape_number(shapes, node),
+					 ivm_plan_node_name(node));
+	append_inputs(buffer, shapes, node);
+	if (shapes != NULL && node->kind == IVM_SCAN && OidIsValid(node->tree))
+		appendStringInfoString(buffer, ivm_scan_text(node));
+	else
 	{
-		appendStringInfoString(buffer, " of (");
-		foreach(lc, node->inputs)
-			appendStringInfo(buffer, "%s%d", lc == list_head(node->inputs) ? "" : " ",
-							 node_number(nodes, (IvmPlanNode *) lfirst(lc)));
-		appendStringInfoChar(buffer, ')');
+		ivm_text_append_row_type(buffer, node);
+		if (node->kind == IVM_SCAN)
+			appendStringInfo(buffer, " member %u", node->relid);
+		ivm_text_append_expressions(buffer, "columns", node->tlist);
+		ivm_text_append_expressions(buffer, "filter", node->quals);
 	}
-
-	/*
-	 * types of the columns: of nodes without expressions there is nothing
-	 * else
-	 */
-	appendStringInfoString(buffer, " row (");
-	for (int i = 0; i < node->desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(node->desc, i);
-
-		appendStringInfo(buffer, "%s%u %d %u", i == 0 ? "" : ", ",
-						 attribute->atttypid, attribute->atttypmod, attribute->attcollation);
-	}
-	appendStringInfoChar(buffer, ')');
-
-	if (node->kind == IVM_SCAN)
-		appendStringInfo(buffer, " table %u", node->relid);
-	append_expressions(buffer, "columns", node->tlist);
-	append_expressions(buffer, "filter", node->quals);
-	append_expressions(buffer, "clauses", node->clauses);
+	ivm_text_append_expressions(buffer, "clauses", node->clauses);
 
 	if (node->kind == IVM_AGGREGATE)
 	{
@@ -488,6 +474,7 @@ append_node(StringInfo buffer, List *nodes, IvmPlanNode *node, char *subplan_tex
 	appendStringInfoChar(buffer, '\n');
 }
 
+/* Of this very operator: its table is the one that it reads. */
 char *
 ivm_plan_operator_text(PlannedStmt *statement, IvmPlanNode *node)
 {
@@ -499,7 +486,7 @@ ivm_plan_operator_text(PlannedStmt *statement, IvmPlanNode *node)
 	if (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC)
 		subplan_text = ivm_subplan_text(statement, node->plan);
 	node->node_id = 0;
-	append_node(&buffer, NIL, node, subplan_text);
+	append_node(&buffer, NULL, node, subplan_text);
 	node->node_id = node_id;
 	return buffer.data;
 }
@@ -511,17 +498,19 @@ ivm_plan_operator_text(PlannedStmt *statement, IvmPlanNode *node)
 static void
 append_nodes(StringInfo buffer, IvmPlanNode *root, PlannedStmt *statement)
 {
-	List	   *nodes = collect_nodes(NIL, root);
+	IvmShapes		shapes = {0};
 	ListCell   *lc;
 
-	foreach(lc, nodes)
+	foreach(lc, collect_nodes(NIL, root))
 	{
 		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
 		char	   *subplan_text = NULL;
 
+		if (!ivm_shape_add(&shapes, node))
+			continue;
 		if (statement != NULL && (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC))
 			subplan_text = ivm_subplan_text(statement, node->plan);
-		append_node(buffer, nodes, node, subplan_text);
+		append_node(buffer, &shapes, node, subplan_text);
 	}
 }
 
@@ -557,7 +546,7 @@ ivm_plan_text(IvmPlan *plan)
 		IvmArrangement *arrangement = (IvmArrangement *) lfirst(lc);
 
 		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared)
-			private = lappend(private, psprintf("arrangement of %d %s\n", arrangement->input->node_id,
+			private = lappend(private, psprintf("arrangement of %d %s\n", arrangement->input->shape_id,
 												arrangement->text));
 	}
 	list_sort(private, compare_strings);
