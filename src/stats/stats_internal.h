@@ -10,6 +10,8 @@
  *				write operator rows
  *	shared		to look up a view's entry, to read operator rows
  *
+ * Whoever is going to look at entries takes it by ivm_stats_lock(), which has
+ * their memory mapped.
  * Each worker's row and each view's entry has a spinlock for its contents; that
  * of an entry is only taken under "lock", which keeps the entry in place.  A
  * worker's row is written by its process alone.  Fields that follow another

@@ -309,9 +309,8 @@ ivm_stats_view_keeper(Oid dboid, Oid relid)
 	IvmStatsView *view;
 	int			result = IVM_KEEPER_UNKNOWN;
 
-	if (ivm_stats == NULL)
+	if (!ivm_stats_lock(LW_SHARED))
 		return result;
-	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
 	view = find_view(dboid, relid);
 	if (view != NULL)
 	{
