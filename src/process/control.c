@@ -65,6 +65,8 @@ reset(IvmControlDatabase *database)
 	database->state = IVM_DATABASE_UNKNOWN;
 	database->stopped = false;
 	database->starting_failed = false;
+	database->failed_starts = 0;
+	database->asked_start = false;
 	database->missing_memory = 0;
 	database->next_start = 0;
 	database->apply_workers = 0;

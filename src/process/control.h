@@ -75,6 +75,7 @@ typedef struct IvmControlDatabase
 	IvmDatabaseState state;
 	bool		stopped;		/* held, and none of its processes is left */
 	bool		starting_failed;	/* no worker slot could be had */
+	uint64		failed_starts;	/* how often that was found */
 	Size		missing_memory; /* what the budget lacks for a process that is
 								 * wanted; 0: nothing */
 	TimestampTz next_start;		/* of what ended, or could not be started; 0:
@@ -84,6 +85,8 @@ typedef struct IvmControlDatabase
 	/* asked of the launcher, by anybody */
 	bool		asked_wanted;	/* there are incremental views; it takes this
 								 * back */
+	bool		asked_start;	/* do not wait with the next try to start its
+								 * processes; it takes this back */
 	bool		asked_inspect;	/* look into it; by who has looked, taken back */
 	uint64		empty_generation;	/* of ivm.view, without a view in it */
 	int			holds;			/* sessions that want its processes stopped */

@@ -98,8 +98,11 @@ tell_slot(IvmFamily *family, const char *name, bool found)
 	bool		news;
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
-	news = family->control->starting_failed == found;
+	/* who has asked since the last time waits for each */
+	news = !found || family->control->starting_failed;
 	family->control->starting_failed = !found;
+	if (!found)
+		family->control->failed_starts++;
 	LWLockRelease(ivm_control->lock);
 	if (news)
 		ConditionVariableBroadcast(&ivm_control->changed);
@@ -190,13 +193,26 @@ stop_members(IvmFamily *family)
 	return gone;
 }
 
+/* Has a session come since the last try that waits for one? */
+static bool
+start_is_asked(IvmFamily *family)
+{
+	bool		asked;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	asked = family->control->asked_start;
+	family->control->asked_start = false;
+	LWLockRelease(ivm_control->lock);
+	return asked;
+}
+
 /* Starts all of them, or none. */
 static void
 start_all(IvmFamily *family, long *sleep_ms)
 {
 	if (!stop_members(family))
 		return;					/* of the last try; told when they end */
-	if (family->not_before > GetCurrentTimestamp())
+	if (!start_is_asked(family) && family->not_before > GetCurrentTimestamp())
 	{
 		ivm_sleep_until(family->not_before, sleep_ms);
 		return;

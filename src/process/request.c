@@ -409,7 +409,16 @@ check_is_to_be_built(const char *name)
 void
 ivm_request_watch_begin(IvmProcessWatch *watch)
 {
+	IvmControlDatabase *database;
+
 	watch->launcher_seen = watch->room_seen = GetCurrentTimestamp();
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	database = ivm_control_find(MyDatabaseId, false);
+	watch->failed_starts = database != NULL ? database->failed_starts : 0;
+	if (database != NULL)
+		database->asked_start = database->starting_failed;
+	LWLockRelease(ivm_control->lock);
+	ivm_control_wake_launcher();
 }
 
 void
@@ -422,7 +431,7 @@ ivm_request_watch(IvmProcessWatch *watch)
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
 	if (ivm_control->launcher_pid != 0)
 		watch->launcher_seen = GetCurrentTimestamp();
-	failed = database->starting_failed ||
+	failed = (database->starting_failed && database->failed_starts != watch->failed_starts) ||
 		TimestampDifferenceExceeds(watch->launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
 	missing = database->missing_memory;
 	LWLockRelease(ivm_control->lock);

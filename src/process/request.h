@@ -56,6 +56,7 @@ typedef struct IvmProcessWatch
 {
 	TimestampTz launcher_seen;
 	TimestampTz room_seen;
+	uint64		failed_starts;	/* before: what they found is no answer */
 } IvmProcessWatch;
 
 extern void ivm_request_watch_begin(IvmProcessWatch *watch);

@@ -143,5 +143,25 @@ like(end($creating[0]), qr/reached debug point "decoder-start"/, 'who asked befo
 unlike(end($creating[1]), qr/ERROR/, 'who asked after it waits for the next one');
 is_exact($node, 'v2', 'and has a view', 'starting');
 
+# ---- worker slots ----
+
+# A database has no processes, for want of worker slots, and the launcher tries again at growing intervals.
+# When there are slots again a statement does not get the answer of the last try.
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', 5);
+$node->adjust_conf('postgresql.conf', 'ivm.apply_workers', 1);
+$node->adjust_conf('postgresql.conf', 'max_parallel_workers', 0);
+my $offset = -s $node->logfile;
+$node->restart;
+$node->wait_for_log(qr/no free background worker slot/, $offset);
+wait_until($node, q{SELECT count(DISTINCT datname) = 1 FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'}, 'one database has processes');
+my ($whole) = split /\n/, query(q{SELECT DISTINCT datname FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'});
+my $short = $whole eq 'postgres' ? 'starting' : 'postgres';
+my ($ret, $stdout, $stderr) = $node->psql($short, 'CREATE TABLE late (id int); CREATE INCREMENTAL VIEW late_view AS SELECT id FROM late');
+like($stderr, qr/no free background worker slot/, 'a statement for which there is no worker slot is told so');
+$node->safe_psql($whole, 'DROP EXTENSION ivm_ext CASCADE');
+wait_until($node, "SELECT count(*) = 0 FROM pg_stat_ivm_worker WHERE datname = '$whole'", "no processes in $whole", $short);
+$node->safe_psql($short, 'CREATE INCREMENTAL VIEW late_view AS SELECT id FROM late');
+is_exact($node, 'late_view', 'and one that comes when there is waits for the next try', $short);
+
 $node->stop;
 done_testing();
