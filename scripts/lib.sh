@@ -81,6 +81,7 @@ find_pg_config()
 	command -v "$pg_config" >/dev/null || die "cannot find $pg_config; set PG_CONFIG"
 	bindir=$("$pg_config" --bindir)
 	[ -x "$bindir/postgres" ] || die "no server in $bindir; set PG_CONFIG"
+	find_server_user
 }
 
 # Calls make for the server, one call at a time.
@@ -95,16 +96,19 @@ make_in_tree()
 
 # ----- leaving root behind ----------------------------------------------------
 
-# initdb, postgres and pg_regress refuse to run as root.
-if [ "$(id -u)" = 0 ]; then
-	if id postgres >/dev/null 2>&1; then
+# initdb, postgres and pg_regress refuse to run as root.  Sets server_user, for
+# clusters that are yet to be made: the distribution's packages bring a user
+# with them, so the server is looked for first.
+find_server_user()
+{
+	if [ "$(id -u)" != 0 ]; then
+		server_user=$(id -un)
+	elif id postgres >/dev/null 2>&1; then
 		server_user=postgres
 	else
 		server_user=nobody
 	fi
-else
-	server_user=$(id -un)
-fi
+}
 
 # Runs a command as the user that owns the clusters.  The caller has made
 # sure that the current directory is readable to that user.
@@ -130,19 +134,22 @@ make_work_dir()
 
 # Nothing is run or removed in a directory that these scripts did not make:
 # its name can be guessed, and others may write to the directory it is in.
+# The mark is a file that only we can have made.  Whose the directory is says
+# no more than as which user the server runs in it; sets server_user to that.
 require_work_dir()
 {
-	local dir=$1 owner
+	local dir=$1 mark=$1/.ivm_ext-work
 
-	owner=$(stat -c %U "$dir")
-	if [ -L "$dir" ] || [ ! -f "$dir/.ivm_ext-work" ] ||
-		{ [ "$owner" != "$server_user" ] && [ "$owner" != "$(id -un)" ]; }; then
+	if [ -L "$dir" ] || [ -L "$mark" ] || [ ! -f "$mark" ] || [ ! -O "$mark" ]; then
 		die "$dir is in the way, and it is none of ours"
 	fi
+	server_user=$(stat -c %U "$dir")
 }
 
 remove_work_dir()
 {
+	local server_user
+
 	[ -e "$1" ] || [ -L "$1" ] || return 0
 	require_work_dir "$1"
 	rm -rf -- "$1"
@@ -229,7 +236,7 @@ start_cluster()
 # stop_cluster DIR [mode]: no error if there is none or it does not run.
 stop_cluster()
 {
-	local ctl
+	local ctl server_user
 
 	[ -f "$1/data/postmaster.pid" ] || return 0
 	require_work_dir "$1"
@@ -241,7 +248,7 @@ stop_cluster()
 # Ends what still runs in a work directory, whoever started it there.
 end_processes_in()
 {
-	local signal pid found
+	local signal pid found server_user
 
 	[ -e "$1" ] || return 0
 	require_work_dir "$1"

@@ -18,13 +18,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "arrange/state_table.h"
+#include "base/copy_text.h"
 #include "base/debug_point.h"
 #include "metadata/metadata.h"
 #include "process/control.h"
@@ -80,10 +80,10 @@ inspect(void)
 static bool
 keep_problem(const char *message)
 {
-	char		problem[sizeof(control->inspection_problem)] = "";
+	char		problem[sizeof(control->inspection_problem)];
 	bool		news;
 
-	memcpy(problem, message, pg_mbcliplen(message, strlen(message), sizeof(problem) - 1));
+	ivm_copy_text(problem, message, sizeof(problem));
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	news = strcmp(problem, control->inspection_problem) != 0;
 	strcpy(control->inspection_problem, problem);

@@ -177,7 +177,7 @@ EOS
 write_sales();
 is_refused($_, 'ivm_ext must be loaded via shared_preload_libraries',
 	'Add ivm_ext to shared_preload_libraries and restart the server', "$_, without the library")
-  foreach ('REFRESH MATERIALIZED VIEW of_cut', 'ALTER MATERIALIZED VIEW of_cut RENAME TO renamed', q{SELECT ivm.sync('of_cut')});
+  foreach ('REFRESH MATERIALIZED VIEW of_cut', 'REFRESH MATERIALIZED VIEW ivm.view', 'ALTER MATERIALIZED VIEW of_cut RENAME TO renamed', q{SELECT ivm.sync('of_cut')});
 restart_with('shared_preload_libraries' => "'ivm_ext'");
 are_exact($node, 'exact after changes of all kinds without the library');
 write_sales();
@@ -189,6 +189,8 @@ is_value($node, q{SELECT count(*) FROM ivm.view v WHERE NOT EXISTS (SELECT FROM 
 is_value($node, q{SELECT count(*) FROM ivm.applied v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.relid)}, 0,
 	'nor of its position');
 is_value($node, q{SELECT count(*) FROM ivm.view WHERE kind = 'a'}, 0, 'nor of what only it read');
+is_value($node, q{SELECT count(*) FROM pg_class c WHERE relnamespace = 'ivm_state'::regnamespace AND relkind = 'm' AND
+	NOT EXISTS (SELECT FROM pg_stat_ivm WHERE c.relname ~ ('^v' || relid || '_'))}, 0, 'nor of what it remembered');
 is_value($node, q{SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_ivm WHERE rebuilds > 0},
 	'of_cut of_kept', 'rebuilt was what had to be');
 $node->safe_psql('postgres', 'DROP TABLE kept, cut, wide CASCADE; DROP MATERIALIZED VIEW of_note');
