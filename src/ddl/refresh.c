@@ -37,7 +37,9 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -199,6 +201,27 @@ wait_in_block(Oid relid, IvmViewRow *row)
 	return result == IVM_SYNC_REACHED;
 }
 
+/* Is there an index that the server can refresh the view CONCURRENTLY by? */
+static bool
+has_unique_index(Oid relid)
+{
+	Relation	view = table_open(relid, NoLock);
+	bool		result = false;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(view))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		result |= form->indisunique && form->indimmediate && form->indisvalid &&
+			RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+		index_close(index, NoLock);
+	}
+	table_close(view, NoLock);
+	return result;
+}
+
 /* Has it the index that its rows are found by?  Whoever dropped that wants the view repaired. */
 static bool
 has_index(Oid relid, IvmViewRow *row)
@@ -326,7 +349,15 @@ ivm_refresh_execute(IvmStatement *statement)
 	if (!alone)
 	{
 		ivm_base_table_set_identities(identities);
-		ivm_statement_execute(statement);
+		if (stmt->concurrent && !has_unique_index(relid))
+		{
+			/* elsewhere no such index is needed */
+			stmt = copyObject(stmt);
+			stmt->concurrent = false;
+			ivm_statement_execute_instead(statement, (Node *) stmt);
+		}
+		else
+			ivm_statement_execute(statement);
 		ivm_metadata_set_state(relid, IVM_STATE_REBUILD, "REFRESH MATERIALIZED VIEW");
 		ivm_build_after_commit(relid);
 		return;

@@ -85,6 +85,9 @@ foreach my $concurrently ('', 'CONCURRENTLY ')
 	$session->query_safe('ROLLBACK');
 	is_untouched('nothing is left of that after a rollback');
 }
+is($session->query_safe("BEGIN; INSERT INTO sale SELECT max(id) + 1, 777, 7, 'of a block' FROM sale; REFRESH MATERIALIZED VIEW CONCURRENTLY notes; SELECT amount FROM notes WHERE note = 'of a block'"),
+	'7', 'also of a view without a unique index');
+$session->query_safe('ROLLBACK');
 is($session->query_safe('BEGIN; SAVEPOINT s; INSERT INTO sale SELECT max(id) + 1, 777, 7 FROM sale; REFRESH MATERIALIZED VIEW per_region; SELECT total FROM per_region WHERE region = 777'),
 	'7', 'a subtransaction, too');
 is($session->query_safe('ROLLBACK TO s; REFRESH MATERIALIZED VIEW per_region; SELECT count(*) FROM per_region WHERE region = 777'),
