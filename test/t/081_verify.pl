@@ -100,6 +100,13 @@ $node->safe_psql('postgres', q{SELECT damage('float_sums', 'UPDATE float_sums SE
 is(verified('float_sums'), '4/4', 'but what it cannot do is');
 $node->safe_psql('postgres', q{SELECT damage('float_sums', 'DELETE FROM float_sums WHERE ctid IN (SELECT ctid FROM float_sums LIMIT 1)')});
 like(verified('float_sums', "SET work_mem = '64kB';"), qr{^[45]/[34]$}, 'in little memory, too');
+# a number next to a border of the grid that floats are hashed by
+$node->safe_psql('postgres', 'CREATE TABLE border (id int, f float8); INSERT INTO border SELECT i, 8388609.5 / 16777216 FROM generate_series(1, 3) i');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW border_v AS SELECT sum(f) AS f FROM border GROUP BY id');
+$node->safe_psql('postgres', q{SELECT damage('border_v', 'UPDATE border_v SET f = f * (1 - 1e-12)')});
+is(verified('border_v'), '0/0', 'on either side of a border numbers are equal');
+$node->safe_psql('postgres', q{SELECT damage('border_v', 'UPDATE border_v SET f = f * (1 - 1e-8) WHERE ctid IN (SELECT ctid FROM border_v LIMIT 1)')});
+is(verified('border_v'), '1/1', 'or not');
 foreach my $view (qw(no_key money_only per_region float_sums))
 {
 	$node->safe_psql('postgres', "REFRESH INCREMENTAL VIEW $view");
