@@ -1,22 +1,18 @@
 # Other extensions in the same server: hooks that rely on each other, before and
 # after ours, and those that watch every statement.
+#
+# modules: planner_hooks
 
 use strict;
 use warnings;
 
-use File::Copy;
+use Cwd;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use IvmTest;
 
-# the module is built for the server that runs
-my $directory = "$ENV{TESTDIR}/planner_hooks";
-mkdir $directory or die "could not make $directory: $!";
-copy("test/modules/planner_hooks/$_", $directory) or die "could not copy $_: $!"
-  foreach 'Makefile', 'planner_hooks.c';
-system("make -s -C '$directory' PG_CONFIG='$ENV{PG_CONFIG}' >'$directory/log' 2>&1") == 0
-  or die 'could not build the module: ' . slurp_file("$directory/log");
+my $directory = getcwd() . '/test/modules/planner_hooks';
 my $module = "$directory/planner_hooks";
 
 my $node = new_node('others', 'ivm.apply_workers = 1', <<'EOC');
