@@ -46,6 +46,7 @@
 #include "common/hashfn.h"
 #include "compile/compile.h"
 #include "compile/compiled.h"
+#include "compile/compiler.h"
 #include "base/debug_point.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -93,10 +94,24 @@ depends_on(IvmCompiled *compiled, IvmInvalidated what)
 	return has_item(compiled, what) || has_item(compiled, any);
 }
 
+static bool
+is_about_roles(IvmInvalidated what)
+{
+	return what.cache == AUTHOID || what.cache == AUTHMEMROLEMEM || what.cache == DATABASEOID;
+}
+
 static void
 judge(IvmCompiled *compiled, IvmInvalidated what)
 {
 	bool		concerned = what.value == 0 || depends_on(compiled, what);
+	if (concerned && is_about_roles(what))
+	{
+		if (!compiled->stale)
+			compiled->only_roles = true;
+		compiled->role_generations++;
+	}
+	else if (concerned)
+		compiled->only_roles = false;
 	if (concerned)
 		compiled->stale = true;
 	if (concerned || what.cache == PROCOID)
@@ -192,7 +207,33 @@ void
 ivm_compiled_set_stale(IvmCompiled *compiled)
 {
 	compiled->stale = true;
+	compiled->only_roles = false;
 	compiled->generation++;
+}
+
+bool
+ivm_compiled_settle_roles(IvmCompiled *compiled)
+{
+	uint64		generations;
+
+	if (!compiled->stale || !compiled->only_roles)
+		return false;
+	do
+	{
+		/* more may be heard of while we look */
+		generations = compiled->role_generations;
+		if (ivm_roles_hash(compiled->roles) != compiled->roles_hash)
+			compiled->only_roles = false;
+	} while (compiled->only_roles && generations != compiled->role_generations);
+	if (!compiled->only_roles)
+		return false;
+
+	/* of a function that was replaced, if there was one, it still has to take note */
+	compiled->plan_generation += generations;
+	compiled->role_generations = 0;
+	compiled->only_roles = false;
+	compiled->stale = false;
+	return true;
 }
 
 void
@@ -211,12 +252,15 @@ ivm_compiled_end(IvmCompiled *compiled, IvmPlan *plan)
 	List	   *depends = list_union_oid(plan->relids, plan->statement->relationOids);
 	IvmInvalidated *items = palloc(Max(list_length(plan->statement->invalItems), 1) * sizeof(IvmInvalidated));
 	IvmInvalidated *arrived = compiled->arrived;
-	int			narrived = compiled->narrived;
+	List	   *roles = ivm_statement_roles(plan->statement, compiled->owner);
+	uint64		roles_hash = ivm_roles_hash(roles);
+	int			narrived;
 	int			nitems = 0;
 	ListCell   *lc;
 
 	MemoryContextSwitchTo(old);
 	Assert(arrived != NULL);
+	narrived = compiled->narrived;
 	foreach(lc, plan->statement->invalItems)
 	{
 		PlanInvalItem *item = lfirst_node(PlanInvalItem, lc);
@@ -228,6 +272,9 @@ ivm_compiled_end(IvmCompiled *compiled, IvmPlan *plan)
 
 	list_free(compiled->relids);
 	list_free(compiled->depends);
+	list_free(compiled->roles);
+	compiled->roles = roles;
+	compiled->roles_hash = roles_hash;
 	if (compiled->items != NULL)
 		pfree(compiled->items);
 	compiled->relids = relids;
@@ -237,12 +284,14 @@ ivm_compiled_end(IvmCompiled *compiled, IvmPlan *plan)
 	compiled->hash = ivm_plan_hash(plan->text, plan->fingerprint);
 
 	compiled->plan_generation = compiled->generation;
-	compiled->stale = false;
+	compiled->stale = compiled->only_roles = false;
+	compiled->role_generations = 0;
 	compiled->arrived = NULL;
 	if (narrived > MAX_ARRIVED)
 		ivm_compiled_set_stale(compiled);
 	for (int i = 0; i < Min(narrived, MAX_ARRIVED); i++)
 		judge(compiled, arrived[i]);
+	compiled->only_roles = false;	/* the plan may be of what was before */
 	pfree(arrived);
 }
 

@@ -57,6 +57,16 @@ typedef struct IvmCompiled
 	uint64		plan_generation;
 	bool		stale;			/* the contents may be concerned, too */
 
+	/*
+	 * Roles that decide, and a hash value of what they may do.  If it is
+	 * stale only since some role has changed, by so many invalidations, it
+	 * may be that nothing has.
+	 */
+	List	   *roles;
+	uint64		roles_hash;
+	bool		only_roles;
+	uint64		role_generations;
+
 	/* Invalidations that came while it was being compiled. */
 	IvmInvalidated *arrived;	/* NULL: it is not */
 	int			narrived;
@@ -95,6 +105,12 @@ extern void ivm_compiled_drop_plan(IvmCompiled *compiled);
 
 /* Nothing that it was compiled from has been invalidated since. */
 extern bool ivm_compiled_is_current(IvmCompiled *compiled);
+
+/*
+ * True if it is stale for changes of roles only, and these do not concern it: it is
+ * not stale then.  In a transaction.
+ */
+extern bool ivm_compiled_settle_roles(IvmCompiled *compiled);
 
 /* It has to be compiled again whatever the invalidations say. */
 extern void ivm_compiled_set_stale(IvmCompiled *compiled);

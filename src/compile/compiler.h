@@ -13,6 +13,7 @@
  *		arrangement.c	where each path looks rows up
  *		key.c			a unique key of the result
  *		reads.c			what its expressions read in the catalogs
+ *		roles.c			whose rights decide what it reads
  *		fingerprint.c	what else the result was computed from
  *
  *-------------------------------------------------------------------------
@@ -220,6 +221,17 @@ extern IvmReads *ivm_statement_reads(PlannedStmt *statement);
 
 /* The function by which JSON functions show values of a type of the user's, or InvalidOid. */
 extern Oid	ivm_json_cast(Oid type);
+
+/* ---- roles.c ---- */
+
+/* The owner's, and the owners' of views in the query. */
+extern List *ivm_statement_roles(PlannedStmt *statement, Oid owner);
+
+/* These, and all that they are members of. */
+extern List *ivm_roles_with_granted(List *roles);
+
+/* A hash value of what these may do: attributes and memberships.  In a transaction. */
+extern uint64 ivm_roles_hash(List *roles);
 
 /* ---- fingerprint.c ---- */
 

@@ -83,7 +83,6 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "catalog/pg_aggregate.h"
-#include "catalog/pg_auth_members.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
@@ -412,32 +411,6 @@ note_items(PlannedStmt *statement, int cache, List *objects)
 		note_item(statement, cache, lfirst_oid(lc));
 }
 
-/* Those whose rights decide: the owner's, the owners' of views in the query, and who they are members of. */
-static List *
-roles_that_matter(PlannedStmt *statement)
-{
-	List	   *roles = list_make1_oid(GetUserId());
-	ListCell   *lc;
-
-	foreach(lc, statement->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (OidIsValid(rte->checkAsUser))
-			roles = list_append_unique_oid(roles, rte->checkAsUser);
-	}
-	/* the list grows while it is read */
-	foreach(lc, roles)
-	{
-		CatCList   *list = SearchSysCacheList1(AUTHMEMMEMROLE, ObjectIdGetDatum(lfirst_oid(lc)));
-
-		for (int i = 0; i < list->n_members; i++)
-			roles = list_append_unique_oid(roles, ((Form_pg_auth_members) GETSTRUCT(&list->members[i]->tuple))->roleid);
-		ReleaseSysCacheList(list);
-	}
-	return roles;
-}
-
 /*
  * Tells whoever keeps the plan of which changes he has to hear, besides those that
  * the planner knows of.  A change of a composite type is told as one of its relation.
@@ -448,7 +421,7 @@ note_dependencies(PlannedStmt *statement, IvmReads *reads)
 {
 	static const int whole_caches[] = {OPEROID, AMOPOPID, CLAOID, CASTSOURCETARGET, AUTHMEMROLEMEM,
 	TSCONFIGOID, TSCONFIGMAP, TSDICTOID};
-	List	   *roles = roles_that_matter(statement);
+	List	   *roles = ivm_roles_with_granted(ivm_statement_roles(statement, GetUserId()));
 	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(statement));
 
 	statement->relationOids = list_concat_unique_oid(statement->relationOids, reads->rows);

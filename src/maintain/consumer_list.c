@@ -728,6 +728,25 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	return !again && kept && !put_off;
 }
 
+/* Most changes of roles concern no view: that is found out for all of them at once. */
+static void
+settle_roles(IvmApplyWorker *worker)
+{
+	MemoryContext old = CurrentMemoryContext;
+	bool		any = false;
+	ListCell   *cell;
+
+	foreach(cell, worker->consumers)
+		any |= ((IvmConsumer *) lfirst(cell))->compiled->only_roles;
+	if (!any)
+		return;
+	StartTransactionCommand();
+	foreach(cell, worker->consumers)
+		(void) ivm_compiled_settle_roles(((IvmConsumer *) lfirst(cell))->compiled);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+}
+
 /*
  * Compiles what was invalidated.  What rested rests again: this was only to see
  * whether its contents can be carried on.
@@ -739,6 +758,7 @@ ivm_consumer_list_refresh(IvmApplyWorker *worker)
 	bool		any = false;
 
 	AcceptInvalidationMessages();
+	settle_roles(worker);
 	foreach(cell, list_copy(worker->consumers))
 	{
 		IvmConsumer *consumer = lfirst(cell);
