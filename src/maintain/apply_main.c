@@ -575,7 +575,7 @@ end_if_unused(IvmApplyWorker *worker)
 {
 	char		name[NAMEDATALEN];
 
-	if (worker->consumers != NIL || worker->missing != NIL || !ivm_slow_worker_ends(worker->control, worker->level))
+	if (worker->consumers != NIL || worker->missing != NIL || worker->missing_left_at != 0 || !ivm_slow_worker_ends(worker->control, worker->level))
 		return;
 	ivm_cursor_release(worker->cursor);
 	snprintf(name, sizeof(name), "apply %d", worker->number);

@@ -38,6 +38,9 @@ typedef struct IvmApplyWorker
 								 * again */
 	HTAB	   *interest;		/* IvmInterest by table */
 	List	   *missing;		/* oid: consumers that could not be loaded yet */
+	uint64		missing_left_at;	/* generation in which some of these went to
+									 * another worker that has not taken over
+									 * yet, or 0 */
 	TimestampTz reload_at;		/* when to try again */
 	int			reload_delay;	/* ms */
 

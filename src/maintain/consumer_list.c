@@ -9,7 +9,8 @@
  * has said (adopted) that it took over; so the worker takes both of its cursors
  * anew.  A consumer that moves to another worker is kept (leaving), and what it
  * needs with it, until all workers have adopted that generation: one of them
- * holds the log back for it at any time.
+ * holds the log back for it at any time.  So it is with one that moves before it could
+ * be loaded.
  *
  * What was invalidated is compiled again before the next batch.  If the result
  * differs from what is stored the view is left to the builder.
@@ -599,6 +600,13 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 		worker->incarnation = 0;	/* what is new is checked against the
 									 * slot, too */
 	}
+	foreach(cell, worker->missing)
+	{
+		IvmViewRow *row = ivm_metadata_find(rows, lfirst_oid(cell));
+
+		if (row != NULL && row->state == IVM_STATE_ACTIVE && !assigned_to_me(worker, row, assignments, count, slow))
+			worker->missing_left_at = generation;
+	}
 	set_missing(worker, missing);
 	set_components(worker, assignments, count, slow);
 
@@ -807,7 +815,7 @@ ivm_consumer_list_release(IvmApplyWorker *worker)
 
 	foreach(cell, worker->consumers)
 		any |= ((IvmConsumer *) lfirst(cell))->leaving;
-	if (!any)
+	if (!any && worker->missing_left_at == 0)
 		return;
 
 	workers = ivm_control_all_workers(worker->control);
@@ -820,5 +828,8 @@ ivm_consumer_list_release(IvmApplyWorker *worker)
 		if (consumer->leaving && adopted >= consumer->leaving_at)
 			ivm_consumer_list_forget(worker, consumer);
 	}
-	ivm_consumer_list_index(worker);
+	if (adopted >= worker->missing_left_at)
+		worker->missing_left_at = 0;
+	if (any)
+		ivm_consumer_list_index(worker);
 }

@@ -351,7 +351,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		else
 			position = InvalidXLogRecPtr;
 	}
-	if (worker->cursor != NULL && worker->missing == NIL)
+	if (worker->cursor != NULL && worker->missing == NIL && worker->missing_left_at == 0)
 	{
 		ivm_cursor_advance(worker->cursor, first);
 		unflushed = confirm_stored(worker, confirm);
