@@ -138,12 +138,13 @@ my %hostile = (
 	'TimeZone' => 'Asia/Tokyo',
 	'timezone_abbreviations' => 'Australia',
 	'wal_consistency_checking' => 'all');
+# (A server with assertions that throws its caches away at each chance takes minutes for what is done here.)
 my @others = split /\n/, $node->safe_psql('postgres', <<'EOS');
 SELECT name || '=' ||
 	CASE vartype WHEN 'bool' THEN CASE boot_val WHEN 'on' THEN 'off' ELSE 'on' END
 		WHEN 'enum' THEN (SELECT v FROM unnest(enumvals) v WHERE v NOT IN (setting, boot_val) LIMIT 1)
 		ELSE CASE WHEN setting::numeric = min_val::numeric THEN max_val ELSE min_val END END
-FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE 'ivm.debug%' AND vartype <> 'string' AND
+FROM pg_settings WHERE context IN ('user', 'superuser') AND name NOT LIKE 'ivm.debug%' AND name <> 'debug_discard_caches' AND vartype <> 'string' AND
 	(max_val IS NULL OR min_val <> max_val)
 EOS
 foreach my $other (@others)
