@@ -71,7 +71,7 @@
  * To each of these belongs an invalidation, on which the plan is compiled again
  * and the text compared: see note_items().
  *
- * Memory: the result, and garbage, in the current context.
+ * Memory: the result in the current context, garbage in one of its own.
  *
  *-------------------------------------------------------------------------
  */
@@ -448,8 +448,11 @@ note_dependencies(PlannedStmt *statement, IvmReads *reads)
 char *
 ivm_plan_fingerprint(IvmPlan *plan)
 {
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "ivm fingerprint", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	IvmReads   *reads = ivm_statement_reads(plan->statement);
 	StringInfoData buffer;
+	char	   *result;
 	ListCell   *lc;
 
 	note_dependencies(plan->statement, reads);
@@ -465,7 +468,11 @@ ivm_plan_fingerprint(IvmPlan *plan)
 	append_all(&buffer, reads->collations, append_collation);
 	if (reads->text_search)
 		append_text_search(&buffer, reads);
-	return buffer.data;
+
+	MemoryContextSwitchTo(caller);
+	result = pstrdup(buffer.data);
+	MemoryContextDelete(scratch);
+	return result;
 }
 
 uint32
