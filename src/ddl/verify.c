@@ -220,6 +220,7 @@ ivm_verify(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
+	IvmProcessWatch watch;
 	int			doubts = 0;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -228,6 +229,8 @@ ivm_verify(PG_FUNCTION_ARGS)
 	(void) maintained_row(relid);
 	ivm_require_no_own_work(relid);
 
+	(void) ivm_request_database(GetCurrentTimestamp(), -1);
+	ivm_request_watch_begin(&watch);
 	context = AllocSetContextCreate(CurrentMemoryContext, "ivm verification", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
@@ -244,7 +247,10 @@ ivm_verify(PG_FUNCTION_ARGS)
 			break;
 		MemoryContextReset(context);
 		if (!verification.done)
+		{
 			verification.patience = Min(verification.patience * 2, MAX_PATIENCE);
+			ivm_request_watch(&watch);
+		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();

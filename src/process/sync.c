@@ -160,7 +160,7 @@ ivm_sync_begin(IvmSync *sync, int64 timeout_ms)
 	sync->timeout_ms = timeout_ms;
 	sync->target = ivm_wal_end();
 	sync->database = ivm_request_database(sync->started, timeout_ms);
-	ivm_request_watch_begin(&sync->watch);
+	sync->is_watching = false;
 	if (sync->database == NULL)
 		return;
 
@@ -214,8 +214,13 @@ wait_for_view(IvmSync *sync, Oid relid, TimestampTz until)
 		if (row->state == IVM_STATE_ACTIVE && sync->database != NULL && view_has_reached(sync, relid))
 			return IVM_SYNC_REACHED;
 
-		if (sync->timeout_ms < 0)
+		if (sync->timeout_ms < 0 && sync->is_watching)
 			ivm_request_watch(&sync->watch);
+		else if (sync->timeout_ms < 0)
+		{
+			ivm_request_watch_begin(&sync->watch);
+			sync->is_watching = true;
+		}
 		left = until == 0 ? LOOK : TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 		if (left <= 0)
 			return IVM_SYNC_LATE;

@@ -25,7 +25,8 @@ typedef struct IvmSync
 	int64		timeout_ms;		/* -1: no limit */
 	XLogRecPtr	target;			/* end of the WAL at that time */
 	uint64		number;			/* of this sync, in its database */
-	IvmProcessWatch watch;		/* without a limit */
+	IvmProcessWatch watch;		/* without a limit, ... */
+	bool		is_watching;	/* ... once it has to wait */
 } IvmSync;
 
 typedef enum IvmSyncResult
