@@ -285,24 +285,66 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	return true;
 }
 
-/* Equal settings are kept once, and for ever: there are as many as there are sessions that differ. */
-static List *
-shared_settings(List *settings)
+/* Equal settings are kept once, as long as some consumer has them. */
+typedef struct KnownSettings
 {
-	static List *known = NIL;
-	MemoryContext old;
+	MemoryContext context;		/* of this */
+	List	   *settings;
+	int			consumers;
+} KnownSettings;
+
+static List *known_settings = NIL;
+
+static void
+release_settings(void *argument)
+{
+	KnownSettings *known = argument;
+
+	if (--known->consumers > 0)
+		return;
+	known_settings = list_delete_ptr(known_settings, known);
+	MemoryContextDelete(known->context);
+}
+
+static KnownSettings *
+find_settings(List *settings)
+{
 	ListCell   *cell;
 
-	foreach(cell, known)
+	foreach(cell, known_settings)
 	{
-		if (equal(lfirst(cell), settings))
-			return lfirst(cell);
+		KnownSettings *known = lfirst(cell);
+
+		if (equal(known->settings, settings))
+			return known;
 	}
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	settings = copyObject(settings);
-	known = lappend(known, settings);
-	MemoryContextSwitchTo(old);
-	return settings;
+	return NULL;
+}
+
+/* These settings, for whoever lives as long as the context "holder". */
+static List *
+share_settings(List *settings, MemoryContext holder)
+{
+	MemoryContextCallback *release = MemoryContextAlloc(holder, sizeof(MemoryContextCallback));
+	KnownSettings *known = find_settings(settings);
+
+	if (known == NULL)
+	{
+		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm settings", ALLOCSET_SMALL_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		known = palloc0(sizeof(KnownSettings));
+		known->context = context;
+		known->settings = copyObject(settings);
+		MemoryContextSwitchTo(TopMemoryContext);
+		known_settings = lappend(known_settings, known);
+		MemoryContextSwitchTo(old);
+	}
+	known->consumers++;
+	release->func = release_settings;
+	release->arg = known;
+	MemoryContextRegisterResetCallback(holder, release);
+	return known->settings;
 }
 
 IvmConsumer *
@@ -314,7 +356,7 @@ ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 	consumer->context = context;
 	consumer->relid = row->relid;
 	consumer->is_arrangement = row->kind == 'a';
-	consumer->compiled = ivm_compiled_create(row->relid, shared_settings(row->settings), context);
+	consumer->compiled = ivm_compiled_create(row->relid, share_settings(row->settings, context), context);
 
 	PG_TRY();
 	{

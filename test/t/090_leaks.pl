@@ -98,6 +98,26 @@ is("@grown", '', 'views that were dropped and made again have left nothing in it
 is_value($node, 'SELECT count(*) FROM pg_stat_ivm WHERE batches > 0', $many, 'all have counters again');
 is_exact($node, "v$_") foreach 1, $many;
 
+# ---- settings that views are made under ----
+
+# Views that are made under as many settings, and dropped.
+sub other_settings
+{
+	my ($from, $to) = @_;
+	$node->safe_psql('postgres', join "\n", 'SET client_min_messages = warning;',
+		map { "SET timezone = '<x$_>-1'; CREATE INCREMENTAL VIEW w$_ AS SELECT id FROM t0 WHERE v = $_;" } $from .. $to);
+	sync($node);
+	$node->safe_psql('postgres', join "\n", map { "DROP MATERIALIZED VIEW w$_;" } $from .. $to);
+	sync($node);
+	return;
+}
+other_settings(1, 3);
+$before = contexts($apply);
+other_settings(4, 40);
+$after = contexts($apply);
+@grown = grep { /^(TopMemoryContext|ivm settings)$/ && $after->{$_} > $before->{$_} + 8192 } sort keys %$before;
+is("@grown", '', 'settings go with the views that were made under them');
+
 # ---- tables that no view reads ----
 
 my ($decoder) = worker_pids($node, 'decoder');
