@@ -216,7 +216,8 @@ next_attempt(TimestampTz now)
 		else if (view->rebuilt == 0 || TimestampDifferenceExceeds(view->rebuilt, now, IN_A_ROW))
 			forget_attempts(view);
 	}
-	if (first != 0 && TimestampDifferenceMilliseconds(now, first) <= ivm_naptime)
+	/* one whose time has come is not to be had for the moment */
+	if (first > now && TimestampDifferenceMilliseconds(now, first) <= ivm_naptime)
 	{
 		long		wait = TimestampDifferenceMilliseconds(now, first) + 1;
 

@@ -1,0 +1,79 @@
+# While there is no room for the process of slow views the others follow all the same:
+# a slow view gets what time they leave, and all that it needs when there is room.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+use IvmTest;
+
+# room for a worker, a decoder, a delta log and a builder
+my $node = new_node('outcast', 'ivm.apply_workers = 1', 'ivm.naptime = 200ms', 'ivm.batch_patience = 200ms',
+	'ivm.memory_budget = 12MB', 'autovacuum = off');
+
+$node->safe_psql('postgres', <<'EOS');
+CREATE EXTENSION ivm_ext;
+CREATE TABLE a (i int);
+CREATE TABLE b (i int);
+CREATE TABLE c (i int);
+CREATE FUNCTION sleeps(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN IF i = 7 THEN PERFORM pg_sleep(3600); END IF; RETURN i; END $$;
+CREATE FUNCTION naps(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	$$ BEGIN IF i = 7 THEN PERFORM pg_sleep(1); END IF; RETURN i; END $$;
+EOS
+$node->safe_psql('postgres', $_) foreach (
+	'CREATE INCREMENTAL VIEW quick AS SELECT count(*) AS n FROM a',
+	'CREATE INCREMENTAL VIEW sleeper AS SELECT public.sleeps(i) AS i FROM b',
+	'CREATE INCREMENTAL VIEW napper AS SELECT public.naps(i) AS i FROM c');
+
+my $rows = 0;
+
+sub others_follow
+{
+	my ($what) = @_;
+
+	foreach (1 .. 8)
+	{
+		$node->safe_psql('postgres', q{INSERT INTO a VALUES (1); SELECT ivm.sync('quick', '20 s')});
+		$rows++;
+	}
+	is_value($node, 'SELECT n FROM quick', $rows, "the other follows: $what");
+	return;
+}
+
+sub workers
+{
+	return $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_ivm_worker WHERE worker_type = 'apply worker'});
+}
+
+$node->safe_psql('postgres', 'INSERT INTO b VALUES (7)');
+others_follow('one sleeps');
+wait_for_state($node, 'sleeper', 'slow');
+others_follow('one sleeps, and is known as slow');
+is(workers(), 1, 'there is no room for another process');
+my $start = time;
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW sleeper');
+cmp_ok(time - $start, '<', 8, sprintf 'it makes way for its drop: %.2f s', time - $start);
+$node->safe_psql('postgres', 'TRUNCATE b');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW sleeper AS SELECT public.sleeps(i) AS i FROM b');
+
+# one that takes longer than others could wait is done when nobody does
+$node->safe_psql('postgres', 'INSERT INTO c VALUES (7), (8)');
+others_follow('one naps');
+is_exact($node, 'napper', 'a slow view is done when nobody waits');
+is(workers(), 1, 'still there is no other process');
+
+$node->safe_psql('postgres', 'INSERT INTO b VALUES (7)');
+others_follow('one sleeps again');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.memory_budget = '64MB'});
+reload($node);
+wait_until($node, q{SELECT count(*) > 1 FROM pg_stat_ivm_worker WHERE worker_type = 'apply worker'}, 'a process for slow views when there is room');
+others_follow('one sleeps, elsewhere');
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW sleeper');
+are_exact($node, 'all are exact');
+
+$node->stop;
+done_testing();
