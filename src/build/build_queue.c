@@ -17,7 +17,8 @@
  *
  * The builder takes turns.  A build that takes longer than its turn while others wait is cancelled, and
  * begun again when those that had fewer turns are done or had theirs; its next turn is twice as long, so
- * that each gets done, at the price of at most twice its time again.
+ * that each gets done, at the price of at most twice its time again.  But one that has just come waits for
+ * no more than eight times the first turn, however many turns the other one had.
  *
  * A view that has to be rebuilt right after it was rebuilt, a few times in a row, pauses: nobody has changed
  * anything, and it would have the builder and its tables busy for ever.  A table that is emptied is a
@@ -478,7 +479,7 @@ forget_troubles(List *rows)
  * that what takes long lets everything else go first.  A view whose session undoes its statement is the session's.
  */
 IvmViewRow *
-ivm_build_next_row(long *sleep_ms, bool *others)
+ivm_build_next_row(long *sleep_ms, int *others)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	IvmViewRow *result = NULL;
@@ -486,7 +487,7 @@ ivm_build_next_row(long *sleep_ms, bool *others)
 	List	   *rows;
 	ListCell   *cell;
 
-	*others = false;
+	*others = PG_INT16_MAX;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(old);
@@ -501,7 +502,8 @@ ivm_build_next_row(long *sleep_ms, bool *others)
 
 			if (!is_wanted(row, now))
 				continue;
-			*others |= result != NULL;
+			if (result != NULL)
+				*others = Min(*others, Max(ivm_build_turns(row->relid), ivm_build_turns(result->relid)));
 			if (result == NULL || ivm_build_turns(row->relid) < ivm_build_turns(result->relid))
 				result = row;
 		}

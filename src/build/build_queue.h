@@ -32,10 +32,10 @@ extern void ivm_build_drop_unused(void);
  * The next row that waits, or NULL; palloc'd in the current context.  In a
  * transaction of its own, which also makes rows for views that have none.  A
  * view whose session undoes its statement is left to the session.  If there is
- * none but for those whose time has not come, *sleep_ms is when to ask again, else 0; *others says
- * whether there are more.
+ * none but for those whose time has not come, *sleep_ms is when to ask again, else 0; *others is
+ * the least number of turns that another one had, or greater than any if there is none.
  */
-extern IvmViewRow *ivm_build_next_row(long *sleep_ms, bool *others);
+extern IvmViewRow *ivm_build_next_row(long *sleep_ms, int *others);
 
 /* What came of an attempt. */
 typedef enum IvmBuildOutcome

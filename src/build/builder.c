@@ -70,6 +70,8 @@
 
 #define MAX_TRANSIENT_FAILURES	8
 #define FIRST_TURN				10	/* times ivm.batch_patience */
+#define NEWCOMER_DOUBLINGS		3	/* of the first turn that one who had none
+									 * waits for */
 #define BUILDER_CURSOR			"builder"
 
 static IvmDatabase *capture;
@@ -84,7 +86,8 @@ static uint64 built_for;		/* the last request that was there when it was
 static bool unused_arrangements = true; /* there may be some */
 static bool nothing_left = false;
 static bool wants_overdraft = false;	/* the last build was refused memory */
-static bool others = false;		/* more views waited when it was begun */
+static int	others = PG_INT16_MAX;	/* the fewest turns of those that waited
+									 * when it was begun; this: nobody did */
 static IvmWatch build_watch;	/* what it evaluates, and may take */
 
 static void
@@ -118,22 +121,27 @@ builder_exit(int code, Datum argument)
  * Others
  */
 
-/* Does anybody wait for the builder?  In a signal handler. */
+/*
+ * Does anybody wait for the builder, for longer than the turn of what runs?  In a signal handler.
+ */
 static bool
-others_wait(void)
+others_wait(const IvmWatch *watch)
 {
-	return others || control->build_wanted;
+	int			turns = control->build_wanted ? 0 : others;
+
+	if (turns == PG_INT16_MAX)
+		return false;
+	return watch->elapsed >= (int64) watch->patience << Min(watch->turns, turns + NEWCOMER_DOUBLINGS);
 }
 
 /* Before the evaluation of anything: how long it may take.  In a transaction. */
 static void
 set_limits(Oid relid, Oid owner, bool is_asked_for)
 {
-	int64		turn = (int64) ivm_batch_patience * FIRST_TURN << ivm_build_turns(relid);
-
 	build_watch.relid = relid;
 	build_watch.elapsed = 0;
-	build_watch.patience = (int) Min(turn, PG_INT32_MAX);
+	build_watch.patience = (int) Min((int64) ivm_batch_patience * FIRST_TURN, PG_INT32_MAX);
+	build_watch.turns = ivm_build_turns(relid);
 	/* a session that waits has limits of its own */
 	build_watch.timeout = is_asked_for ? 0 : ivm_view_timeout_of(owner);
 }

@@ -245,6 +245,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	}
 	ivm_wake_set_pending(worker->capture, worker->number, invisible);
 	worker->others_due = false;
+	worker->others_cancels = PG_INT16_MAX;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -283,6 +284,16 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	}
 	if (next >= 0)
 		worker->due_next = next;
+	if (worker->level > 1 && due != NIL)
+	{
+		foreach(cell, worker->consumers)
+		{
+			IvmConsumer *consumer = lfirst(cell);
+
+			if (consumer->component != ((IvmConsumer *) linitial(due))->component && !consumer->leaving)
+				worker->others_cancels = Min(worker->others_cancels, consumer->cancels);
+		}
+	}
 	if (due == NIL && outcast != NULL && upstream_is_ready(worker, outcast, now))
 		(void) add_due(worker, outcast, now, &due);
 	return due;

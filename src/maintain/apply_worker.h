@@ -33,6 +33,7 @@ typedef struct IvmApplyWorker
 	bool		several;		/* they are of more than one component */
 	bool		others_due;		/* one that is due is not of the component
 								 * that a batch is about to serve */
+	int			others_cancels; /* the least of the other components */
 	uint64		transactions;	/* of the log, before the scout's last look */
 	TimestampTz paced_at;		/* the last look for slow ones that are quick
 								 * again */
@@ -144,7 +145,7 @@ extern bool ivm_pace_is_outcast(IvmApplyWorker *worker, IvmConsumer *consumer);
 extern void ivm_pace_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, Oid owner, int cancels);
 
 /* Somebody waits for the end of what the worker does; reads memory only. */
-extern bool ivm_pace_others_wait(void);
+extern bool ivm_pace_others_wait(const IvmWatch *watch);
 extern void ivm_pace_init(IvmApplyWorker *worker);
 
 /* The view's batch, or its compilation, was cancelled, since it took longer than others can wait. */

@@ -50,7 +50,7 @@
 IvmWatch   *volatile ivm_guard_current = NULL;
 
 static TimeoutId timer;
-static bool (*others_wait) (void) = NULL;
+static bool (*others_wait) (const IvmWatch *watch) = NULL;
 
 /* what is watched */
 static const Oid *locked;
@@ -120,7 +120,7 @@ judge(const IvmWatch *watch, TimestampTz now)
 {
 	if (watch->timeout > 0 && watch->elapsed >= watch->timeout)
 		return IVM_CANCEL_TIMEOUT;
-	if (watch->patience > 0 && watch->elapsed >= watch->patience && others_wait())
+	if (watch->patience > 0 && watch->elapsed >= watch->patience && others_wait(watch))
 		return IVM_CANCEL_PATIENCE;
 	if (!somebody_waits_for_a_lock())
 		waiter_since = 0;
@@ -160,16 +160,10 @@ tick(void)
 	InterruptPending = true;
 }
 
-static bool
-nobody_waits(void)
-{
-	return false;
-}
-
 void
-ivm_guard_init(bool (*callback) (void))
+ivm_guard_init(bool (*callback) (const IvmWatch *watch))
 {
-	others_wait = callback != NULL ? callback : nobody_waits;
+	others_wait = callback;
 	timer = RegisterTimeout(USER_TIMEOUT, tick);
 }
 

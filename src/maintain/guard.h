@@ -29,16 +29,17 @@ typedef struct IvmWatch
 	int			patience;		/* ms that it may take while others wait; 0:
 								 * no limit */
 	int			timeout;		/* ms that it may take; 0: no limit */
+	int			turns;			/* that it has had and was not done in */
 } IvmWatch;
 
 /* What is being evaluated; NULL: nothing of any view.  See ivm_guard_enter. */
 extern IvmWatch *volatile ivm_guard_current;
 
 /*
- * Once for a process.  others_wait() says whether anybody waits for the end of what runs; it is called in a signal handler,
- * and may look at memory only.
+ * Once for a process.  others_wait() says whether anybody waits for the end of what runs, for longer than he should; it is called
+ * when the patience is over, in a signal handler, and may look at memory only.
  */
-extern void ivm_guard_init(bool (*others_wait) (void));
+extern void ivm_guard_init(bool (*others_wait) (const IvmWatch *watch));
 
 /*
  * From here to ivm_guard_end what runs is watched.  "relids" are relations (sorted as they come) that

@@ -10,9 +10,12 @@
  *	  cancelled, and is of level 1 from then on: it belongs to a worker of its own kind,
  *	  which serves one component at a time and gives each twenty times the patience.  What takes
  *	  longer there, while others wait there, is of level 2, whose worker gives it forty times the
- *	  patience, and twice as long each time that it has been cancelled in a row: so each gets
- *	  done, and each of them waits only for views that are as slow.  So do
- *	  operating systems treat their processes, which know as little of how long one is going to take.
+ *	  patience, and twice as long each time that it was cancelled, but never more than twice what those get who wait: so each gets
+ *	  done, and each of them waits only for views that are as slow, one that never ends
+ *	  among them.  So do operating systems treat their processes, which know as little of how
+ *	  long one is going to take.
+ *	- One that nobody waits for goes on, with the snapshot that it began with.  When something was decoded since, and it has
+ *	  taken as long as level 1 allows, it is cancelled, too: what it cannot get done may be gone.
  *	- A view that took as long with nobody waiting is moved, too, so that nobody need wait.
  *	- A view of level 1 or 2 whose batches have taken less than half of the patience for RETURN_AFTER
  *	  times the patience returns to the quick ones; the next time it has to be quick for twice as long.
@@ -58,16 +61,36 @@ ivm_pace_is_outcast(IvmApplyWorker *worker, IvmConsumer *consumer)
 	return consumer->level > worker->level;
 }
 
+/*
+ * A turn of level 2: twice as long each time that it was not enough, but no more than twice what those
+ * who wait need themselves.
+ */
+static int
+turn_of(IvmApplyWorker *worker, const IvmWatch *watch)
+{
+	int			doublings = Min(Min(watch->turns, worker->others_cancels + 1), MAX_SHIFT);
+
+	return (int) Min((int64) watch->patience << doublings, PG_INT32_MAX);
+}
+
 bool
-ivm_pace_others_wait(void)
+ivm_pace_others_wait(const IvmWatch *watch)
 {
 	IvmApplyWorker *worker = this_worker;
 
+	if (worker->level > 1 && watch->elapsed < turn_of(worker, watch))
+		return false;
 	if (worker->others_due ||
 		pg_atomic_read_u64(&worker->control->generation) != pg_atomic_read_u64(&worker->shared->adopted))
 		return true;
+
+	/*
+	 * Nobody else is here, but something came for it, perhaps: what made it
+	 * slow may be gone, which its snapshot does not see.
+	 */
 	if (!worker->several)
-		return false;
+		return (worker->level > 0 || watch->elapsed > (int64) LEVEL_1_PATIENCE * ivm_batch_patience) &&
+			ivm_log_transactions(worker->capture) != worker->transactions;
 	return ivm_log_transactions(worker->capture) != worker->transactions ||
 		pg_atomic_read_u64(&worker->control->syncs) > worker->looking ||
 		pg_atomic_read_u64(&worker->control->wanted_position) > pg_atomic_read_u64(&worker->shared->position);
@@ -78,14 +101,13 @@ ivm_pace_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, Oid owner, in
 {
 	int64		patience = ivm_batch_patience;
 
-	if (worker->level == 1)
-		patience *= LEVEL_1_PATIENCE;
-	else if (worker->level > 1)
-		patience = patience * LEVEL_2_PATIENCE << Min(cancels, MAX_SHIFT);
+	if (worker->level > 0)
+		patience *= worker->level == 1 ? LEVEL_1_PATIENCE : LEVEL_2_PATIENCE;
 	watch->relid = relid;
 	watch->elapsed = 0;
 	watch->patience = (int) Min(patience, PG_INT32_MAX);
 	watch->timeout = ivm_view_timeout_of(owner);
+	watch->turns = cancels;
 }
 
 /* All that sits together with a view: oids, palloc'd. */
@@ -155,7 +177,11 @@ ivm_pace_measure(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		consumer->cancels = 0;
+		/* what was enough is enough the next time, if it was needed */
+		if (worker->level < 2)
+			consumer->cancels = 0;
+		else if (consumer->cancels > 0 && consumer->watch.elapsed < turn_of(worker, &consumer->watch) / 4)
+			consumer->cancels--;
 		if (ivm_batch_patience == 0)
 			continue;
 		if (consumer->level > 0)
