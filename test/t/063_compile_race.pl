@@ -66,6 +66,12 @@ foreach my $case (@cases)
 	$node->safe_psql('postgres', sprintf($change, ++$value));
 	set_points($node, '');
 	right($name, "$name: changed in the middle of a recompilation");
+	if ($name eq 'of_called' || $name eq 'of_pair')
+	{
+		# that is enough for these
+		$node->safe_psql('postgres', "DROP MATERIALIZED VIEW $name");
+		next;
+	}
 
 	# the builder, and the worker that takes over from it
 	my $session = connection($node);
