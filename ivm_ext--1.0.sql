@@ -43,6 +43,7 @@ SELECT
 	NULL::bigint AS xmin_fxid,
 	NULL::bigint AS xmax_fxid,
 	NULL::pg_lsn AS lsn,
+	NULL::timestamptz AS as_of,
 	NULL::bigint[] AS xip
 WHERE false;
 ALTER MATERIALIZED VIEW ivm.applied ALTER COLUMN xip SET STORAGE MAIN;
@@ -86,8 +87,7 @@ COMMENT ON FUNCTION ivm.row_hash(record) IS 'hash of a row''s image, for indexes
 -- Everything here is readable by pg_monitor; others see what is about their own views.
 
 CREATE FUNCTION ivm.stat_views(
-	OUT relid oid, OUT state text, OUT state_since timestamptz, OUT applied_lsn pg_lsn,
-	OUT lag_time interval, OUT last_apply_time timestamptz, OUT batches bigint,
+	OUT relid oid, OUT last_apply_time timestamptz, OUT batches bigint,
 	OUT changes_received bigint, OUT n_tup_ins bigint, OUT n_tup_upd bigint, OUT n_tup_del bigint,
 	OUT apply_time double precision, OUT max_apply_time double precision, OUT recomputes bigint,
 	OUT rebuilds bigint, OUT last_rebuild_reason text, OUT error_count bigint,
@@ -95,6 +95,14 @@ CREATE FUNCTION ivm.stat_views(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'ivm_stat_views'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 100;
+
+-- How a view is, worked out from what is stored with it and from what its processes have left in shared memory.
+CREATE FUNCTION ivm.view_status(
+	relid oid, stored_state "char", stored_lsn pg_lsn, stored_as_of timestamptz,
+	OUT state text, OUT state_since timestamptz, OUT applied_lsn pg_lsn, OUT lag_time interval, OUT state_detail text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'ivm_view_status'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
 CREATE FUNCTION ivm.stat_workers(
 	OUT pid integer, OUT worker_type text, OUT datid oid, OUT state text, OUT slot_name text,
@@ -142,21 +150,20 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'ivm_stat_reset'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 
--- Every incremental view has a row, whether it has counters yet or not.  What
--- ivm.view says about its state is what is committed; while it says that the
--- view is maintained, the worker's word is more exact.
+-- Every incremental view has a row, whether it has counters yet or not.
 CREATE VIEW ivm.pg_stat_ivm AS
 SELECT
 	c.oid AS relid,
 	n.nspname AS schemaname,
 	c.relname,
 	x.state,
-	CASE WHEN x.state = s.state THEN s.state_since END AS state_since,
+	x.state_detail,
+	x.state_since,
 	x.applied_lsn,
 	CASE WHEN x.applied_lsn IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery() THEN
 		greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), x.applied_lsn), 0)::bigint
 	END AS lag_bytes,
-	s.lag_time,
+	x.lag_time,
 	s.last_apply_time,
 	coalesce(s.batches, 0) AS batches,
 	coalesce(s.changes_received, 0) AS changes_received,
@@ -178,16 +185,7 @@ FROM pg_catalog.pg_class c
 	LEFT JOIN ivm.view v ON v.relid = c.oid
 	LEFT JOIN ivm.applied a ON a.relid = c.oid
 	LEFT JOIN ivm.stat_views() s ON s.relid = c.oid
-	CROSS JOIN LATERAL (SELECT
-		CASE v.state
-			WHEN 'a' THEN coalesce(s.state, 'active')
-			WHEN 'u' THEN 'unpopulated'
-			WHEN 'b' THEN 'building'
-			WHEN 'r' THEN CASE s.state WHEN 'paused' THEN 'paused' ELSE 'rebuild' END
-			WHEN 'e' THEN 'error'
-			ELSE coalesce(s.state, 'unpopulated')
-		END AS state,
-		greatest(s.applied_lsn, a.lsn) AS applied_lsn) x
+	CROSS JOIN LATERAL ivm.view_status(c.oid, v.state, a.lsn, a.as_of) x
 WHERE c.relkind = 'm' AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role('pg_monitor', 'USAGE'));
 
 CREATE VIEW ivm.pg_stat_ivm_worker AS
@@ -245,7 +243,7 @@ DROP FUNCTION ivm.revoke_all();
 
 GRANT USAGE ON SCHEMA ivm TO PUBLIC;
 GRANT EXECUTE ON FUNCTION ivm.sync(regclass, interval), ivm.explain(regclass), ivm.verify(regclass),
-	ivm.row_hash(record), ivm.stat_views(), ivm.stat_operators(), ivm.stat_builds() TO PUBLIC;
+	ivm.row_hash(record), ivm.stat_views(), ivm.view_status(oid, "char", pg_lsn, timestamptz), ivm.stat_operators(), ivm.stat_builds() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION ivm.stat_workers(), ivm.stat_memory() TO pg_monitor;
 GRANT SELECT ON pg_catalog.pg_stat_ivm, pg_catalog.pg_stat_ivm_operator, pg_catalog.pg_stat_progress_ivm_build TO PUBLIC;
 GRANT SELECT ON ivm.view, ivm.applied, pg_catalog.pg_stat_ivm_worker, pg_catalog.pg_stat_ivm_memory TO pg_monitor;

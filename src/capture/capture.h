@@ -209,6 +209,32 @@ extern bool ivm_decoder_is_near_end(IvmDatabase *database);
 /* End of the last WAL record inserted so far: what "now" means as a position. */
 extern XLogRecPtr ivm_wal_end(void);
 
+/* ---- since when something waits (lag.c) ---- */
+
+/* What a consumer tells of how far it has read. */
+typedef struct IvmReadFacts
+{
+	uint64		sequence;		/* transactions with smaller numbers were read */
+	uint64		incarnation;	/* of the log that it reads */
+	TimestampTz time;			/* of the last one's commit; 0: there was none */
+} IvmReadFacts;
+
+/*
+ * At or before the time of the first commit that was not decoded, or not read by the consumer
+ * (an apply worker's number): 0 if there is none, DT_NOBEGIN if nothing is known of it.  Need no process to be there.
+ */
+extern TimestampTz ivm_undecoded_since(IvmDatabase *database);
+extern TimestampTz ivm_unread_since(IvmDatabase *database, int consumer, const IvmReadFacts *facts);
+
+/* The farthest that was ever decoded. */
+extern XLogRecPtr ivm_decoded_position(IvmDatabase *database);
+
+/* A consumer has read all transactions with smaller numbers. */
+extern void ivm_lag_read(IvmDatabase *database, int consumer, uint64 sequence);
+
+/* Of the newest log. */
+extern uint64 ivm_log_incarnation(IvmDatabase *database);
+
 /* ---- decoder (decoder.c) ---- */
 
 typedef enum IvmDecoderState

@@ -61,6 +61,7 @@ typedef struct IvmConsumerShared
 {
 	int			procno;			/* -1: none */
 	pid_t		pid;
+	pg_atomic_uint64 unread_since;	/* note of the decoder for it: lag.c */
 } IvmConsumerShared;
 
 /* A table to decode. */
@@ -119,6 +120,19 @@ struct IvmDatabase
 	bool		slot_is_new;
 	pg_atomic_uint64 transactions;
 	pg_atomic_uint64 rows;
+
+	/* since when something waits: lag.c */
+	XLogRecPtr	base;			/* end of the WAL when the entry was taken */
+	pg_atomic_uint64 last_commit;	/* end of the farthest commit; by sessions */
+	pg_atomic_uint64 undecoded_since;	/* note of the sessions for the
+										 * decoder */
+	pg_atomic_uint64 reached;	/* the farthest that was decoded */
+	pg_atomic_uint64 decoded_time;	/* of the last commit decoded */
+	pg_atomic_uint64 lost_since;	/* what came then was not decoded, before
+									 * the slot was made */
+	pg_atomic_uint64 published; /* as the newest log's */
+	pg_atomic_uint64 newest_incarnation;	/* as "incarnations" */
+	pg_atomic_uint32 nnoted;	/* consumers that notes are left for */
 
 	/* waking */
 	pg_atomic_uint64 commit_hint;	/* farthest asynchronous commit; by
@@ -219,7 +233,7 @@ extern void ivm_log_append_begin(const IvmLogTxn *txn);
 extern bool ivm_log_append_row(Oid relid, bool insert, uint32 layout, MinimalTuple tuple);
 extern void ivm_log_append_truncate(Oid relid);
 extern void ivm_log_append_lost(Oid relid);
-extern void ivm_log_publish(void);
+extern void ivm_log_publish(TimestampTz commit_time);
 extern bool ivm_log_is_over(void);
 extern void ivm_log_next_transaction(void);
 extern bool ivm_log_is_short(IvmDatabase *database, bool again);
@@ -259,6 +273,25 @@ typedef struct IvmRegistration
 extern uint64 ivm_registry_load(IvmDatabase *database);
 extern IvmRegistration *ivm_registry_find(Oid relid);
 
+/* Raises an atomic to a value. */
+static inline void
+ivm_raise(pg_atomic_uint64 *atomic, uint64 value)
+{
+	uint64		old = pg_atomic_read_u64(atomic);
+
+	while (old < value && !pg_atomic_compare_exchange_u64(atomic, &old, value))
+		;
+}
+
+/* ---- lag.c ---- */
+
+extern void ivm_lag_committed(IvmDatabase *database, XLogRecPtr end);
+extern void ivm_lag_decoded(IvmDatabase *database, XLogRecPtr decoded);
+extern bool ivm_lag_is_noted_in_vain(IvmDatabase *database);
+extern void ivm_lag_caught_up(IvmDatabase *database);
+extern void ivm_lag_lost(IvmDatabase *database);
+extern void ivm_lag_published(IvmDatabase *database, uint64 sequence, TimestampTz time);
+
 /* ---- wake.c ---- */
 
 extern void ivm_wake_decoder(IvmDatabase *database);
@@ -296,7 +329,7 @@ extern void ivm_decoder_trim(LogicalDecodingContext *decoding, XLogRecPtr distan
 /* ---- decoder.c ---- */
 
 extern void ivm_decoder_sleep(XLogRecPtr upto, long timeout_ms);
-extern void ivm_decoder_committed(TransactionId xid);
+extern void ivm_decoder_committed(TransactionId xid, TimestampTz time);
 extern void ivm_decoder_has_rows(void);
 
 #endif							/* IVM_CAPTURE_INTERNAL_H */

@@ -24,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -125,6 +126,14 @@ reset_entry(IvmDatabase *database)
 	database->slot_is_new = false;
 	pg_atomic_write_u64(&database->transactions, 0);
 	pg_atomic_write_u64(&database->rows, 0);
+	pg_atomic_write_u64(&database->last_commit, 0);
+	pg_atomic_write_u64(&database->undecoded_since, 0);
+	pg_atomic_write_u64(&database->reached, 0);
+	pg_atomic_write_u64(&database->decoded_time, 0);
+	pg_atomic_write_u64(&database->lost_since, 0);
+	pg_atomic_write_u64(&database->published, 0);
+	pg_atomic_write_u64(&database->newest_incarnation, 0);
+	pg_atomic_write_u32(&database->nnoted, 0);
 	pg_atomic_write_u64(&database->commit_hint, InvalidXLogRecPtr);
 	pg_atomic_write_u64(&database->wanted, PG_UINT64_MAX);
 	pg_atomic_write_u64(&database->pending, 0);
@@ -133,6 +142,7 @@ reset_entry(IvmDatabase *database)
 	{
 		database->consumer[i].procno = -1;
 		database->consumer[i].pid = 0;
+		pg_atomic_write_u64(&database->consumer[i].unread_since, 0);
 	}
 }
 
@@ -172,6 +182,16 @@ ivm_capture_shmem_init(Size more, LWLock *lock)
 			pg_atomic_init_u64(&database->restart, 0);
 			pg_atomic_init_u64(&database->transactions, 0);
 			pg_atomic_init_u64(&database->rows, 0);
+			pg_atomic_init_u64(&database->last_commit, 0);
+			pg_atomic_init_u64(&database->undecoded_since, 0);
+			pg_atomic_init_u64(&database->reached, 0);
+			pg_atomic_init_u64(&database->decoded_time, 0);
+			pg_atomic_init_u64(&database->lost_since, 0);
+			pg_atomic_init_u64(&database->published, 0);
+			pg_atomic_init_u64(&database->newest_incarnation, 0);
+			pg_atomic_init_u32(&database->nnoted, 0);
+			for (int j = 0; j < IVM_MAX_CONSUMERS; j++)
+				pg_atomic_init_u64(&database->consumer[j].unread_since, 0);
 			pg_atomic_init_u64(&database->commit_hint, 0);
 			pg_atomic_init_u64(&database->wanted, PG_UINT64_MAX);
 			pg_atomic_init_u64(&database->pending, 0);
@@ -218,6 +238,7 @@ ivm_database_take(Oid dboid)
 		if (OidIsValid(ivm_database_oid(database)))
 			continue;
 		database->use++;
+		database->base = RecoveryInProgress() ? InvalidXLogRecPtr : ivm_wal_end();
 		pg_atomic_write_u32(&database->dboid, dboid);
 		pg_atomic_fetch_add_u32(&capture->nused, 1);
 		return database;

@@ -101,8 +101,6 @@ static XLogRecPtr suspect_position; /* where a predecessor died; invalid: none
 									 * did, or we are past it */
 static TimestampTz last_flush;
 static TimestampTz last_report;
-static TimestampTz behind_since;	/* since when there is something to
-									 * decode; 0: there is not */
 static bool position_changed;
 
 static TimestampTz idle_since;	/* 0: it is not, or has let go of everything */
@@ -130,8 +128,10 @@ prune_committed(void)
 
 /* Called by the plugin for every transaction that it has decoded, with rows or without. */
 void
-ivm_decoder_committed(TransactionId xid)
+ivm_decoder_committed(TransactionId xid, TimestampTz time)
 {
+	if ((uint64) time > pg_atomic_read_u64(&database->decoded_time))
+		pg_atomic_write_u64(&database->decoded_time, (uint64) time);
 	if (ncommitted == committed_size)
 	{
 		/* the main loop prunes after each record, so that this is rare */
@@ -201,7 +201,7 @@ remember_earlier_commits(void)
 	snapshot = GetTransactionSnapshot();
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		if (TransactionIdDidCommit(snapshot->xip[i]))
-			ivm_decoder_committed(snapshot->xip[i]);
+			ivm_decoder_committed(snapshot->xip[i], 0);
 	CommitTransactionCommand();
 }
 
@@ -231,6 +231,7 @@ has_work(void)
 	pg_atomic_write_u32(&database->sleeping, 1);
 	pg_memory_barrier();
 	return pg_atomic_read_u64(&database->commit_hint) > GetFlushRecPtr(NULL) ||
+		ivm_lag_is_noted_in_vain(database) ||
 		(!acknowledging && pg_atomic_read_u64(&database->generation) != taken);
 }
 
@@ -266,14 +267,8 @@ decode(void)
 
 	if (decoding->reader->EndRecPtr >= flushed)
 	{
-		behind_since = 0;
-		ivm_stats_decoder_behind(0);
+		ivm_lag_caught_up(database);
 		return false;
-	}
-	if (behind_since == 0)
-	{
-		behind_since = GetCurrentTimestamp();
-		ivm_stats_decoder_behind(behind_since);
 	}
 	for (int i = 0; i < RECORDS_AT_ONCE && decoding->reader->EndRecPtr < flushed; i++)
 	{
@@ -466,6 +461,8 @@ begin(void)
 	ivm_plugin_start(database);
 
 	database->slot_is_new = ivm_replication_slot_take(database);
+	if (database->slot_is_new)
+		ivm_lag_lost(database);
 	CurrentResourceOwner = owner;
 	pg_atomic_write_u64(&database->confirmed, MyReplicationSlot->data.confirmed_flush);
 	pg_atomic_write_u64(&database->restart, MyReplicationSlot->data.restart_lsn);

@@ -106,9 +106,11 @@ ivm_log_start(IvmDatabase *db, XLogRecPtr start_lsn)
 	for (dsa_pointer p = db->log; DsaPointerIsValid(p); p = ivm_log_of(db, p)->older)
 		ivm_log_of(db, p)->closed = true;
 	current->incarnation = ++db->incarnations;
+	pg_atomic_write_u64(&db->newest_incarnation, db->incarnations);
 	current->older = db->log;
 	db->log = pointer;
 	pg_atomic_write_u64(&db->decoded, start_lsn);
+	ivm_lag_decoded(db, start_lsn);
 	ivm_log_trim(db);
 	LWLockRelease(&db->lock);
 }
@@ -553,7 +555,7 @@ ivm_log_append_lost(Oid relid)
 
 /* Ends the transaction and lets readers see it. */
 void
-ivm_log_publish(void)
+ivm_log_publish(TimestampTz commit_time)
 {
 	(void) append(IVM_RECORD_END, InvalidOid, 0, NULL, 0);
 	if (tail_is_file() && flush())
@@ -562,6 +564,7 @@ ivm_log_publish(void)
 
 	sequence++;
 	database->next_sequence = sequence;
+	ivm_lag_published(database, sequence, commit_time);
 	pg_write_barrier();
 	pg_atomic_write_u64(&current->published, sequence);
 

@@ -507,10 +507,10 @@ begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 static void
 commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
 {
-	ivm_decoder_committed(txn->xid);
+	ivm_decoder_committed(txn->xid, txn->xact_time.commit_time);
 	if (!txn_is_begun)
 		return;
-	ivm_log_publish();
+	ivm_log_publish(txn->xact_time.commit_time);
 	txn_is_begun = false;
 	ivm_decoder_has_rows();
 	ivm_debug_point("decoder-after-decode");

@@ -13,8 +13,8 @@
  * the sleeper sees the event or the other sees the flag.
  *
  * What it costs a session: a look at a few words of shared memory for a commit
- * that wrote WAL, and a SetLatch for the first commit after the decoder went to
- * sleep.
+ * that wrote WAL, what lag.c says, and a SetLatch for the first commit after the
+ * decoder went to sleep.
  *
  *-------------------------------------------------------------------------
  */
@@ -47,16 +47,6 @@ set_latch_of(int procno)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
 }
 
-/* Raises an atomic to a value. */
-static void
-raise_to(pg_atomic_uint64 *atomic, uint64 value)
-{
-	uint64		old = pg_atomic_read_u64(atomic);
-
-	while (old < value && !pg_atomic_compare_exchange_u64(atomic, &old, value))
-		;
-}
-
 static void
 committed(XactEvent event, void *argument)
 {
@@ -75,8 +65,9 @@ committed(XactEvent event, void *argument)
 	if (database == NULL)
 		return;
 
+	ivm_lag_committed(database, XactLastCommitEnd);
 	if (synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
-		raise_to(&database->commit_hint, XactLastCommitEnd);
+		ivm_raise(&database->commit_hint, XactLastCommitEnd);
 	ivm_wake_decoder(database);
 
 	pending = pg_atomic_read_u64(&database->pending);
@@ -160,6 +151,9 @@ ivm_wake_register_consumer(IvmDatabase *database, int number)
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
 	consumer->procno = MyProc->pgprocno;
 	consumer->pid = MyProcPid;
+	/* the builder, the last of them, tells of its lag by itself */
+	if (number < IVM_MAX_CONSUMERS - 1)
+		pg_atomic_write_u32(&database->nnoted, Max(pg_atomic_read_u32(&database->nnoted), number + 1));
 	pg_atomic_fetch_and_u64(&database->pending, ~(UINT64CONST(1) << number));
 	pg_atomic_fetch_or_u64(&database->consumers, UINT64CONST(1) << number);
 	LWLockRelease(&database->lock);
@@ -214,6 +208,7 @@ void
 ivm_wake_position_reached(IvmDatabase *database, XLogRecPtr decoded)
 {
 	pg_atomic_write_u64(&database->decoded, decoded);
+	ivm_lag_decoded(database, decoded);
 	pg_memory_barrier();
 	if (decoded >= pg_atomic_read_u64(&database->wanted))
 	{

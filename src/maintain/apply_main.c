@@ -699,8 +699,6 @@ ivm_apply_main(Datum unused)
 				ivm_overdraft_end();
 				continue;
 			}
-			ivm_stats_worker_position(MyDatabaseId, worker->number,
-									  pg_atomic_read_u64(&worker->shared->position), ivm_progress_oldest(worker));
 			if (worker->level > 0)
 				(void) ivm_progress_publish(worker);	/* it may take long */
 			if (run_batch(worker, due) == IVM_BATCH_DECODER_LATE)

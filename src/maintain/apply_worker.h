@@ -51,6 +51,8 @@ typedef struct IvmApplyWorker
 	uint64		scouted;		/* transactions with smaller numbers were
 								 * looked at */
 	XLogRecPtr	scouted_lsn;	/* and so was all that ends at or before it */
+	TimestampTz scouted_time;	/* and all that committed before */
+	TimestampTz read_time;		/* commit time of the last of them */
 	uint64		looking;		/* the last sync that the last look at
 								 * invalidations came after */
 	uint64		batch_sync;		/* the last sync that the last batch's
@@ -184,9 +186,6 @@ extern bool ivm_progress_publish(IvmApplyWorker *worker);
  * they were left behind for a lock or after a failure.
  */
 extern void ivm_progress_give_up(IvmApplyWorker *worker);
-
-/* Commit time of the first transaction that waits to be applied; 0 if none does. */
-extern TimestampTz ivm_progress_oldest(IvmApplyWorker *worker);
 
 /* Stores, in a transaction, the position of consumers that nothing has happened to for long. */
 extern void ivm_progress_store(IvmApplyWorker *worker);

@@ -99,7 +99,8 @@ typedef struct IvmConsumer
 	int			failures;		/* in a row */
 	bool		given_up;		/* left to the builder: it comes back as
 								 * another one */
-	bool		behind_reported;	/* the statistics say that it is behind */
+	bool		behind_reported;	/* the statistics say that it is behind ... */
+	TimestampTz reported_since; /* ... since then */
 	List	   *verify;			/* IvmVerification, in "context" */
 	bool		operators_changed;	/* since operators_reported */
 	TimestampTz operators_reported;

@@ -46,6 +46,7 @@
 #include "maintain/members.h"
 #include "maintain/trial.h"
 #include "process/process.h"
+#include "process/status.h"
 
 #define RELOAD_RETRY		50	/* ms */
 #define MAX_RELOAD_RETRY	1000
@@ -88,7 +89,8 @@ add_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
 void
 ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
-	ivm_stats_view_let_go(MyDatabaseId, consumer->relid, worker->number);
+	if (!consumer->is_arrangement)
+		ivm_status_let_go(consumer->relid, worker->number);
 	(void) hash_search(worker->by_relid, &consumer->relid, HASH_REMOVE, NULL);
 	worker->consumers = list_delete_ptr(worker->consumers, consumer);
 	ivm_consumer_free(consumer);
@@ -319,7 +321,8 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	if (consumer == NULL)
 		return leave(row->relid, &row->version, reason);
 	add_consumer(worker, consumer);
-	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
+	ivm_stats_view_adopt(MyDatabaseId, consumer->relid, worker->number, consumer->applied->time);
+	consumer->behind_reported = true;	/* until all was read */
 	ivm_stats_view_state(MyDatabaseId, consumer->relid, "active");
 	return true;
 }

@@ -47,6 +47,8 @@
 												 * positions */
 #define STORE_INTERVAL		100 /* ms, at least, between two attempts */
 
+static void tell_read(IvmApplyWorker *worker);
+
 /* Stands at the beginning of the log again; everything is looked at anew. */
 void
 ivm_progress_begin(IvmApplyWorker *worker)
@@ -140,10 +142,17 @@ ivm_progress_scout(IvmApplyWorker *worker)
 	IvmLogEnd	end;
 	IvmLogTxn	txn;
 	IvmLogRecord record;
+	TimestampTz time;
+	TimestampTz undecoded;
 
 	if (ivm_decoder_state(worker->capture) != IVM_DECODER_RUNNING)
 		return;
 	worker->transactions = ivm_log_transactions(worker->capture);
+	/* all that committed before this is decoded up to the end, or is not known to be */
+	time = GetCurrentTimestamp();
+	undecoded = ivm_undecoded_since(worker->capture);
+	if (undecoded != 0)
+		time = undecoded;
 	end = ivm_log_end(worker->capture);
 	if (end.incarnation != worker->incarnation)
 	{
@@ -189,11 +198,14 @@ ivm_progress_scout(IvmApplyWorker *worker)
 			}
 		}
 		worker->scouted = txn.sequence + 1;
+		worker->read_time = Max(worker->read_time, txn.commit_time);
 		CHECK_FOR_INTERRUPTS();
 	}
 	worker->scouted = Max(worker->scouted, end.sequence);
 	worker->scouted_lsn = Max(worker->scouted_lsn, end.decoded_lsn);
+	worker->scouted_time = Max(worker->scouted_time, time);
 	ivm_cursor_advance(worker->scout, worker->scouted);
+	tell_read(worker);
 }
 
 void
@@ -220,24 +232,38 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 		ivm_consumer_list_index(worker);
 }
 
+/* Does it lack something for a reason of its own, that the others need not wait for? */
+static bool
+is_left_behind(IvmConsumer *consumer)
+{
+	return consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0);
+}
+
 /*
  * What the statistics say of a consumer that is behind, or not any more.
  */
 static void
 report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
 {
-	if (consumer->is_arrangement || consumer->leaving || consumer->behind_reported == behind)
+	TimestampTz since = behind ? consumer->pending_time : 0;
+
+	if (consumer->is_arrangement || consumer->leaving ||
+		(consumer->behind_reported == behind && (!behind || consumer->reported_since == since)))
+		return;
+	/* what waits for it is not known before all was read */
+	if (!behind && worker->scouted_lsn == InvalidXLogRecPtr)
 		return;
 	consumer->behind_reported = behind;
-	ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, behind ? consumer->pending_time : 0);
+	consumer->reported_since = since;
+	ivm_stats_view_behind(MyDatabaseId, consumer->relid, since);
 	ivm_stats_view_state(MyDatabaseId, consumer->relid,
 						 !behind ? "active" : consumer->level > 0 ? "slow" :
 						 consumer->failures > 0 ? "retrying" : "waiting for lock");
 }
 
-/* Commit time of the first transaction that waits to be applied; 0 if none does. */
-TimestampTz
-ivm_progress_oldest(IvmApplyWorker *worker)
+/* Commit time of the first transaction that waits to be applied, but to those that are reported apart; 0 if none does. */
+static TimestampTz
+oldest_pending(IvmApplyWorker *worker)
 {
 	TimestampTz oldest = 0;
 	ListCell   *cell;
@@ -246,11 +272,32 @@ ivm_progress_oldest(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (consumer->pending != 0 && !consumer->behind && consumer->failures == 0 && consumer->level == 0 &&
+		if (consumer->pending != 0 && !consumer->is_arrangement &&
+			!(consumer->behind_reported && is_left_behind(consumer)) &&
 			(oldest == 0 || consumer->pending_time < oldest))
 			oldest = consumer->pending_time;
 	}
 	return oldest;
+}
+
+/*
+ * Leaves for those who look (process/status.c) what was read, and what of it waits.  The order matters:
+ * they look at the first thing here last.  Before the log was read from its beginning nothing is new.
+ */
+static void
+tell_read(IvmApplyWorker *worker)
+{
+	IvmApplyShared *shared = worker->shared;
+
+	if (worker->scouted_lsn == InvalidXLogRecPtr)
+		return;
+	pg_atomic_write_u64(&shared->oldest_pending, (uint64) oldest_pending(worker));
+	pg_write_barrier();
+	pg_atomic_write_u64(&shared->read_time, (uint64) worker->read_time);
+	pg_atomic_write_u64(&shared->read_incarnation, worker->incarnation);
+	pg_write_barrier();
+	pg_atomic_write_u64(&shared->read_sequence, worker->scouted);
+	ivm_lag_read(worker->capture, worker->number, worker->scouted);
 }
 
 /*
@@ -309,7 +356,8 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		uint64		looked = worker->looking;
 
 		confirm = Min(confirm, consumer->applied->lsn);
-		report_behind(worker, consumer, consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0));
+		if (is_left_behind(consumer))
+			report_behind(worker, consumer, true);
 		contained = worker->scouted_lsn;
 		if (consumer->pending != 0)
 		{
@@ -370,7 +418,13 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		LWLockRelease(ivm_control->lock);
 		ConditionVariableBroadcast(&ivm_control->changed);
 	}
-	ivm_stats_worker_position(MyDatabaseId, worker->number, position, ivm_progress_oldest(worker));
+	tell_read(worker);
+	/* after that, so that what still waits for one is told at any time */
+	foreach(cell, worker->consumers)
+	{
+		if (!is_left_behind(lfirst(cell)))
+			report_behind(worker, lfirst(cell), false);
+	}
 	ivm_stats_worker_report(position, unflushed ? InvalidXLogRecPtr : confirm);
 	return unflushed;
 }
@@ -417,6 +471,7 @@ store_positions(IvmApplyWorker *worker)
 		if (applied != NULL && applied->lsn == consumer->applied->lsn)
 		{
 			applied->lsn = worker->scouted_lsn;
+			applied->time = Max(applied->time, worker->scouted_time);
 			ivm_applied_put(consumer->relid, applied, GetActiveSnapshot());
 		}
 		else
@@ -434,7 +489,10 @@ store_positions(IvmApplyWorker *worker)
 		IvmAppliedSnapshot *applied = lfirst(inner);
 
 		if (applied != NULL)
+		{
 			consumer->applied->lsn = applied->lsn;
+			consumer->applied->time = applied->time;
+		}
 	}
 }
 

@@ -39,3 +39,22 @@ ivm_kernel_anonymous_memory(pid_t pid, Size *bytes)
 	FreeFile(file);
 	return found;
 }
+
+bool
+ivm_kernel_is_stopped(pid_t pid)
+{
+	char		path[64];
+	char		line[256];
+	FILE	   *file;
+	char	   *state = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+	file = AllocateFile(path, "r");
+	if (file == NULL)
+		return false;
+	/* the name in parentheses may be anything */
+	if (fgets(line, sizeof(line), file) != NULL)
+		state = strrchr(line, ')');
+	FreeFile(file);
+	return state != NULL && (strncmp(state, ") T", 3) == 0 || strncmp(state, ") t", 3) == 0);
+}

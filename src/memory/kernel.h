@@ -16,4 +16,7 @@
  */
 extern bool ivm_kernel_anonymous_memory(pid_t pid, Size *bytes);
 
+/* Is the process stopped by a signal (or a debugger)?  False where that cannot be found out. */
+extern bool ivm_kernel_is_stopped(pid_t pid);
+
 #endif							/* IVM_KERNEL_H */

@@ -45,6 +45,7 @@ enum
 	Anum_applied_xmin,
 	Anum_applied_xmax,
 	Anum_applied_lsn,
+	Anum_applied_time,
 	Anum_applied_xip,
 	Natts_applied = Anum_applied_xip
 };
@@ -115,6 +116,7 @@ ivm_applied_get(Oid relid, Snapshot snapshot)
 		result->xmin = (uint64) DatumGetInt64(values[Anum_applied_xmin - 1]);
 		result->xmax = (uint64) DatumGetInt64(values[Anum_applied_xmax - 1]);
 		result->lsn = DatumGetLSN(values[Anum_applied_lsn - 1]);
+		result->time = DatumGetTimestampTz(values[Anum_applied_time - 1]);
 		for (int i = 0; i < count; i++)
 			result->xip[i] = (uint64) DatumGetInt64(elements[i]);
 
@@ -142,6 +144,7 @@ ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
 	values[Anum_applied_xmin - 1] = Int64GetDatum((int64) applied->xmin);
 	values[Anum_applied_xmax - 1] = Int64GetDatum((int64) applied->xmax);
 	values[Anum_applied_lsn - 1] = LSNGetDatum(applied->lsn);
+	values[Anum_applied_time - 1] = TimestampTzGetDatum(applied->time);
 	for (int i = 0; i < applied->nxip; i++)
 		elements[i] = Int64GetDatum((int64) applied->xip[i]);
 	values[Anum_applied_xip - 1] =
@@ -244,6 +247,7 @@ ivm_applied_from_snapshot(Snapshot snapshot, XLogRecPtr lsn)
 	result->xmin = widen(snapshot->xmin, next);
 	result->xmax = widen(snapshot->xmax, next);
 	result->lsn = lsn;
+	result->time = GetCurrentTransactionStartTimestamp();
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		result->xip[i] = widen(snapshot->xip[i], next);
 	qsort(result->xip, snapshot->xcnt, sizeof(uint64), compare_fxid);

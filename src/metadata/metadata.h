@@ -67,6 +67,7 @@ typedef struct IvmAppliedSnapshot
 	uint64		xmax;
 	XLogRecPtr	lsn;			/* everything that ends at or before it is
 								 * contained */
+	TimestampTz time;			/* all that committed before it is contained */
 	int			nxip;
 	uint64		xip[FLEXIBLE_ARRAY_MEMBER]; /* sorted */
 } IvmAppliedSnapshot;

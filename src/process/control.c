@@ -54,6 +54,10 @@ ivm_control_shmem_init(void)
 			pg_atomic_init_u64(&database->apply[j].adopted, 0);
 			pg_atomic_init_u64(&database->apply[j].looked, 0);
 			pg_atomic_init_u64(&database->apply[j].position, 0);
+			pg_atomic_init_u64(&database->apply[j].oldest_pending, 0);
+			pg_atomic_init_u64(&database->apply[j].read_time, 0);
+			pg_atomic_init_u64(&database->apply[j].read_incarnation, 0);
+			pg_atomic_init_u64(&database->apply[j].read_sequence, 0);
 		}
 	}
 }
@@ -85,6 +89,7 @@ reset(IvmControlDatabase *database)
 	database->handing_over = false;
 	database->decoder_pid = 0;
 	database->decoder_latch = NULL;
+	database->decoder_problem[0] = '\0';
 	database->slow.workers = 0;
 	database->slow.count = 0;
 	database->troubles.count = 0;
@@ -101,6 +106,10 @@ reset(IvmControlDatabase *database)
 		pg_atomic_write_u64(&apply->adopted, 0);
 		pg_atomic_write_u64(&apply->looked, 0);
 		pg_atomic_write_u64(&apply->position, 0);
+		pg_atomic_write_u64(&apply->oldest_pending, 0);
+		pg_atomic_write_u64(&apply->read_time, 0);
+		pg_atomic_write_u64(&apply->read_incarnation, 0);
+		pg_atomic_write_u64(&apply->read_sequence, 0);
 	}
 }
 

@@ -50,6 +50,15 @@ typedef struct IvmApplyShared
 								 * invalidations came after */
 	pg_atomic_uint64 position;	/* its views contain all that committed
 								 * before, but those behind */
+	/* what is shown of it; first the last, in this order (status.c) */
+	pg_atomic_uint64 oldest_pending;	/* commit time of the first transaction
+										 * that its views lack, but those
+										 * behind; 0: none */
+	pg_atomic_uint64 read_time; /* commit time of the last one that it read */
+	pg_atomic_uint64 read_incarnation;	/* of the log that it reads; 0: never
+										 * told */
+	pg_atomic_uint64 read_sequence; /* transactions with smaller numbers were
+									 * read */
 	int			nbehind;		/* > IVM_MAX_BEHIND: position is held back
 								 * instead */
 	Oid			behind[IVM_MAX_BEHIND];
@@ -103,6 +112,7 @@ typedef struct IvmControlDatabase
 	bool		handing_over;	/* a builder died before what it built was
 								 * taken over */
 	int			decoder_pid;
+	char		decoder_problem[128];	/* why the last one could not begin */
 	Latch	   *decoder_latch;	/* while it waits for apply workers */
 	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits
 										 * for */

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "replication/reorderbuffer.h"
 #include "storage/ipc.h"
@@ -78,6 +79,7 @@ ivm_decoder_main(Datum unused)
 
 	PG_TRY();
 	{
+		control->decoder_problem[0] = '\0';
 		ivm_debug_point("decoder-start");
 		ivm_decoder_run(capture);
 	}
@@ -89,6 +91,11 @@ ivm_decoder_main(Datum unused)
 			ErrorData  *error = CopyErrorData();
 
 			MemoryContextSwitchTo(old);
+			LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+			memset(control->decoder_problem, 0, sizeof(control->decoder_problem));
+			memcpy(control->decoder_problem, error->message,
+				   pg_mbcliplen(error->message, strlen(error->message), sizeof(control->decoder_problem) - 1));
+			LWLockRelease(ivm_control->lock);
 			ivm_debug_point("decoder-failed");
 			ivm_request_fail_builds(InvalidOid, newest, error);
 		}

@@ -401,7 +401,11 @@ forget(IvmFamily *family, long *sleep_ms)
 
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_APPLY_SLOTS; i++)
-		control->apply[i].registered = false;	/* the registry has gone */
+	{
+		/* registry and logs have gone */
+		control->apply[i].registered = false;
+		pg_atomic_write_u64(&control->apply[i].read_incarnation, 0);
+	}
 	if (control->holds == 0 &&
 		(control->state == IVM_DATABASE_GONE || !(control->asked_wanted || control->asked_inspect)))
 		ivm_database_release(control->capture);

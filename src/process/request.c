@@ -35,6 +35,7 @@
 #include "stats/stats.h"
 #include "process/control.h"
 #include "process/request.h"
+#include "process/status.h"
 #include "process/sync.h"
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
@@ -290,20 +291,10 @@ static void
 report_old_transactions(void)
 {
 	StringInfoData pids;
-	int			n = 0;
+	int			n;
 
 	initStringInfo(&pids);
-	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
-	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
-		int			pid = proc->pid;
-
-		if (!TransactionIdIsValid(((volatile PGPROC *) proc)->xid) || proc == MyProc || pid == MyProcPid)
-			continue;
-		if (pid == 0)
-			continue;
-		appendStringInfo(&pids, "%s%d", n++ > 0 ? ", " : "", pid);
-	}
+	n = ivm_status_old_transactions(&pids);
 	if (n > 0)
 		ereport(NOTICE,
 				(errmsg("waiting for transactions that are still running to end"),

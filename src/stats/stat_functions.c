@@ -102,8 +102,8 @@ put_text(RowBuilder *row, const char *value)
  * What is kept of a view is for its owner, and for pg_monitor: the text of an
  * error may hold rows that not everybody may see.
  */
-static bool
-may_see_view(Oid dboid, Oid relid)
+bool
+ivm_stats_may_see(Oid dboid, Oid relid)
 {
 	return has_privs_of_role(GetUserId(), ROLE_PG_MONITOR) ||
 		(dboid == MyDatabaseId && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
@@ -208,54 +208,6 @@ copy_views(int *count)
 	return copies;
 }
 
-/* The process that keeps a view, or NULL. */
-static IvmStatsWorker *
-worker_of(IvmStatsView *view, IvmStatsWorker *workers, int nworkers)
-{
-	for (int i = 0; i < nworkers; i++)
-	{
-		if (workers[i].type == IVM_WORKER_APPLY && workers[i].dboid == view->dboid &&
-			workers[i].number >= 0 && workers[i].number == view->worker_number)
-			return &workers[i];
-	}
-	return NULL;
-}
-
-/* Since when this database's decoder has had WAL to read; 0 if it has read all. */
-static TimestampTz
-undecoded_since(IvmStatsWorker *workers, int nworkers)
-{
-	for (int i = 0; i < nworkers; i++)
-	{
-		if (workers[i].type == IVM_WORKER_DECODER && workers[i].dboid == MyDatabaseId)
-			return workers[i].oldest_pending;
-	}
-	return 0;
-}
-
-/*
- * Since when a view may lack changes: 0 if it does not, -1 if nobody knows.
- *
- * A maintained view lacks what its worker has not applied yet and what is not
- * decoded yet, and one that is behind what came since it fell behind.  One that
- * is not maintained any more may lack everything since then.
- */
-static TimestampTz
-behind_since(IvmStatsView *view, IvmStatsWorker *worker, TimestampTz undecoded)
-{
-	if (strcmp(view->state, "error") == 0 || strcmp(view->state, "rebuild") == 0)
-		return view->state_since;
-	if (strcmp(view->state, "unpopulated") == 0 || strcmp(view->state, "building") == 0)
-		return -1;
-	if (view->behind_since != 0)
-		return view->behind_since;
-	if (worker == NULL)
-		return -1;
-	if (worker->oldest_pending != 0 && undecoded != 0)
-		return Min(worker->oldest_pending, undecoded);
-	return Max(worker->oldest_pending, undecoded);
-}
-
 /*
  * A row a view that has counters.
  */
@@ -263,42 +215,17 @@ Datum
 ivm_stat_views(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = begin_result(fcinfo);
-	TimestampTz now = GetCurrentTimestamp();
 	RowBuilder	row = {.n = 0};
-	int			nworkers;
 	int			nviews;
-	IvmStatsWorker *workers = copy_workers(&nworkers);
 	IvmStatsView *views = copy_views(&nviews);
-	TimestampTz undecoded = undecoded_since(workers, nworkers);
 
 	for (int i = 0; i < nviews; i++)
 	{
 		IvmStatsView *view = &views[i];
-		IvmStatsWorker *worker = worker_of(view, workers, nworkers);
-		TimestampTz since = behind_since(view, worker, undecoded);
-		XLogRecPtr	applied = view->applied_lsn;
 
-		if (!may_see_view(view->dboid, view->relid))
+		if (!ivm_stats_may_see(view->dboid, view->relid))
 			continue;
-
-		/*
-		 * What a worker has found to concern none of its views counts for all
-		 * of them that it maintains.
-		 */
-		if (worker && view->behind_since == 0 && strcmp(view->state, "active") == 0)
-			applied = Max(applied, worker->applied);
-
 		put_oid(&row, view->relid);
-		put_text(&row, view->state);
-		put_time(&row, view->state_since);
-		put_lsn(&row, applied);
-		if (since > 0)
-			put(&row, DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(Max(now, since)),
-										  TimestampTzGetDatum(since)), false);
-		else if (since == 0)
-			put(&row, PointerGetDatum(palloc0(sizeof(Interval))), false);
-		else
-			put(&row, (Datum) 0, true);
 		put_time(&row, view->last_apply_time);
 		put_int64(&row, view->batches);
 		put_int64(&row, view->changes_received);
@@ -436,7 +363,7 @@ ivm_stat_operators(PG_FUNCTION_ARGS)
 	{
 		IvmOperatorReport *report = &copies[i].report;
 
-		if (!may_see_view(MyDatabaseId, copies[i].relid))
+		if (!ivm_stats_may_see(MyDatabaseId, copies[i].relid))
 			continue;
 		put_oid(&row, copies[i].relid);
 		put(&row, Int32GetDatum(report->node_id), false);
@@ -515,7 +442,7 @@ ivm_stat_builds(PG_FUNCTION_ARGS)
 	{
 		IvmStatsWorker *worker = &workers[i];
 
-		if (!OidIsValid(worker->build_relid) || !may_see_view(worker->dboid, worker->build_relid))
+		if (!OidIsValid(worker->build_relid) || !ivm_stats_may_see(worker->dboid, worker->build_relid))
 			continue;
 		put(&row, Int32GetDatum(worker->pid), false);
 		put_oid(&row, worker->dboid);

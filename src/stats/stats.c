@@ -127,10 +127,7 @@ ivm_stats_worker_start(IvmWorkerType type, Oid dboid)
 			row->log_memory = 0;
 			row->log_disk = 0;
 			memset(&row->memory, 0, sizeof(row->memory));
-			row->number = -1;
-			row->applied = InvalidXLogRecPtr;
 			memset(&row->cache, 0, sizeof(row->cache));
-			row->oldest_pending = 0;
 			row->build_relid = InvalidOid;
 			my_row = row;
 		}
@@ -272,37 +269,25 @@ ivm_stats_worker_slot(const char *slot_name, XLogRecPtr restart_lsn, Size log_me
 	SpinLockRelease(&my_row->mutex);
 }
 
-/*
- * Up to where the views of this apply worker are complete (those that are
- * behind for reasons of their own aside), and the commit time of the oldest
- * transaction that waits to be applied, 0 if there is none.
- */
-void
-ivm_stats_worker_position(Oid dboid, int worker_number, XLogRecPtr position, TimestampTz oldest_pending)
+bool
+ivm_stats_process_state(pid_t pid, IvmProcessState *state)
 {
-	if (my_row == NULL)
-		return;
-	SpinLockAcquire(&my_row->mutex);
-	my_row->dboid = dboid;
-	my_row->number = worker_number;
-	my_row->applied = position;
-	my_row->oldest_pending = oldest_pending;
-	SpinLockRelease(&my_row->mutex);
-}
+	bool		found = false;
 
-/*
- * Since when the decoder has had WAL to read.  A transaction that is not
- * decoded yet has no commit time that anybody knew; what is known is that it
- * came after this.
- */
-void
-ivm_stats_decoder_behind(TimestampTz since)
-{
-	if (my_row == NULL || my_row->oldest_pending == since)
-		return;
-	SpinLockAcquire(&my_row->mutex);
-	my_row->oldest_pending = since;
-	SpinLockRelease(&my_row->mutex);
+	for (int i = 0; i < ivm_stats->nworkers && !found; i++)
+	{
+		IvmStatsWorker *row = &ivm_stats_workers[i];
+
+		SpinLockAcquire(&row->mutex);
+		if (row->pid == pid)
+		{
+			found = true;
+			strlcpy(state->state, row->state, sizeof(state->state));
+			state->since = row->state_since;
+		}
+		SpinLockRelease(&row->mutex);
+	}
+	return found;
 }
 
 /* ---- a builder's progress ---- */

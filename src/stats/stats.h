@@ -75,6 +75,51 @@ extern void ivm_stats_view_rebuild(Oid dboid, Oid relid, const char *reason);
 extern void ivm_stats_view_error(Oid dboid, Oid relid, const char *message);
 extern void ivm_stats_view_drop(Oid dboid, Oid relid);
 
+/*
+ * A worker maintains the view from now on.  Until it has read what there is, all that is known is that the view
+ * contained everything at "as_of"; if it had the view before, what it said then is still true.
+ */
+extern void ivm_stats_view_adopt(Oid dboid, Oid relid, int worker_number, TimestampTz as_of);
+
+/* Commit time of the first transaction that the view lacks for a reason of its own; 0 if it keeps up with its worker. */
+extern void ivm_stats_view_behind(Oid dboid, Oid relid, TimestampTz since);
+
+/*
+ * Which apply worker keeps it.  UNKNOWN: nobody has said so, or there was no room; NONE: the last one has
+ * let the view go.  A worker tells that it keeps a view before it says that it has taken it over, and that it does not
+ * when it forgets it, with a time: the view may lack what committed since then.
+ */
+#define IVM_KEEPER_UNKNOWN	(-1)
+#define IVM_KEEPER_NONE		(-2)
+extern int	ivm_stats_view_keeper(Oid dboid, Oid relid);
+extern void ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since);
+
+/* What was said of a view. */
+typedef struct IvmViewStatus
+{
+	char		state[64];		/* empty: nothing */
+	TimestampTz state_since;
+	int			worker_number;	/* its keeper */
+	TimestampTz behind_since;
+	TimestampTz stale_since;
+	XLogRecPtr	applied_lsn;
+} IvmViewStatus;
+
+/* False if nothing was; *status then says so. */
+extern bool ivm_stats_view_status(Oid dboid, Oid relid, IvmViewStatus *status);
+
+/* May the current user see how a view does?  Its owner may, and pg_monitor. */
+extern bool ivm_stats_may_see(Oid dboid, Oid relid);
+
+/* What a process says that it does. */
+typedef struct IvmProcessState
+{
+	char		state[64];
+	TimestampTz since;
+} IvmProcessState;
+
+extern bool ivm_stats_process_state(pid_t pid, IvmProcessState *state);
+
 /* Forgets the views of a database that are not in the list of oids, which is sorted. */
 extern void ivm_stats_view_retain(Oid dboid, List *relids);
 
@@ -84,30 +129,6 @@ extern void ivm_stats_view_retain(Oid dboid, List *relids);
  */
 extern void ivm_stats_view_known(List *relids);
 extern void ivm_stats_database_drop(Oid dboid);
-
-/*
- * Up to where an apply worker's views are complete when they are not behind
- * for reasons of their own; one value a worker, so that a commit that touches no view costs
- * nothing for each view.  Views in state active show lag against it: "applied_position" of the view's own report is
- * used while it is behind.  "behind_since" is the commit time of the first
- * transaction that it lacks, 0 if it keeps up with its worker.
- */
-extern void ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behind_since);
-
-/*
- * Which apply worker that is.  UNKNOWN: nobody has said so, or there was no room; NONE: the last one has
- * let the view go.  A worker tells that it keeps a view before it says that it has taken it over, and that it does not
- * when it forgets it.
- */
-#define IVM_KEEPER_UNKNOWN	(-1)
-#define IVM_KEEPER_NONE		(-2)
-extern int	ivm_stats_view_keeper(Oid dboid, Oid relid);
-extern void ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number);
-
-extern void ivm_stats_worker_position(Oid dboid, int worker_number, XLogRecPtr position, TimestampTz oldest_pending);
-
-/* Since when the decoder has had WAL to read; 0 when it has read all. */
-extern void ivm_stats_decoder_behind(TimestampTz since);
 
 /* ---- operators ---- */
 

@@ -64,13 +64,7 @@ typedef struct IvmStatsWorker
 	Size		log_disk;
 	IvmArenaStats memory;
 
-	/* apply workers */
-	int			number;			/* -1: not told yet */
-	XLogRecPtr	applied;		/* its views are complete up to here */
-	IvmStatsCache cache;
-
-	/* apply workers and decoders: since when something waits, 0: nothing does */
-	TimestampTz oldest_pending;
+	IvmStatsCache cache;		/* of an apply worker */
 
 	/* a builder's work */
 	Oid			build_relid;	/* InvalidOid: none */
@@ -96,6 +90,7 @@ typedef struct IvmStatsView
 	TimestampTz state_since;
 	int			worker_number;	/* or an IVM_KEEPER_ value */
 	TimestampTz behind_since;	/* 0: as complete as its worker says */
+	TimestampTz stale_since;	/* 0: some worker has it */
 	XLogRecPtr	applied_lsn;
 	TimestampTz last_apply_time;
 	uint64		batches;

@@ -288,18 +288,32 @@ ivm_stats_view_error(Oid dboid, Oid relid, const char *message)
 }
 
 /*
- * Says which apply worker keeps a view, and since when the view is behind that
- * worker's position for a reason of its own.
+ * A worker has the view now.
  */
 void
-ivm_stats_view_worker(Oid dboid, Oid relid, int worker_number, TimestampTz behind_since)
+ivm_stats_view_adopt(Oid dboid, Oid relid, int worker_number, TimestampTz as_of)
 {
 	IvmStatsView *view = acquire_view(dboid, relid);
 
 	if (view == NULL)
 		return;
+	if (view->stale_since != 0)
+		view->behind_since = Max(view->stale_since, as_of);
+	else if (view->worker_number != worker_number)
+		view->behind_since = as_of;
 	view->worker_number = worker_number;
-	view->behind_since = behind_since;
+	view->stale_since = 0;
+	release_view(view);
+}
+
+void
+ivm_stats_view_behind(Oid dboid, Oid relid, TimestampTz since)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	view->behind_since = since;
 	release_view(view);
 }
 
@@ -326,15 +340,44 @@ ivm_stats_view_keeper(Oid dboid, Oid relid)
  * That worker does not keep the view any more; another one may have said before that it does.
  */
 void
-ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number)
+ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since)
 {
 	IvmStatsView *view = acquire_view(dboid, relid);
 
 	if (view == NULL)
 		return;
 	if (view->worker_number == worker_number)
+	{
 		view->worker_number = IVM_KEEPER_NONE;
+		view->stale_since = since;
+	}
 	release_view(view);
+}
+
+bool
+ivm_stats_view_status(Oid dboid, Oid relid, IvmViewStatus *status)
+{
+	IvmStatsView *view = NULL;
+
+	memset(status, 0, sizeof(IvmViewStatus));
+	status->worker_number = IVM_KEEPER_UNKNOWN;
+	if (ivm_stats == NULL)
+		return false;
+	LWLockAcquire(&ivm_stats->lock, LW_SHARED);
+	view = find_view(dboid, relid);
+	if (view != NULL)
+	{
+		SpinLockAcquire(&view->mutex);
+		strlcpy(status->state, view->state, sizeof(status->state));
+		status->state_since = view->state_since;
+		status->worker_number = view->worker_number;
+		status->behind_since = view->behind_since;
+		status->stale_since = view->stale_since;
+		status->applied_lsn = view->applied_lsn;
+		SpinLockRelease(&view->mutex);
+	}
+	LWLockRelease(&ivm_stats->lock);
+	return view != NULL;
 }
 
 /*
