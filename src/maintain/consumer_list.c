@@ -555,11 +555,16 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 			row->state == IVM_STATE_ACTIVE && same_definition(row, consumer))
 		{
 			if (!mine && !consumer->leaving)
+			{
 				consumer->leaving_at = generation;
+				if (!consumer->is_arrangement)
+					ivm_status_leave(consumer->relid, worker->number);
+			}
 			if (mine && consumer->leaving)
 			{
 				ivm_progress_begin(worker);
-				ivm_stats_view_worker(MyDatabaseId, consumer->relid, worker->number, 0);
+				ivm_stats_view_adopt(MyDatabaseId, consumer->relid, worker->number, consumer->applied->time);
+				consumer->behind_reported = true;
 			}
 			consumer->leaving = !mine;
 			continue;

@@ -272,7 +272,7 @@ oldest_pending(IvmApplyWorker *worker)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (consumer->pending != 0 && !consumer->is_arrangement &&
+		if (consumer->pending != 0 && !consumer->is_arrangement && !consumer->leaving &&
 			!(consumer->behind_reported && is_left_behind(consumer)) &&
 			(oldest == 0 || consumer->pending_time < oldest))
 			oldest = consumer->pending_time;

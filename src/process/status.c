@@ -120,6 +120,14 @@ ivm_status_let_go(Oid relid, int worker_number)
 	ivm_stats_view_let_go(MyDatabaseId, relid, worker_number, since != 0 ? since : GetCurrentTimestamp());
 }
 
+void
+ivm_status_leave(Oid relid, int worker_number)
+{
+	TimestampTz since = ivm_status_missing_since(relid);
+
+	ivm_stats_view_leave(MyDatabaseId, relid, worker_number, since != 0 ? since : GetCurrentTimestamp());
+}
+
 /* ---- what is missing ---- */
 
 int

@@ -22,6 +22,9 @@ extern TimestampTz ivm_status_missing_since(Oid relid);
 /* This apply worker does not keep the view any more: leaves since when it lacks what it lacks. */
 extern void ivm_status_let_go(Oid relid, int worker_number);
 
+/* The same for one that another is to take over, and which is kept till then. */
+extern void ivm_status_leave(Oid relid, int worker_number);
+
 /* Appends the pids of those that run transactions with an xid, this one's aside; how many there are. */
 extern int	ivm_status_old_transactions(StringInfo pids);
 

@@ -35,10 +35,14 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "replication/walreceiver.h"
+#include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -51,7 +55,8 @@
 #include "process/sync.h"
 #include "stats/stats.h"
 
-#define LOOK	1000			/* ms, in case nobody wakes us */
+#define LOOK		1000		/* ms, in case nobody wakes us */
+#define REPLAY_LOOK	10			/* ms; nobody does that */
 
 /* ---- who may know what ---- */
 
@@ -258,11 +263,73 @@ ivm_sync_has_decoder(void)
 	return capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_RUNNING;
 }
 
+static void warn_of_broken(List *relids);
+
+/*
+ * On a standby: what the primary's views had applied when the WAL was sent that is here now has to be replayed.  What
+ * is not here nobody can wait for.  A view that is not maintained is waited for, as on the primary.
+ */
+static IvmSyncResult
+wait_for_replay(Oid relid, XLogRecPtr target, TimestampTz until)
+{
+	for (;;)
+	{
+		IvmViewRow *row = ivm_metadata_get(relid);
+		bool		replayed = !RecoveryInProgress() || GetXLogReplayRecPtr(NULL) >= target;
+
+		if (replayed && (row == NULL || row->state == IVM_STATE_ERROR || row->state == IVM_STATE_UNPOPULATED))
+			return IVM_SYNC_STOPPED;
+		if (replayed && row->state == IVM_STATE_ACTIVE)
+			return IVM_SYNC_REACHED;
+		if (GetCurrentTimestamp() >= until)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, REPLAY_LOOK, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED),
+			 may_know_view(relid) ?
+			 errmsg("incremental view \"%s\" did not reach the current position in time", get_rel_name(relid)) :
+			 errmsg("an incremental view did not reach the current position in time"),
+			 GetXLogReplayRecPtr(NULL) >= target ?
+			 errdetail("The primary has not completed it.") :
+			 GetRecoveryPauseState() != RECOVERY_NOT_PAUSED ?
+			 errdetail("Recovery is paused on this standby.") :
+			 errdetail("This standby has %llu bytes of WAL to replay.",
+					   (unsigned long long) (target - GetXLogReplayRecPtr(NULL))),
+			 errhint("See pg_stat_ivm, or use a longer timeout.")));
+	return IVM_SYNC_LATE;
+}
+
+static void
+sync_standby(List *relids, bool all, int64 timeout_ms)
+{
+	XLogRecPtr	target = Max(GetWalRcvFlushRecPtr(NULL, NULL), GetXLogReplayRecPtr(NULL));
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		Oid			relid = lfirst_oid(cell);
+
+		if (wait_for_replay(relid, target, until) == IVM_SYNC_STOPPED && !all)
+			ivm_report_unmaintained(relid, ivm_metadata_get(relid));
+	}
+	if (all)
+		warn_of_broken(relids);
+}
+
 void
 ivm_sync_view(Oid relid, int64 timeout_ms)
 {
 	IvmSync		sync;
 
+	if (RecoveryInProgress())
+	{
+		sync_standby(list_make1_oid(relid), false, timeout_ms);
+		return;
+	}
 	ivm_sync_begin(&sync, timeout_ms);
 	switch (ivm_sync_wait(&sync, relid, -1))
 	{
@@ -318,6 +385,11 @@ ivm_sync_all(List *relids, int64 timeout_ms)
 
 	if (relids == NIL)
 		return;
+	if (RecoveryInProgress())
+	{
+		sync_standby(relids, true, timeout_ms);
+		return;
+	}
 	ivm_sync_begin(&sync, timeout_ms);
 	foreach(cell, relids)
 	{

@@ -94,6 +94,9 @@ extern void ivm_stats_view_behind(Oid dboid, Oid relid, TimestampTz since);
 extern int	ivm_stats_view_keeper(Oid dboid, Oid relid);
 extern void ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since);
 
+/* Its keeper has done with it, and waits for another to take it over. */
+extern void ivm_stats_view_leave(Oid dboid, Oid relid, int worker_number, TimestampTz since);
+
 /* What was said of a view. */
 typedef struct IvmViewStatus
 {

@@ -349,8 +349,21 @@ ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since
 	if (view->worker_number == worker_number)
 	{
 		view->worker_number = IVM_KEEPER_NONE;
-		view->stale_since = since;
+		if (view->stale_since == 0)
+			view->stale_since = since;
 	}
+	release_view(view);
+}
+
+void
+ivm_stats_view_leave(Oid dboid, Oid relid, int worker_number, TimestampTz since)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	if (view->worker_number == worker_number && view->stale_since == 0)
+		view->stale_since = since;
 	release_view(view);
 }
 
