@@ -183,6 +183,7 @@ see_rebuild(IvmViewRow *row, TimestampTz now)
 		ereport(LOG,
 				(errmsg("incremental view with OID %u is rebuilt again and again: rebuilds pause from now on", row->relid),
 				 row->reason != NULL ? errdetail_log("The reason of the last one is: %s.", row->reason) : 0));
+	ivm_stats_view_next_try(MyDatabaseId, row->relid, view->until);
 	ivm_stats_view_state(MyDatabaseId, row->relid, "paused");
 }
 

@@ -381,7 +381,9 @@ ivm_view_status(PG_FUNCTION_ARGS)
 	{
 		/* what it lacked when it was given up, and all that came since */
 		since = Max(view.stale_since != 0 ? view.stale_since : DT_NOBEGIN, as_of);
-		if (stored == 'b' || stored == 'r')
+		if (strcmp(state, "paused") == 0)
+			appendStringInfo(&detail, "It is rebuilt at %s.", timestamptz_to_str(view.next_try));
+		else if (stored == 'b' || stored == 'r')
 			explain_build(control, relid, &detail);
 		else if (stored == 'e')
 		{

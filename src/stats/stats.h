@@ -94,6 +94,9 @@ extern void ivm_stats_view_behind(Oid dboid, Oid relid, TimestampTz since);
 extern int	ivm_stats_view_keeper(Oid dboid, Oid relid);
 extern void ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since);
 
+/* When something that was put off is tried again. */
+extern void ivm_stats_view_next_try(Oid dboid, Oid relid, TimestampTz time);
+
 /* Its keeper has done with it, and waits for another to take it over. */
 extern void ivm_stats_view_leave(Oid dboid, Oid relid, int worker_number, TimestampTz since);
 
@@ -105,6 +108,7 @@ typedef struct IvmViewStatus
 	int			worker_number;	/* its keeper */
 	TimestampTz behind_since;
 	TimestampTz stale_since;
+	TimestampTz next_try;
 	XLogRecPtr	applied_lsn;
 } IvmViewStatus;
 

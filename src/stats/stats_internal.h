@@ -91,6 +91,7 @@ typedef struct IvmStatsView
 	int			worker_number;	/* or an IVM_KEEPER_ value */
 	TimestampTz behind_since;	/* 0: as complete as its worker says */
 	TimestampTz stale_since;	/* 0: some worker has it */
+	TimestampTz next_try;		/* of what the state says */
 	XLogRecPtr	applied_lsn;
 	TimestampTz last_apply_time;
 	uint64		batches;

@@ -367,6 +367,17 @@ ivm_stats_view_leave(Oid dboid, Oid relid, int worker_number, TimestampTz since)
 	release_view(view);
 }
 
+void
+ivm_stats_view_next_try(Oid dboid, Oid relid, TimestampTz time)
+{
+	IvmStatsView *view = acquire_view(dboid, relid);
+
+	if (view == NULL)
+		return;
+	view->next_try = time;
+	release_view(view);
+}
+
 bool
 ivm_stats_view_status(Oid dboid, Oid relid, IvmViewStatus *status)
 {
@@ -386,6 +397,7 @@ ivm_stats_view_status(Oid dboid, Oid relid, IvmViewStatus *status)
 		status->worker_number = view->worker_number;
 		status->behind_since = view->behind_since;
 		status->stale_since = view->stale_since;
+		status->next_try = view->next_try;
 		status->applied_lsn = view->applied_lsn;
 		SpinLockRelease(&view->mutex);
 	}
