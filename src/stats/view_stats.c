@@ -337,22 +337,29 @@ ivm_stats_view_keeper(Oid dboid, Oid relid)
 }
 
 /*
- * That worker does not keep the view any more; another one may have said before that it does.
+ * That worker does not keep the view any more; another one may have said before that it does.  The
+ * view may be gone, and its entry too: none is made.
  */
 void
 ivm_stats_view_let_go(Oid dboid, Oid relid, int worker_number, TimestampTz since)
 {
-	IvmStatsView *view = acquire_view(dboid, relid);
+	IvmStatsView *view;
 
-	if (view == NULL)
+	if (!ivm_stats_lock(LW_SHARED))
 		return;
-	if (view->worker_number == worker_number)
+	view = find_view(dboid, relid);
+	if (view != NULL)
 	{
-		view->worker_number = IVM_KEEPER_NONE;
-		if (view->stale_since == 0)
-			view->stale_since = since;
+		SpinLockAcquire(&view->mutex);
+		if (view->worker_number == worker_number)
+		{
+			view->worker_number = IVM_KEEPER_NONE;
+			if (view->stale_since == 0)
+				view->stale_since = since;
+		}
+		SpinLockRelease(&view->mutex);
 	}
-	release_view(view);
+	LWLockRelease(&ivm_stats->lock);
 }
 
 void
