@@ -38,6 +38,7 @@
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "base/in_hand.h"
 #include "capture/capture.h"
 #include "memory/kernel.h"
 #include "metadata/metadata.h"
@@ -398,6 +399,11 @@ ivm_view_status(PG_FUNCTION_ARGS)
 				appendStringInfoString(&detail, "See last_error. REFRESH MATERIALIZED VIEW tries again.");
 		}
 	}
+
+	if (ivm_suspect_deaths(MyDatabaseId, InvalidOid) > 0)
+		appendStringInfo(&detail, "%sThe decoder has died at %X/%X (deaths in a row: %d).", detail.len > 0 ? " " : "",
+						 LSN_FORMAT_ARGS(ivm_suspect_position(MyDatabaseId)),
+						 ivm_suspect_deaths(MyDatabaseId, InvalidOid));
 
 	applied = Max(applied, view.applied_lsn);
 	if (stored == 'a' && control != NULL && view.worker_number >= 0 && view.behind_since == 0 && view.stale_since == 0)

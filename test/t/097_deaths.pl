@@ -156,9 +156,11 @@ $log = begin();
 set_points($node, 'decoder-after-decode=panic');
 $node->psql('postgres', 'INSERT INTO other VALUES (20)');
 $node->wait_for_log(qr/died while it decoded the WAL of database \d+ at [\dA-F]+\/[\dA-F]+\n.*Deaths in a row there: 2/, $log);
-wait_until($node, 'SELECT true', 'the server is up');
+wait_until($node, q{SELECT state_detail ~ 'The decoder has died at [\dA-F]+/[\dA-F]+ \(deaths in a row: \d+\)'
+	FROM pg_stat_ivm WHERE relid = 'other_view'::regclass}, 'the state tells');
 set_points($node, '');
 are_exact($node, 'a decoder that dies at one position says so, and is tried again');
+is_value($node, q{SELECT count(*) FROM pg_stat_ivm WHERE state_detail ~ 'died'}, 0, 'when it is past that nothing is left of it');
 
 $node->stop;
 done_testing();

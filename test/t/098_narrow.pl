@@ -68,6 +68,21 @@ wait_until($node, q{SELECT last_rebuild_reason ~ 'has lost an index' FROM pg_sta
 query('INSERT INTO fact VALUES (200, 200)');
 is_exact($node, 'crossed', 'and exact');
 
+# ---- an index of another collation ----
+
+# Its order puts equal names apart.
+query(<<'EOS');
+CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE named (id int, name text, pad char(250) DEFAULT '');
+INSERT INTO named SELECT i, 'N' || i FROM generate_series(1, 6000) i;
+CREATE INDEX ON named (name);
+CREATE TABLE asked (id int PRIMARY KEY, name text);
+EOS
+query('CREATE INCREMENTAL VIEW answered AS SELECT a.id, n.id AS nid FROM asked a JOIN named n ON n.name = a.name COLLATE ignoring_case');
+query(q{INSERT INTO asked VALUES (1, 'n5'), (2, 'N7'), (3, 'none')});
+is_exact($node, 'answered', 'names are looked up by the collation of the query');
+is_value($node, 'SELECT count(*) FROM answered', 2, 'which finds them');
+
 # ---- an owner who is no superuser any more ----
 
 query('CREATE ROLE owner SUPERUSER; CREATE TABLE secret (id int PRIMARY KEY)');
