@@ -83,6 +83,22 @@ query(q{INSERT INTO asked VALUES (1, 'n5'), (2, 'N7'), (3, 'none')});
 is_exact($node, 'answered', 'names are looked up by the collation of the query');
 is_value($node, 'SELECT count(*) FROM answered', 2, 'which finds them');
 
+# ---- indexes of some of the rows ----
+
+# That a query has a condition is not enough: the index has to have all rows that satisfy it.
+query('CREATE INDEX other_part ON other (id) WHERE k > 3000');
+query('CREATE INCREMENTAL VIEW partly AS SELECT f.id, o.k FROM fact f JOIN other o ON o.id = f.k WHERE o.k > 100');
+query('INSERT INTO fact VALUES (1001, 150), (1002, 4000)');
+is_exact($node, 'partly', 'an index that lacks rows of the query is not used');
+
+# the same of an index on the view, when it is the only one
+query('CREATE INCREMENTAL VIEW found AS SELECT id, k FROM fact');
+query(q{DO $$ BEGIN EXECUTE 'DROP INDEX ' || (SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'found'::regclass); END $$});
+query('CREATE UNIQUE INDEX found_part ON found (id) WHERE k > 3000');
+query('DELETE FROM fact WHERE id IN (1, 1002); UPDATE fact SET k = k + 1 WHERE id < 5');
+is_exact($node, 'found', 'rows of a view are found without the help of an index that lacks them');
+is_value($node, q{SELECT rebuilds FROM pg_stat_ivm WHERE relid = 'found'::regclass}, 0, 'and without a rebuild');
+
 # ---- an owner who is no superuser any more ----
 
 query('CREATE ROLE owner SUPERUSER; CREATE TABLE secret (id int PRIMARY KEY)');
