@@ -69,9 +69,15 @@ object_invalidated(Datum argument, int cacheid, uint32 hashvalue)
 	all_touched = ailing != NIL;
 }
 
-void
-ivm_ailing_init(void)
+/* There is room for few of these in a process: only where it is needed. */
+static void
+register_callbacks(void)
 {
+	static bool registered = false;
+
+	if (registered)
+		return;
+	registered = true;
 	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, object_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(TYPEOID, object_invalidated, (Datum) 0);
@@ -95,6 +101,7 @@ ivm_ailing_set(IvmDatabase *capture, List *rows)
 	ailing_context = NULL;
 	if (rows != NIL)
 	{
+		register_callbacks();
 		ailing_context = AllocSetContextCreate(TopMemoryContext, "ivm views in error", ALLOCSET_SMALL_SIZES);
 		old = MemoryContextSwitchTo(ailing_context);
 		foreach(cell, rows)

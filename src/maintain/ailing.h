@@ -14,9 +14,6 @@
 
 #include "capture/capture.h"
 
-/* Registers the invalidation callbacks. */
-extern void ivm_ailing_init(void);
-
 /* These (rows of ivm.view) are the ones that this worker watches from now on. */
 extern void ivm_ailing_set(IvmDatabase *capture, List *rows);
 

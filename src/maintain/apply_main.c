@@ -620,7 +620,6 @@ ivm_apply_main(Datum unused)
 	ivm_database_attach(worker->capture);
 	ivm_wake_register_consumer(worker->capture, worker->number);
 	ivm_pace_init(worker);
-	ivm_ailing_init();
 	while (worker->level > 0 && !ivm_slow_worker_starts(worker->control, worker->level))
 		ivm_process_wait(SLOWER_START);
 	loop_context = AllocSetContextCreate(TopMemoryContext, "ivm loop", ALLOCSET_DEFAULT_SIZES);
