@@ -416,7 +416,8 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 		List	   *part = lfirst(cell);
 		IvmConsumer *consumer = llast(part);
 
-		if (ivm_consumer_list_find(worker, consumer->relid) == consumer && consumer->pending != 0 &&
+		if (ivm_consumer_list_find(worker, consumer->relid) == consumer &&
+			(consumer->pending != 0 || consumer->members_differ) &&
 			upstream_is_ready(worker, consumer, GetCurrentTimestamp()))
 			result = run_batch(worker, part);
 	}
