@@ -348,6 +348,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	uint64		all_looked = worker->looking;
 	ListCell   *cell;
 	bool		unflushed = false;
+	bool		is_news = false;
 
 	foreach(cell, worker->consumers)
 	{
@@ -416,7 +417,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		pg_atomic_write_u64(&worker->shared->position, position);
 		pg_atomic_write_u64(&worker->shared->looked, all_looked);
 		LWLockRelease(ivm_control->lock);
-		ConditionVariableBroadcast(&ivm_control->changed);
+		is_news = true;
 	}
 	tell_read(worker);
 	/* after that, so that what still waits for one is told at any time */
@@ -425,6 +426,9 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		if (!is_left_behind(lfirst(cell)))
 			report_behind(worker, lfirst(cell), false);
 	}
+	/* whoever is woken sees all of it */
+	if (is_news)
+		ConditionVariableBroadcast(&ivm_control->changed);
 	ivm_stats_worker_report(position, unflushed ? InvalidXLogRecPtr : confirm);
 	return unflushed;
 }
