@@ -192,6 +192,12 @@ extern void ivm_wake_register_consumer(IvmDatabase *database, int number);
 extern void ivm_wake_set_pending(IvmDatabase *database, int number, bool pending);
 
 /*
+ * From now on the next commit of a session of this database, whatever it wrote, wakes this consumer.  False if that
+ * was so already, and nothing was committed since.
+ */
+extern bool ivm_wake_watch(IvmDatabase *database, int number);
+
+/*
  * While a consumer waits for no more than time to pass, what the decoder publishes
  * and what commits need not wake it.  Afterwards it looks at everything anew.
  */

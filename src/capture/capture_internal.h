@@ -141,6 +141,8 @@ struct IvmDatabase
 	ConditionVariable decoded_changed;
 	pg_atomic_uint64 pending;	/* consumers that wait for commits to be
 								 * visible */
+	pg_atomic_uint64 watching;	/* consumers that the next commit, whatever it
+								 * wrote, is to wake */
 	pg_atomic_uint64 consumers; /* those that are there */
 	IvmConsumerShared consumer[IVM_MAX_CONSUMERS];
 };

@@ -137,6 +137,7 @@ reset_entry(IvmDatabase *database)
 	pg_atomic_write_u64(&database->commit_hint, InvalidXLogRecPtr);
 	pg_atomic_write_u64(&database->wanted, PG_UINT64_MAX);
 	pg_atomic_write_u64(&database->pending, 0);
+	pg_atomic_write_u64(&database->watching, 0);
 	pg_atomic_write_u64(&database->consumers, 0);
 	for (int i = 0; i < IVM_MAX_CONSUMERS; i++)
 	{
@@ -195,6 +196,7 @@ ivm_capture_shmem_init(Size more, LWLock *lock)
 			pg_atomic_init_u64(&database->commit_hint, 0);
 			pg_atomic_init_u64(&database->wanted, PG_UINT64_MAX);
 			pg_atomic_init_u64(&database->pending, 0);
+			pg_atomic_init_u64(&database->watching, 0);
 			pg_atomic_init_u64(&database->consumers, 0);
 			for (int j = 0; j < IVM_MAX_CURSORS; j++)
 				pg_atomic_init_u64(&database->cursors[j].confirm, 0);

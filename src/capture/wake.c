@@ -73,6 +73,8 @@ committed(XactEvent event, void *argument)
 	pending = pg_atomic_read_u64(&database->pending);
 	if (pending != 0)
 		ivm_wake_consumers(database, pending);
+	if (pg_atomic_read_u64(&database->watching) != 0)
+		ivm_wake_consumers(database, pg_atomic_exchange_u64(&database->watching, 0));
 }
 
 void
@@ -129,6 +131,7 @@ consumer_exit(int code, Datum argument)
 	{
 		pg_atomic_fetch_and_u64(&consumer_database->consumers, mask);
 		pg_atomic_fetch_and_u64(&consumer_database->pending, mask);
+		pg_atomic_fetch_and_u64(&consumer_database->watching, mask);
 		consumer->procno = -1;
 		consumer->pid = 0;
 	}
@@ -169,6 +172,14 @@ ivm_wake_set_pending(IvmDatabase *database, int number, bool pending)
 		pg_atomic_fetch_or_u64(&database->pending, bit);
 	else
 		pg_atomic_fetch_and_u64(&database->pending, ~bit);
+}
+
+bool
+ivm_wake_watch(IvmDatabase *database, int number)
+{
+	uint64		bit = UINT64CONST(1) << number;
+
+	return (pg_atomic_fetch_or_u64(&database->watching, bit) & bit) == 0;
 }
 
 void

@@ -595,6 +595,26 @@ end_if_unused(IvmApplyWorker *worker)
 	proc_exit(0);
 }
 
+/*
+ * What may mend a view in error (a grant, an index that is dropped) is in no log: it comes as an invalidation, some moments
+ * after the commit.  So the next commit of anybody wakes this process, which looks then, and once more
+ * after AILING_LOOK.  While nothing is committed it sleeps.
+ */
+static void
+look_for_repairs(IvmApplyWorker *worker, long *sleep_ms)
+{
+	static TimestampTz looked_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(looked_at, now, AILING_LOOK))
+		*sleep_ms = Min(*sleep_ms, AILING_LOOK);
+	else if (ivm_wake_watch(worker->capture, worker->number))
+	{
+		looked_at = now;
+		*sleep_ms = Min(*sleep_ms, AILING_LOOK);
+	}
+}
+
 void
 ivm_apply_main(Datum unused)
 {
@@ -661,7 +681,7 @@ ivm_apply_main(Datum unused)
 		ivm_progress_give_up(worker);
 		ivm_ailing_tell();
 		if (ivm_ailing_any())
-			sleep_ms = Min(sleep_ms, AILING_LOOK);
+			look_for_repairs(worker, &sleep_ms);
 		take_verifications(worker);
 
 		if (worker->missing != NIL)
