@@ -33,8 +33,9 @@ oracle($node, 'the oracle finds nothing', ORACLE_RUNS => 1);
 set($node, 'ivm.debug_alloc_failures' => 0);
 change_sales($node);
 are_exact($node, 'exact when it is over');
-is(join(' ', (worker_pids($node, 'decoder'), worker_pids($node, 'apply worker'), worker_pids($node, 'launcher'))),
-	join(' ', @pids), 'all processes are still the same');
+# one for slow views may have come meanwhile
+my %now = map { $_ => 1 } worker_pids($node, 'decoder'), worker_pids($node, 'apply worker'), worker_pids($node, 'launcher');
+is(join(' ', grep { !$now{$_} } @pids), '', 'all processes are still there');
 
 $node->stop;
 done_testing();
