@@ -79,7 +79,9 @@ $node->safe_psql('postgres', 'DELETE FROM t WHERE id > 1');
 compare('a delete of all of them');
 is(rebuilds($node, $log), 0, 'nothing was rebuilt');
 cmp_ok($largest, '<=', 2 * 1024 * 1024, 'no large piece of shared memory was made');
-is(join(' ', worker_pids($node, 'decoder'), worker_pids($node, 'apply worker')), "$decoder $apply", 'all processes live');
+# one for slow views may have come meanwhile
+my %now = map { $_ => 1 } worker_pids($node, 'decoder'), worker_pids($node, 'apply worker');
+is(join(' ', grep { !$now{$_} } $decoder, split(/ /, $apply)), '', 'all processes live');
 
 # the decoder returns what it needed for them when it has been idle for a moment
 wait_until_true(sub { own_memory($decoder) < $before + 8 * 1024 * 1024 }, 'the decoder has given back its memory');
