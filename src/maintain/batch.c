@@ -312,9 +312,27 @@ consume(IvmConsumer *consumer, IvmInterest *interest, const IvmLogTxn *txn, bool
 	}
 }
 
+/* The first transaction that some consumer of the pass is known to need; 0 if none is. */
+static uint64
+first_needed(IvmApplyWorker *worker)
+{
+	uint64		result = 0;
+	ListCell   *cell;
+
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		if (consumer->in_batch && consumer->pending != 0 && (result == 0 || consumer->pending < result))
+			result = consumer->pending;
+	}
+	return result;
+}
+
 /*
  * Reads the log from the first transaction that anybody needs to "end", and
- * pushes what the marked consumers take.
+ * pushes what the marked consumers take.  A log that begins later than that is an error, which leads to
+ * rebuilds: without it the changes would be missing for ever, and nobody would know.
  */
 static void
 read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
@@ -323,6 +341,7 @@ read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
 	IvmLogRecord record;
 	IvmInterest *interest = NULL;
 	Oid			last_relid = InvalidOid;
+	uint64		needed = first_needed(worker);
 
 	if (!ivm_log_rewind(worker->cursor))
 		ereport(ERROR,
@@ -334,6 +353,13 @@ read_log(IvmApplyWorker *worker, Snapshot snapshot, IvmLogEnd end)
 		bool		visible;
 
 		CHECK_FOR_INTERRUPTS();
+		if (needed != 0 && txn.sequence > needed)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the delta log lacks transactions that are needed"),
+					 errdetail_internal("It was read from transaction " UINT64_FORMAT " on, and " UINT64_FORMAT " is the first that waits.",
+										txn.sequence, needed)));
+		needed = 0;
 		if (txn.sequence >= end.sequence)
 			break;
 		visible = !XidInMVCCSnapshot((TransactionId) txn.fxid, snapshot);
