@@ -235,6 +235,15 @@ leave(Oid relid, const IvmRowVersion *version, const char *reason)
 	return done;
 }
 
+/* In a PG_CATCH block: the view could not be compiled.  False if it is to be tried again, since its turn was over or the error may pass. */
+static bool
+stop_uncompilable(IvmApplyWorker *worker, Oid relid, const IvmRowVersion *version)
+{
+	IvmCancel	cancel;
+
+	return !watch_cancelled(worker, &cancel) && ivm_failure_stop_uncompilable(relid, version, cancel);
+}
+
 /*
  * Loads one consumer in a transaction of its own.  One that cannot be carried
  * on is left to the builder, one that cannot be compiled is in error.  False
@@ -295,11 +304,8 @@ load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
 	}
 	PG_CATCH();
 	{
-		IvmCancel	cancel;
-
 		MemoryContextSwitchTo(old);
-		loaded = !watch_cancelled(worker, &cancel) &&
-			ivm_failure_stop_uncompilable(row->relid, &row->version, cancel);
+		loaded = stop_uncompilable(worker, row->relid, &row->version);
 		failed = true;
 	}
 	PG_END_TRY();
@@ -715,11 +721,8 @@ recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
 	}
 	PG_CATCH();
 	{
-		IvmCancel	cancel;
-
 		MemoryContextSwitchTo(old);
-		stopped = !watch_cancelled(worker, &cancel) &&
-			ivm_failure_stop_uncompilable(consumer->relid, &consumer->row_version, cancel);
+		stopped = stop_uncompilable(worker, consumer->relid, &consumer->row_version);
 		failed = true;
 	}
 	PG_END_TRY();
