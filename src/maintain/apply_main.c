@@ -671,9 +671,10 @@ ivm_apply_main(Datum unused)
 		ivm_pace_return(worker);
 		if (worker->level > 0)
 			end_if_unused(worker);
-		/* a look that begins later sees what was committed before the sync */
+		/* a look that begins later sees what was committed before the sync, and goes by what was reloaded */
 		worker->looking = pg_atomic_read_u64(&worker->control->syncs);
 		pg_memory_barrier();
+		ivm_process_reload();
 		ivm_debug_point("apply-look");
 		ivm_consumer_list_refresh(worker);
 		ivm_debug_point("apply-looked");

@@ -56,6 +56,9 @@ extern void ivm_process_open_account(Size minimum, bool reserved);
  */
 extern void ivm_process_impatient(bool impatient);
 
+/* Reads the configuration again if it was asked to.  For whoever goes on for long without ivm_process_wait. */
+extern void ivm_process_reload(void);
+
 /*
  * Serves interrupts, a reload, and requests to give memory back; sleeps until the latch is set or the
  * time is over (-1: no limit).

@@ -152,10 +152,14 @@ sub forget_points
 	return;
 }
 
+# Makes all processes read the configuration.  The postmaster does so in its own time and tells
+# the others then; a new session is told when it did.
 sub reload
 {
 	my ($node) = @_;
-	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+	my $before = $node->safe_psql('postgres', 'SELECT pg_conf_load_time() FROM pg_reload_conf()');
+
+	wait_until($node, "SELECT pg_conf_load_time() > '$before'", 'the configuration is read');
 	return;
 }
 

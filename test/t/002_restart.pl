@@ -156,6 +156,27 @@ reload($node);
 change_sales($node);
 are_exact($node, 'exact after a reload');
 
+# A worker that goes from one batch to the next hears of it between the two.
+$node->append_conf('postgresql.conf', 'ivm.batch_patience = 0');
+reload($node);
+$node->safe_psql('postgres', <<'EOS');
+CREATE FUNCTION held(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+  'BEGIN PERFORM pg_advisory_xact_lock(1); RETURN i; END';
+CREATE TABLE held (i int);
+EOS
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW holding AS SELECT held(i) FROM held');
+my $holder = connection($node);
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', 'INSERT INTO held VALUES (1)');
+wait_until($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a batch that waits');
+set_points($node, 'apply-after=wait');
+$node->safe_psql('postgres', 'INSERT INTO held VALUES (2)');
+$holder->quit;
+wait_for_point($node, 'apply-after');
+is_value($node, 'SELECT count(*) FROM holding', 1, 'the next batch goes by the settings that were reloaded meanwhile');
+set_points($node, '');
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW holding');
+
 is(rebuilds($node, $log), 0, 'no view had to be rebuilt until here');
 
 # ---- a batch that fails time and again ----
