@@ -3,9 +3,9 @@
  * own_schema.c
  *	  The extension's own schemas: what statements may do there.
  *
- * Processes of ours find metadata and state tables by schema and name, so
- * nothing of ours leaves and nothing of anybody's comes: relations cannot be
- * made in these schemas, nor moved into or out of them.  What keeps rows and rights as they
+ * Processes of ours find metadata, state tables and functions by schema and name, so
+ * nothing of ours leaves or has another name, the schemas included, and nothing of anybody's comes:
+ * relations cannot be made in these schemas, nor moved into or out of them.  What keeps rows and rights as they
  * are (VACUUM, CLUSTER, REINDEX, an index more, another tablespace) is the
  * server's business alone.  REFRESH of everything in pg_matviews meets our relations as
  * well; they are current, so there is nothing to do.
@@ -22,8 +22,10 @@
 #include "catalog/dependency.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -31,6 +33,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 
 #include "arrange/state_table.h"
 #include "ddl/statement.h"
@@ -126,6 +129,29 @@ refuse_change(Oid relid)
 				 errdetail("It belongs to extension \"ivm_ext\", which finds it by its name.")));
 }
 
+/* A schema or a function of ours keeps its name and its place: the library looks for both by name. */
+static void
+refuse_object(ObjectType type, Node *object, const char *name)
+{
+	ObjectAddress address;
+	Relation	rel;
+
+	if (type == OBJECT_SCHEMA && is_closed(get_namespace_oid(name, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot alter schema \"%s\" in this way", name),
+				 errdetail("It belongs to extension \"ivm_ext\", which finds it by its name.")));
+	if (type != OBJECT_FUNCTION && type != OBJECT_ROUTINE)
+		return;
+	address = get_object_address(type, object, &rel, AccessExclusiveLock, true);
+	if (OidIsValid(address.objectId) && is_closed(get_func_namespace(address.objectId)) &&
+		getExtensionOfObject(ProcedureRelationId, address.objectId) == get_extension_oid("ivm_ext", true))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot alter function %s in this way", format_procedure(address.objectId)),
+				 errdetail("It belongs to extension \"ivm_ext\", which finds it by its name.")));
+}
+
 /*
  * An index of ours stays: metadata is found by its name, a state table's rows by
  * any that fits.  Those that others have made are theirs.
@@ -166,12 +192,14 @@ ivm_own_schema_guard_move(AlterObjectSchemaStmt *stmt)
 				 errdetail("The schema is kept for objects of extension \"ivm_ext\"."),
 				 errhint("Use another schema.")));
 	refuse_change(internal_relation(stmt->relation));
+	refuse_object(stmt->objectType, stmt->object, NULL);
 }
 
 void
 ivm_own_schema_guard_rename(RenameStmt *stmt)
 {
 	refuse_change(internal_relation(stmt->relation));
+	refuse_object(stmt->renameType, stmt->object, stmt->subname);
 	if (stmt->renameType == OBJECT_INDEX)
 		refuse_index(stmt->relation);
 }

@@ -50,6 +50,7 @@
 #include "utils/snapmgr.h"
 
 #include "apply/apply.h"
+#include "capture/capture.h"
 #include "compile/compiled.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
@@ -85,25 +86,48 @@ maintained_row(Oid relid)
 	return row;
 }
 
+static void
+refuse_to_wait(Oid relid, const char *message, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg(message, name),
+			 errdetail("To verify incremental view \"%s\" another process has to end a batch of it.",
+					   get_rel_name(relid)),
+			 errhint("Commit first.")));
+}
+
 /* This session's own locks would keep the view's process from its batch for ever. */
 static void
 require_no_own_lock(Oid relid, IvmPlan *plan)
 {
 	ListCell   *lc;
+	Relation	view = relation_open(relid, NoLock);
 
+	if (CheckRelationLockedByMe(view, ShareLock, true))
+		refuse_to_wait(relid, "incremental view \"%s\" is locked against writing in this transaction",
+					   RelationGetRelationName(view));
+	relation_close(view, NoLock);
 	foreach(lc, plan->relids)
 	{
 		Relation	table = relation_open(lfirst_oid(lc), NoLock);
 
 		if (CheckRelationLockedByMe(table, AccessExclusiveLock, true))
-			ereport(ERROR,
-					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-					 errmsg("table \"%s\" is locked exclusively in this transaction", RelationGetRelationName(table)),
-					 errdetail("To verify incremental view \"%s\" another process has to read the table.",
-							   get_rel_name(relid)),
-					 errhint("Commit first.")));
+			refuse_to_wait(relid, "table \"%s\" is locked exclusively in this transaction",
+						   RelationGetRelationName(table));
 		relation_close(table, NoLock);
 	}
+}
+
+/* Nor can a replication slot be made for it while this transaction has an xid. */
+static void
+require_no_own_xid(Oid relid)
+{
+	IvmDatabase *capture = ivm_database_get(MyDatabaseId);
+
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		capture != NULL && ivm_decoder_state(capture) == IVM_DECODER_CREATING_SLOT)
+		refuse_to_wait(relid, "a replication slot waits for the end of this transaction", NULL);
 }
 
 /*
@@ -249,6 +273,7 @@ ivm_verify(PG_FUNCTION_ARGS)
 		if (!verification.done)
 		{
 			verification.patience = Min(verification.patience * 2, MAX_PATIENCE);
+			require_no_own_xid(relid);
 			ivm_request_watch(&watch);
 		}
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE, PG_WAIT_EXTENSION);

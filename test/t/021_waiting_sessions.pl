@@ -162,6 +162,38 @@ $session->query('SELECT 1');
 $session->quit;
 are_exact($node, 'a view that was filled while the slot was lost is exact');
 
+# ---- the slot is lost while a transaction with an xid wants something of its views ----
+
+$session = connection($node);
+$session->query_safe('BEGIN; INSERT INTO b VALUES (2001, 1)');
+$node->safe_psql('postgres', <<"EOS");
+DO \$\$
+DECLARE
+	deadline timestamptz := clock_timestamp() + interval '20s';
+BEGIN
+	LOOP
+		BEGIN
+			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
+				WHERE slot_name = 'ivm_$dboid' AND active_pid IS NOT NULL;
+			PERFORM pg_drop_replication_slot('ivm_$dboid');
+			EXIT;
+		EXCEPTION WHEN object_in_use OR undefined_object THEN
+			IF clock_timestamp() > deadline THEN
+				RAISE;
+			END IF;
+		END;
+	END LOOP;
+END
+\$\$;
+EOS
+wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_ivm_worker WHERE state = 'creating replication slot'}, 'a new slot waits for the transaction');
+$session->query(q{SET statement_timeout = '60s'; SELECT * FROM ivm.verify('filled')});
+like($session->{stderr}, qr/a replication slot waits for the end of this transaction.*HINT:  Commit first/s, 'a verification does not wait for its own transaction');
+$session->{stderr} = '';
+$session->query_safe('ROLLBACK');
+$session->quit;
+are_exact($node, 'and the views are rebuilt when it has ended');
+
 # ---- the extension is dropped while a view is filled ----
 
 set_points($node, 'build-filled=wait');
