@@ -18,19 +18,25 @@
  * keeps within work_mem, and its files go with the transaction.  Rows that are
  * equal come together, and a group is most often one row and its
  * counterpart.  Of different rows in a group each is compared with each, so groups have
- * to be small whatever the columns are:
+ * to be small whatever the columns are: a column whose type cannot be hashed, or whose values cannot
+ * always, is sorted by, too.
  *
- *	- A column whose type cannot be hashed, or whose values cannot always, is sorted by, too.
- *	- Of a floating-point column that is compared within the tolerance, the hash
- *	  has the value rounded to a grid that is much wider than the tolerance.
+ * To be equal within a tolerance is not transitive: of three sums that are close to each other the
+ * middle one must not take the wrong one.  So the tolerance comes last, and only between what has found
+ * no counterpart:
  *
- * Two numbers next to a border of the grid may be equal and have different hashes.  So what has found no
- * counterpart goes through a second sort, by the hash of the other columns and then by the numbers
- * themselves, and is compared with what is near.  Of a view that is right that is next to nothing.
+ *	exact	all rows, floating-point columns like any others
+ *	near	where there are several such columns: in the hash is their place in a grid that is much wider
+ *			than the tolerance.  This keeps groups small of which only one column is not the same in all
+ *	beside	by the hash of the other columns and then by the numbers themselves, so that those on either side
+ *			of a border of the grid meet, too.  Each takes the smallest that it equals: with one
+ *			such column nobody is left alone who need not be
  *
- * Cost: two sorts of as many rows as view and query have.  Not promised: that a view with several
- * floating-point columns, whose first one is the same in very many wrong rows, is done in less than quadratic
- * time; and if such rows exceed work_mem, the older ones are counted without a further look.
+ * Cost: a sort of as many rows as view and query have, and two of those whose sums differ.  Not
+ * promised: that a view with several floating-point columns, whose first one is the same in very many wrong rows,
+ * is done in less than quadratic time, and if such rows exceed work_mem the older ones are counted without a
+ * further look; and that rows with several such columns, each close to those of many others, find the right
+ * counterparts.
  *
  * Memory: a context of its own, the sort's, and one for each group.
  *
@@ -81,6 +87,15 @@ typedef struct Counted
 	Size		bytes;
 } Counted;
 
+/* See above: what floating-point columns have to be, to be equal. */
+typedef enum Stage
+{
+	STAGE_EXACT,
+	STAGE_NEAR,
+	STAGE_BESIDE
+} Stage;
+#define NUM_STAGES	(STAGE_BESIDE + 1)
+
 typedef struct Verification
 {
 	TupleDesc	desc;			/* of the view's rows */
@@ -101,10 +116,8 @@ typedef struct Verification
 	Datum	   *other_values;
 	bool	   *other_isnull;
 
-	Tuplesortstate *rows;
-	Tuplesortstate *left;		/* without a counterpart, if there are
-								 * floats */
-	uint64		nleft;
+	Tuplesortstate *sorts[NUM_STAGES];	/* NULL: none or no more */
+	Stage		stage;			/* that rows are compared in */
 
 	MemoryContext row_context;	/* reset for each row */
 	MemoryContext group_context;
@@ -184,8 +197,9 @@ set_shape(Verification *verification)
 	verification->sort_slot = MakeSingleTupleTableSlot(result, &TTSOpsVirtual);
 }
 
+/* The sort of a stage, begun when the first row comes. */
 static Tuplesortstate *
-begin_sort(Verification *verification, bool by_floats)
+sort_of(Verification *verification, Stage stage)
 {
 	int			natts = verification->desc->natts + OWN_COLUMNS;
 	AttrNumber *columns = palloc(natts * sizeof(AttrNumber));
@@ -194,10 +208,12 @@ begin_sort(Verification *verification, bool by_floats)
 	bool	   *nulls_first = palloc0(natts * sizeof(bool));
 	int			n = 0;
 
+	if (verification->sorts[stage] != NULL)
+		return verification->sorts[stage];
 	columns[n] = HASH_COLUMN;
 	operators[n] = Int8LessOperator;
 	collations[n++] = InvalidOid;
-	for (int i = 0; i < verification->nsorted + (by_floats ? verification->nfloats : 0); i++)
+	for (int i = 0; i < verification->nsorted + (stage == STAGE_EXACT ? 0 : verification->nfloats); i++)
 	{
 		int			column = i < verification->nsorted ? verification->key_columns[verification->sorted_keys[i]] :
 		verification->float_columns[i - verification->nsorted];
@@ -207,8 +223,10 @@ begin_sort(Verification *verification, bool by_floats)
 		operators[n] = lookup_type_cache(attribute->atttypid, TYPECACHE_LT_OPR)->lt_opr;
 		collations[n++] = attribute->attcollation;
 	}
-	return tuplesort_begin_heap(verification->sort_desc, n, columns, operators, collations, nulls_first,
-								work_mem, NULL, TUPLESORT_NONE);
+	verification->sorts[stage] =
+		tuplesort_begin_heap(verification->sort_desc, n, columns, operators, collations, nulls_first,
+							 work_mem, NULL, TUPLESORT_NONE);
+	return verification->sorts[stage];
 }
 
 static double
@@ -217,9 +235,9 @@ float_value(Form_pg_attribute attribute, Datum value)
 	return attribute->atttypid == FLOAT4OID ? DatumGetFloat4(value) : DatumGetFloat8(value);
 }
 
-/* Hash of the number's place in the grid. */
+/* Hash of the number, or of its place in the grid. */
 static uint64
-hash_float(Form_pg_attribute attribute, Datum datum)
+hash_float(Form_pg_attribute attribute, Datum datum, Stage stage)
 {
 	double		value = float_value(attribute, datum);
 	int			bits = attribute->atttypid == FLOAT4OID ? FLOAT4_GRID_BITS : FLOAT8_GRID_BITS;
@@ -228,6 +246,8 @@ hash_float(Form_pg_attribute attribute, Datum datum)
 
 	if (isnan(value) || isinf(value) || value == 0)
 		place = isnan(value) ? 1 : value == 0 ? 2 : value > 0 ? 3 : 4;
+	else if (stage == STAGE_EXACT)
+		return hash_bytes_extended((unsigned char *) &value, sizeof(value), 0);
 	else
 		place = (int64) rint(ldexp(frexp(value, &exponent), bits));
 	/* rounded up to the next power of two */
@@ -241,7 +261,7 @@ hash_float(Form_pg_attribute attribute, Datum datum)
 
 /* Of the columns' values; leaves memory in the current context. */
 static uint64
-hash_row(Verification *verification, Datum *values, bool *isnull, bool with_floats)
+hash_row(Verification *verification, Datum *values, bool *isnull, Stage stage)
 {
 	uint64		hash;
 
@@ -259,21 +279,22 @@ hash_row(Verification *verification, Datum *values, bool *isnull, bool with_floa
 		hash = hash_combine64(hash, isnull[column] ? 0 :
 							  datum_image_hash(values[column], attribute->attbyval, attribute->attlen));
 	}
-	for (int i = 0; with_floats && i < verification->nfloats; i++)
+	for (int i = 0; stage != STAGE_BESIDE && i < verification->nfloats; i++)
 	{
 		int			column = verification->float_columns[i];
 
 		hash = hash_combine64(hash, isnull[column] ? 0 :
-							  hash_float(TupleDescAttr(verification->desc, column), values[column]));
+							  hash_float(TupleDescAttr(verification->desc, column), values[column], stage));
 	}
 	return hash;
 }
 
 static void
-put_row(Verification *verification, Tuplesortstate *sort, Datum *values, bool *isnull, int64 weight)
+put_row(Verification *verification, Stage stage, Datum *values, bool *isnull, int64 weight)
 {
 	TupleTableSlot *slot = verification->sort_slot;
 	int			natts = verification->desc->natts;
+	Tuplesortstate *sort = sort_of(verification, stage);
 	MemoryContext caller;
 
 	CHECK_FOR_INTERRUPTS();
@@ -281,7 +302,7 @@ put_row(Verification *verification, Tuplesortstate *sort, Datum *values, bool *i
 	caller = MemoryContextSwitchTo(verification->row_context);
 	ExecClearTuple(slot);
 	slot->tts_values[HASH_COLUMN - 1] =
-		Int64GetDatum((int64) hash_row(verification, values, isnull, sort == verification->rows));
+		Int64GetDatum((int64) hash_row(verification, values, isnull, stage));
 	slot->tts_values[WEIGHT_COLUMN - 1] = Int64GetDatum(weight);
 	slot->tts_isnull[HASH_COLUMN - 1] = slot->tts_isnull[WEIGHT_COLUMN - 1] = false;
 	memcpy(slot->tts_values + OWN_COLUMNS, values, natts * sizeof(Datum));
@@ -297,11 +318,11 @@ receive_row(void *context, TupleTableSlot *row, int64 weight)
 	Verification *verification = context;
 
 	slot_getallattrs(row);
-	put_row(verification, verification->rows, row->tts_values, row->tts_isnull, weight);
+	put_row(verification, STAGE_EXACT, row->tts_values, row->tts_isnull, weight);
 }
 
 static bool
-floats_match(Form_pg_attribute attribute, Datum a, Datum b)
+floats_match(Form_pg_attribute attribute, Datum a, Datum b, Stage stage)
 {
 	double		value_a = float_value(attribute, a);
 	double		value_b = float_value(attribute, b);
@@ -309,7 +330,7 @@ floats_match(Form_pg_attribute attribute, Datum a, Datum b)
 
 	if (float8_eq(value_a, value_b))
 		return true;
-	if (isinf(value_a) || isinf(value_b) || isnan(value_a) || isnan(value_b))
+	if (stage == STAGE_EXACT || isinf(value_a) || isinf(value_b) || isnan(value_a) || isnan(value_b))
 		return false;
 	return fabs(value_a - value_b) <= tolerance * Max(fabs(value_a), fabs(value_b));
 }
@@ -318,7 +339,7 @@ static bool
 float_columns_match(Verification *verification, int column, Counted *a, Counted *b)
 {
 	return a->isnull[column] || b->isnull[column] ? a->isnull[column] == b->isnull[column] :
-		floats_match(TupleDescAttr(verification->desc, column), a->values[column], b->values[column]);
+		floats_match(TupleDescAttr(verification->desc, column), a->values[column], b->values[column], verification->stage);
 }
 
 static bool
@@ -447,7 +468,17 @@ count(Verification *verification, int64 weight)
 		verification->extra -= weight;
 }
 
-/* A group is complete: what its rows have left over is counted, or sorted once more. */
+/* Two that are equal, of different signs. */
+static void
+cancel_out(Counted *a, Counted *b)
+{
+	int64		both = Min(Abs(a->weight), Abs(b->weight));
+
+	a->weight += a->weight > 0 ? -both : both;
+	b->weight += b->weight > 0 ? -both : both;
+}
+
+/* A group is complete: what its rows have left over is counted, or goes on to the next stage. */
 static void
 end_group(Verification *verification, List *group)
 {
@@ -462,28 +493,26 @@ end_group(Verification *verification, List *group)
 		if (verification->nfloats == 0)
 			count(verification, row->weight);
 		else
-		{
-			put_row(verification, verification->left, row->values, row->isnull, row->weight);
-			verification->nleft++;
-		}
+			put_row(verification, verification->stage == STAGE_EXACT && verification->nfloats > 1 ? STAGE_NEAR : STAGE_BESIDE,
+					row->values, row->isnull, row->weight);
 	}
 	MemoryContextReset(verification->group_context);
 }
 
-/* Adds up equal rows, which come together. */
+/* The first two stages: adds up rows that are equal, which come together. */
 static void
-compare_rows(Verification *verification)
+compare_groups(Verification *verification)
 {
+	Tuplesortstate *sort = verification->sorts[verification->stage];
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(verification->sort_desc, &TTSOpsMinimalTuple);
 	List	   *group = NIL;	/* different rows, in group_context */
 	uint64		group_hash = 0;
 	uint64		hash;
 	Counted		row;
 
-	tuplesort_performsort(verification->rows);
-	while (next_row(verification->rows, slot, &hash, &row))
+	tuplesort_performsort(sort);
+	while (next_row(sort, slot, &hash, &row))
 	{
-		Counted    *found = NULL;
 		ListCell   *lc;
 		MemoryContext caller;
 
@@ -494,35 +523,40 @@ compare_rows(Verification *verification)
 		}
 		group_hash = hash;
 
-		/* a counterpart first, since matching is not transitive for floats */
 		foreach(lc, group)
 		{
 			Counted    *other = lfirst(lc);
 
+			if (row.weight == 0)
+				break;
+			if (verification->stage != STAGE_EXACT && (other->weight == 0 || (other->weight > 0) == (row.weight > 0)))
+				continue;
 			if (!rows_match(verification, other, &row))
 				continue;
-			found = found == NULL || (other->weight > 0) != (row.weight > 0) ? other : found;
-			if (verification->nfloats == 0 || (found->weight > 0) != (row.weight > 0))
-				break;
+			if (verification->stage != STAGE_EXACT)
+				cancel_out(other, &row);
+			else
+			{
+				other->weight += row.weight;
+				row.weight = 0;
+			}
 		}
-		if (found != NULL)
-		{
-			found->weight += row.weight;
+		if (row.weight == 0)
 			continue;
-		}
 		caller = MemoryContextSwitchTo(verification->group_context);
 		group = lappend(group, copy_row(verification, &row));
 		MemoryContextSwitchTo(caller);
 	}
 	end_group(verification, group);
 	ExecDropSingleTupleTableSlot(slot);
-	tuplesort_end(verification->rows);
+	tuplesort_end(sort);
 }
 
-/* Compares what is left over with what is near. */
+/* The last stage: compares each with what is near. */
 static void
-compare_left(Verification *verification)
+compare_beside(Verification *verification)
 {
+	Tuplesortstate *sort = verification->sorts[STAGE_BESIDE];
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(verification->sort_desc, &TTSOpsMinimalTuple);
 	int			first = verification->float_columns[0];
 	List	   *nearby = NIL;
@@ -532,8 +566,8 @@ compare_left(Verification *verification)
 	Counted		row;
 	ListCell   *lc;
 
-	tuplesort_performsort(verification->left);
-	while (next_row(verification->left, slot, &hash, &row))
+	tuplesort_performsort(sort);
+	while (next_row(sort, slot, &hash, &row))
 	{
 		bool		is_full = bytes > work_mem * (Size) 1024;
 
@@ -556,14 +590,11 @@ compare_left(Verification *verification)
 		{
 			Counted    *other = lfirst(lc);
 
-			if (row.weight != 0 && other->weight != 0 && (other->weight > 0) != (row.weight > 0) &&
+			if (row.weight == 0)
+				break;
+			if (other->weight != 0 && (other->weight > 0) != (row.weight > 0) &&
 				rows_match(verification, other, &row))
-			{
-				int64		both = Min(Abs(other->weight), Abs(row.weight));
-
-				other->weight += other->weight > 0 ? -both : both;
-				row.weight += row.weight > 0 ? -both : both;
-			}
+				cancel_out(other, &row);
 		}
 		if (row.weight != 0)
 		{
@@ -576,6 +607,7 @@ compare_left(Verification *verification)
 	foreach(lc, nearby)
 		count(verification, ((Counted *) lfirst(lc))->weight);
 	ExecDropSingleTupleTableSlot(slot);
+	tuplesort_end(sort);
 }
 
 void
@@ -592,7 +624,7 @@ ivm_view_verify(Relation view, IvmPlan *plan, Snapshot query_snapshot, Snapshot 
 	verification.group_context = AllocSetContextCreate(context, "ivm verified group", ALLOCSET_DEFAULT_SIZES);
 	set_columns(&verification, plan);
 	set_shape(&verification);
-	verification.rows = begin_sort(&verification, false);
+	(void) sort_of(&verification, STAGE_EXACT);
 
 	PushCopiedSnapshot(query_snapshot);
 	ivm_execute_subtree(plan, plan->statement->planTree, GetActiveSnapshot(), receive_row, &verification);
@@ -604,13 +636,16 @@ ivm_view_verify(Relation view, IvmPlan *plan, Snapshot query_snapshot, Snapshot 
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 
-	if (verification.nfloats > 0)
-		verification.left = begin_sort(&verification, true);
-	compare_rows(&verification);
-	if (verification.nleft > 0)
-		compare_left(&verification);
-	if (verification.left != NULL)
-		tuplesort_end(verification.left);
+	for (int stage = STAGE_EXACT; stage < NUM_STAGES; stage++)
+	{
+		verification.stage = stage;
+		if (verification.sorts[stage] == NULL)
+			continue;
+		if (stage == STAGE_BESIDE)
+			compare_beside(&verification);
+		else
+			compare_groups(&verification);
+	}
 	PopActiveSnapshot();
 
 	*missing = verification.missing;

@@ -102,11 +102,21 @@ $node->safe_psql('postgres', q{SELECT damage('float_sums', 'DELETE FROM float_su
 like(verified('float_sums', "SET work_mem = '64kB';"), qr{^[45]/[34]$}, 'in little memory, too');
 # a number next to a border of the grid that floats are hashed by
 $node->safe_psql('postgres', 'CREATE TABLE border (id int, f float8); INSERT INTO border SELECT i, 8388609.5 / 16777216 FROM generate_series(1, 3) i');
-$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW border_v AS SELECT sum(f) AS f FROM border GROUP BY id');
-$node->safe_psql('postgres', q{SELECT damage('border_v', 'UPDATE border_v SET f = f * (1 - 1e-12)')});
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW border_v AS SELECT sum(f) AS f, sum(f) AS g FROM border GROUP BY id');
+$node->safe_psql('postgres', q{SELECT damage('border_v', 'UPDATE border_v SET f = f * (1 - 1e-12), g = g * (1 - 1e-12)')});
 is(verified('border_v'), '0/0', 'on either side of a border numbers are equal');
 $node->safe_psql('postgres', q{SELECT damage('border_v', 'UPDATE border_v SET f = f * (1 - 1e-8) WHERE ctid IN (SELECT ctid FROM border_v LIMIT 1)')});
 is(verified('border_v'), '1/1', 'or not');
+# sums that are closer to each other than what counts as equal: each has its own counterpart
+$node->safe_psql('postgres', 'CREATE TABLE dense AS SELECT i / 7 AS n, 1.0::float8 / 3 + (i * 7919 % 100003) * 1e-13 AS f FROM generate_series(1, 70000) AS i');
+foreach my $columns ('sum(f) AS f', 'sum(f) AS f, avg(f) AS g')
+{
+	$node->safe_psql('postgres', "DROP MATERIALIZED VIEW IF EXISTS dense_v");
+	$node->safe_psql('postgres', "CREATE INCREMENTAL VIEW dense_v AS SELECT $columns FROM dense GROUP BY n");
+	is(verified('dense_v'), '0/0', "many numbers next to each other: $columns");
+	$node->safe_psql('postgres', q{SELECT damage('dense_v', 'UPDATE dense_v SET f = f * (1 + 1e-5) WHERE f > 2 AND ctid IN (SELECT max(ctid) FROM dense_v)')});
+	is(verified('dense_v'), '1/1', 'one of which is wrong');
+}
 foreach my $view (qw(no_key money_only per_region float_sums))
 {
 	$node->safe_psql('postgres', "REFRESH INCREMENTAL VIEW $view");
