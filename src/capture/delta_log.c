@@ -110,6 +110,7 @@ free_head(IvmDatabase *db, IvmLog *of)
 void
 ivm_cursor_drop(IvmDatabase *database, const char *name)
 {
+	ivm_database_attach(database);
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < IVM_MAX_CURSORS; i++)
 	{
@@ -125,6 +126,8 @@ ivm_cursor_drop(IvmDatabase *database, const char *name)
 			shared->epoch++;
 		}
 	}
+	/* it may have been the last that something was kept for */
+	ivm_log_trim(database);
 	LWLockRelease(&database->lock);
 }
 
@@ -222,6 +225,12 @@ ivm_log_trim(IvmDatabase *db)
 					segment_is_pinned(db, of->head))
 					break;
 				free_head(db, of);
+			}
+			/* the directory goes with the files: a resting decoder is not about to make one */
+			if (of->resting && of->has_files && !DsaPointerIsValid(of->head))
+			{
+				FileSetDeleteAll(&of->files);
+				of->has_files = false;
 			}
 		}
 		link = &of->older;

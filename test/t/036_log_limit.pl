@@ -1,5 +1,7 @@
 # A delta log beyond what it may have on disk, or on a full disk: rows are not taken up
 # any more, the views are rebuilt and say why, and afterwards all goes on as before.
+#
+# small disk: 2m
 
 use strict;
 use warnings;
