@@ -204,10 +204,11 @@ give_memory_back(void)
  * Steps of a build
  */
 
-/* The cursor outlives the process: see hand_over(). */
+/* Of cursor and tables; they outlive the process: see hand_over(). */
 static void
 release_cursor(void)
 {
+	ivm_registry_retain(capture, NULL, NULL);
 	if (cursor != NULL)
 	{
 		ivm_cursor_release(cursor);

@@ -61,11 +61,18 @@ extern void ivm_database_attach(IvmDatabase *database);
 
 /*
  * Adds tables and the columns needed of them (all if "attributes" is NULL) to
- * what is decoded.  Never removes.  Returns the generation that the decoder has
+ * what is decoded, for the consumer that this process is registered as (ivm_wake_register_consumer), which
+ * holds them from then on.  Returns the generation that the decoder has
  * to reach.  Attribute 0 in the set means that every change is of interest: an
  * update that changes none of the registered columns is left out otherwise.
  */
 extern uint64 ivm_registry_add(IvmDatabase *database, Oid relid, Bitmapset *attributes);
+
+/*
+ * This consumer lets go of the tables that it holds and that are not needed any more (of all if there is no
+ * function to ask); what nobody holds is not decoded any more.  The function raises no error and takes no lock.
+ */
+extern void ivm_registry_retain(IvmDatabase *database, bool (*is_needed) (Oid relid, void *argument), void *argument);
 
 /*
  * Returns when every transaction that commits from now on

@@ -69,6 +69,7 @@ typedef struct IvmRegistryEntry
 {
 	Oid			relid;
 	bool		all;			/* every column */
+	uint64		holders;		/* consumers that need it, by their numbers */
 	uint64		generation;		/* in which it got its present columns */
 	int			nwords;
 	dsa_pointer words;			/* of a Bitmapset of attribute numbers */
@@ -82,7 +83,7 @@ struct IvmDatabase
 	dsa_handle	area;			/* DSM_HANDLE_INVALID: not made yet */
 
 	/* registry */
-	dsa_pointer registry;		/* IvmRegistryEntry[] */
+	dsa_pointer registry;		/* IvmRegistryEntry[], by relid */
 	int			nregistered;
 	int			registry_size;	/* allocated */
 	pg_atomic_uint64 generation;	/* asked for; raised under "lock" */
@@ -296,6 +297,7 @@ extern void ivm_lag_published(IvmDatabase *database, uint64 sequence, TimestampT
 
 /* ---- wake.c ---- */
 
+extern int	ivm_wake_consumer_number(void);
 extern void ivm_wake_decoder(IvmDatabase *database);
 extern void ivm_wake_stalled_decoder(IvmDatabase *database);
 extern void ivm_wake_consumers(IvmDatabase *database, uint64 which);

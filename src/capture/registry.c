@@ -3,9 +3,14 @@
  * registry.c
  *	  Which tables and columns are decoded.
  *
- * The registry only grows, until the database's entry is released: a table
- * that no view reads any more costs its decoding, and nothing else, until
- * then.  Each addition that adds something is a new generation.
+ * A table is registered by consumers of the log (apply workers and the builder), each of which holds it
+ * until it says that it does not need it any more; what nobody holds goes.  That is like the cursors, and
+ * as safe: a view's tables are held wherever its place in the log is.  A consumer's holds outlive its
+ * process, and who takes a view over holds its tables before the other one lets go.  The columns of a table only
+ * become more while it is registered.  Each addition that adds something, and each removal, is a new generation.
+ *
+ * The tables are sorted, so that one is found by halving.  The decoder has a hash table of its own, which is what
+ * it asks for a change.
  *
  * The decoder takes the registry over between two transactions.  That alone is
  * not enough for who wants to fill a view: a transaction that was decoded before,
@@ -54,12 +59,62 @@ entry_attributes(dsa_area *area, IvmRegistryEntry *entry)
 	return result;
 }
 
+/* The entries, sorted by relid; NULL if there are none.  Lock held. */
+static IvmRegistryEntry *
+all_entries(IvmDatabase *database)
+{
+	if (!DsaPointerIsValid(database->registry))
+		return NULL;
+	return dsa_get_address(ivm_database_area(database), database->registry);
+}
+
+/* Where the table's entry is, or belongs.  Lock held. */
+static int
+find_place(IvmDatabase *database, Oid relid)
+{
+	IvmRegistryEntry *entries = all_entries(database);
+	int			first = 0;
+	int			last = database->nregistered;
+
+	while (first < last)
+	{
+		int			middle = (first + last) / 2;
+
+		if (entries[middle].relid < relid)
+			first = middle + 1;
+		else
+			last = middle;
+	}
+	return first;
+}
+
+/* Room for that many entries, if it can be had.  Lock held exclusively. */
+static bool
+set_size(IvmDatabase *database, int size)
+{
+	dsa_area   *area = ivm_database_area(database);
+	dsa_pointer registry = dsa_allocate_extended(area, size * sizeof(IvmRegistryEntry), DSA_ALLOC_NO_OOM);
+
+	if (!DsaPointerIsValid(registry))
+		return false;
+	if (DsaPointerIsValid(database->registry))
+	{
+		memcpy(dsa_get_address(area, registry), all_entries(database), database->nregistered * sizeof(IvmRegistryEntry));
+		dsa_free(area, database->registry);
+	}
+	database->registry = registry;
+	database->registry_size = size;
+	return true;
+}
+
 uint64
 ivm_registry_add(IvmDatabase *database, Oid relid, Bitmapset *attributes)
 {
+	uint64		holder = UINT64CONST(1) << ivm_wake_consumer_number();
 	dsa_area   *area;
-	IvmRegistryEntry *entries;
-	IvmRegistryEntry *entry = NULL;
+	IvmRegistryEntry *entry;
+	int			place;
+	bool		found;
 	Bitmapset  *before = NULL;
 	Bitmapset  *after;
 	dsa_pointer words = InvalidDsaPointer;
@@ -69,64 +124,90 @@ ivm_registry_add(IvmDatabase *database, Oid relid, Bitmapset *attributes)
 	area = ivm_database_area(database);
 
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
-	entries = DsaPointerIsValid(database->registry) ? dsa_get_address(area, database->registry) : NULL;
-	for (int i = 0; i < database->nregistered; i++)
-		if (entries[i].relid == relid)
-		{
-			entry = &entries[i];
-			before = entry_attributes(area, entry);
-			break;
-		}
+	place = find_place(database, relid);
+	entry = all_entries(database) + place;
+	found = place < database->nregistered && entry->relid == relid;
+	if (found)
+		before = entry_attributes(area, entry);
 
-	if (entry != NULL && (entry->all || (attributes != NULL && bms_is_subset(attributes, before))))
+	if (found && (entry->all || (attributes != NULL && bms_is_subset(attributes, before))))
 	{
+		entry->holders |= holder;
 		result = entry->generation;
 		LWLockRelease(&database->lock);
 		return result;
 	}
 
-	if (entry == NULL)
-	{
-		if (database->nregistered == database->registry_size)
-		{
-			int			size = Max(INITIAL_SIZE, database->registry_size * 2);
-			dsa_pointer grown = dsa_allocate0(area, size * sizeof(IvmRegistryEntry));
-			IvmRegistryEntry *to = dsa_get_address(area, grown);
-
-			if (entries != NULL)
-			{
-				memcpy(to, entries, database->nregistered * sizeof(IvmRegistryEntry));
-				dsa_free(area, database->registry);
-			}
-			database->registry = grown;
-			database->registry_size = size;
-			entries = to;
-		}
-		entry = &entries[database->nregistered];
-		memset(entry, 0, sizeof(*entry));
-		entry->words = InvalidDsaPointer;
-		entry->relid = relid;
-	}
-
-	/* All that can fail comes before the entry is changed. */
+	/* All that can fail comes before anything is changed. */
+	if (!found && database->nregistered == database->registry_size &&
+		!set_size(database, Max(INITIAL_SIZE, database->registry_size * 2)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	after = bms_union(before, attributes);
 	if (after != NULL)
 	{
 		words = dsa_allocate(area, after->nwords * sizeof(bitmapword));
 		memcpy(dsa_get_address(area, words), after->words, after->nwords * sizeof(bitmapword));
 	}
+	entry = all_entries(database) + place;
+	if (!found)
+	{
+		memmove(entry + 1, entry, (database->nregistered - place) * sizeof(IvmRegistryEntry));
+		memset(entry, 0, sizeof(*entry));
+		entry->words = InvalidDsaPointer;
+		entry->relid = relid;
+		database->nregistered++;
+	}
 	if (DsaPointerIsValid(entry->words))
 		dsa_free(area, entry->words);
 	entry->words = words;
 	entry->nwords = after == NULL ? 0 : after->nwords;
 	entry->all = attributes == NULL;
-	if (entry == &entries[database->nregistered])
-		database->nregistered++;
+	entry->holders |= holder;
 	result = entry->generation = pg_atomic_add_fetch_u64(&database->generation, 1);
 	LWLockRelease(&database->lock);
 
 	ivm_wake_decoder(database);
 	return result;
+}
+
+void
+ivm_registry_retain(IvmDatabase *database, bool (*is_needed) (Oid relid, void *argument), void *argument)
+{
+	uint64		holder = UINT64CONST(1) << ivm_wake_consumer_number();
+	dsa_area   *area;
+	IvmRegistryEntry *entries;
+	int			kept = 0;
+	bool		any = false;
+
+	ivm_database_attach(database);
+	area = ivm_database_area(database);
+
+	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	entries = all_entries(database);
+	for (int i = 0; i < database->nregistered; i++)
+	{
+		IvmRegistryEntry *entry = &entries[i];
+
+		if ((entry->holders & holder) != 0 && (is_needed == NULL || !is_needed(entry->relid, argument)))
+			entry->holders &= ~holder;
+		if (entry->holders != 0)
+			entries[kept++] = *entry;
+		else if (DsaPointerIsValid(entry->words))
+			dsa_free(area, entry->words);
+	}
+	if (kept < database->nregistered)
+	{
+		any = true;
+		database->nregistered = kept;
+		if (database->registry_size > INITIAL_SIZE && kept < database->registry_size / 4)
+			(void) set_size(database, Max(INITIAL_SIZE, kept * 2));
+		(void) pg_atomic_add_fetch_u64(&database->generation, 1);
+	}
+	LWLockRelease(&database->lock);
+	if (any)
+		ivm_wake_decoder(database);
 }
 
 void
@@ -198,7 +279,7 @@ ivm_registry_load(IvmDatabase *database)
 	old = MemoryContextSwitchTo(registrations_context);
 	LWLockAcquire(&database->lock, LW_SHARED);
 	generation = pg_atomic_read_u64(&database->generation);
-	entries = DsaPointerIsValid(database->registry) ? dsa_get_address(area, database->registry) : NULL;
+	entries = all_entries(database);
 	for (int i = 0; i < database->nregistered; i++)
 	{
 		IvmRegistration *registration = hash_search(registrations, &entries[i].relid, HASH_ENTER, NULL);

@@ -162,6 +162,14 @@ ivm_wake_register_consumer(IvmDatabase *database, int number)
 	LWLockRelease(&database->lock);
 }
 
+/* What this process has registered as. */
+int
+ivm_wake_consumer_number(void)
+{
+	Assert(consumer_database != NULL);
+	return consumer_number;
+}
+
 void
 ivm_wake_set_pending(IvmDatabase *database, int number, bool pending)
 {

@@ -138,6 +138,19 @@ ivm_ailing_any(void)
 	return ailing != NIL;
 }
 
+bool
+ivm_ailing_reads(Oid table)
+{
+	ListCell   *cell;
+
+	foreach(cell, ailing)
+	{
+		if (list_member_oid(((Ailing *) lfirst(cell))->relids, table))
+			return true;
+	}
+	return false;
+}
+
 void
 ivm_ailing_touched(Oid table)
 {

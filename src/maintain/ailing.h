@@ -20,6 +20,9 @@ extern void ivm_ailing_set(IvmDatabase *capture, List *rows);
 /* Are there any? */
 extern bool ivm_ailing_any(void);
 
+/* Does one of them read the table? */
+extern bool ivm_ailing_reads(Oid table);
+
 /* The table changed, as the log says: those that read it are tried soon. */
 extern void ivm_ailing_touched(Oid table);
 

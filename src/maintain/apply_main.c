@@ -589,6 +589,7 @@ end_if_unused(IvmApplyWorker *worker)
 
 	if (worker->consumers != NIL || worker->missing != NIL || worker->missing_left_at != 0 || !ivm_slow_worker_ends(worker->control, worker->level))
 		return;
+	ivm_registry_retain(worker->capture, NULL, NULL);
 	ivm_cursor_release(worker->cursor);
 	snprintf(name, sizeof(name), "apply %d", worker->number);
 	ivm_cursor_drop(worker->capture, name);
@@ -655,6 +656,7 @@ ivm_apply_main(Datum unused)
 
 		CHECK_FOR_INTERRUPTS();
 		ivm_give_back();
+		ivm_rest_caches();
 		MemoryContextReset(loop_context);
 		MemoryContextSwitchTo(loop_context);
 		if (generation != pg_atomic_read_u64(&worker->shared->adopted) ||

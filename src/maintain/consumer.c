@@ -350,9 +350,15 @@ share_settings(List *settings, MemoryContext holder)
 IvmConsumer *
 ivm_consumer_load(IvmViewRow *row, List *rows, const char **reason)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "ivm consumer", ALLOCSET_SMALL_SIZES);
-	IvmConsumer *consumer = MemoryContextAllocZero(context, sizeof(IvmConsumer));
+	/* below one of their own: where they are many, others can still be told from them */
+	static MemoryContext parent = NULL;
+	MemoryContext context;
+	IvmConsumer *consumer;
 
+	if (parent == NULL)
+		parent = AllocSetContextCreate(TopMemoryContext, "ivm all consumers", ALLOCSET_SMALL_SIZES);
+	context = AllocSetContextCreate(parent, "ivm consumer", ALLOCSET_SMALL_SIZES);
+	consumer = MemoryContextAllocZero(context, sizeof(IvmConsumer));
 	consumer->context = context;
 	consumer->relid = row->relid;
 	consumer->is_arrangement = row->kind == 'a';
@@ -379,6 +385,7 @@ void
 ivm_consumer_free(IvmConsumer *consumer)
 {
 	ivm_consumer_rest(consumer);
+	ivm_rest_gone();
 	MemoryContextDelete(consumer->context);
 }
 

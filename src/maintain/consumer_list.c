@@ -44,6 +44,7 @@
 #include "maintain/assignment.h"
 #include "maintain/failure.h"
 #include "maintain/members.h"
+#include "maintain/rest.h"
 #include "maintain/trial.h"
 #include "process/process.h"
 #include "process/status.h"
@@ -94,6 +95,7 @@ ivm_consumer_list_forget(IvmApplyWorker *worker, IvmConsumer *consumer)
 	(void) hash_search(worker->by_relid, &consumer->relid, HASH_REMOVE, NULL);
 	worker->consumers = list_delete_ptr(worker->consumers, consumer);
 	ivm_consumer_free(consumer);
+	worker->untrimmed = true;
 }
 
 static void
@@ -112,7 +114,16 @@ add_interest(IvmApplyWorker *worker, Oid relid, IvmConsumer *consumer)
 	interest->consumers = lappend(interest->consumers, consumer);
 }
 
-/* Sets the table of who reads what. */
+/* Of what is registered for this worker, is that read by anybody? */
+static bool
+is_read(Oid relid, void *argument)
+{
+	IvmApplyWorker *worker = argument;
+
+	return hash_search(worker->interest, &relid, HASH_FIND, NULL) != NULL || ivm_ailing_reads(relid);
+}
+
+/* Sets the table of who reads what.  Tables that nobody reads are not decoded for this worker any more, if all is known. */
 void
 ivm_consumer_list_index(IvmApplyWorker *worker)
 {
@@ -143,6 +154,8 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 			add_interest(worker, ((IvmMember *) lfirst(inner))->relid, consumer);
 	}
 	MemoryContextSwitchTo(old);
+	if (worker->missing == NIL && worker->missing_left_at == 0)
+		ivm_registry_retain(worker->capture, is_read, worker);
 }
 
 /* Locks what will be compiled, without waiting; false if that cannot be had. */
@@ -498,7 +511,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 	int			count;
 	bool		build;
 	bool		begin = worker->cursor == NULL;
-	bool		reindex = worker->interest == NULL;
+	bool		reindex = worker->interest == NULL || worker->missing != NIL;
 	uint64		generation;
 	IvmSlow    *slow;
 	List	   *added = NIL;
@@ -605,6 +618,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 			missing = lappend_oid(missing, row->relid);
 			begin |= !list_member_oid(worker->missing, row->relid);
 		}
+		ivm_rest_caches();
 		MemoryContextSwitchTo(context);
 	}
 	reindex |= stop_dependants(worker, rows);
@@ -839,6 +853,7 @@ ivm_consumer_list_release(IvmApplyWorker *worker)
 		if (consumer->leaving && adopted >= consumer->leaving_at)
 			ivm_consumer_list_forget(worker, consumer);
 	}
+	any |= worker->missing_left_at != 0;
 	if (adopted >= worker->missing_left_at)
 		worker->missing_left_at = 0;
 	if (any)

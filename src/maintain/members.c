@@ -165,9 +165,13 @@ ivm_members_forget(IvmConsumer *consumer)
 void
 ivm_members_register(IvmConsumer *consumer, IvmDatabase *database)
 {
+	ListCell   *cell;
+
 	if (!consumer->members_differ)
 		return;
 	(void) ivm_plan_register(database, consumer->compiled->plan);
+	foreach(cell, consumer->left)
+		(void) ivm_registry_add(database, ((IvmMember *) lfirst(cell))->relid, NULL);
 	consumer->members_generation = ivm_registry_ask(database);
 }
 

@@ -16,12 +16,18 @@
  * fails for it.
  *
  * With the plan go the relation cache's entries of what belongs to the view alone.
+ * What else the server's caches have of it (its columns, their types) stays there until the view is dropped,
+ * and what they once took from the system does not go back to it even then.  So, while views
+ * are compiled or dropped, they are emptied before they take much.  They fill again in some milliseconds; a compilation
+ * costs one or two, and there are MANY_CHANGES between.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "utils/catcache.h"
 #include "utils/memutils.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 
 #include "base/settings.h"
@@ -31,9 +37,14 @@
 #define LIMIT_BYTES		((Size) 16 * 1024 * 1024)
 #define IDLE_MS			5000
 
+#define MANY_CHANGES	32
+#define CACHE_BYTES		((Size) 1024 * 1024)
+
 static dlist_head compiled = DLIST_STATIC_INIT(compiled);	/* least recently used
 															 * first */
 static Size compiled_bytes = 0;
+static int	changes = 0;		/* plans made, and consumers that went, since
+								 * the server's caches were emptied */
 
 static void
 append(IvmConsumer *consumer)
@@ -54,6 +65,7 @@ take_off(IvmConsumer *consumer)
 void
 ivm_rest_add(IvmConsumer *consumer)
 {
+	changes++;
 	append(consumer);
 }
 
@@ -106,4 +118,26 @@ ivm_rest_some(long *sleep_ms)
 		any = true;
 	}
 	return any;
+}
+
+void
+ivm_rest_gone(void)
+{
+	changes++;
+}
+
+void
+ivm_rest_caches(void)
+{
+	MemoryContextCounters counters = {0};
+
+	if (changes < MANY_CHANGES)
+		return;
+	CacheMemoryContext->methods->stats(CacheMemoryContext, NULL, NULL, &counters, false);
+	if (counters.totalspace - counters.freespace <= CACHE_BYTES)
+		return;
+	/* nothing has become invalid, so nobody is told */
+	ResetCatalogCaches();
+	RelationCacheInvalidate(false);
+	changes = 0;
 }

@@ -23,4 +23,10 @@ extern void ivm_rest_remove(IvmConsumer *consumer);
  */
 extern bool ivm_rest_some(long *sleep_ms);
 
+/* A consumer was forgotten. */
+extern void ivm_rest_gone(void);
+
+/* Empties the server's caches of catalogs if many views that came and went have filled them.  Outside of transactions. */
+extern void ivm_rest_caches(void);
+
 #endif							/* IVM_REST_H */
