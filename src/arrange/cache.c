@@ -481,7 +481,9 @@ ivm_cache_judge(IvmCache *cache)
 int64
 ivm_cache_start(IvmCache *cache, int64 expected)
 {
-	limit = Min((Size) ivm_cache_memory * 1024, SHARE_OF_PIN_LIMIT * ivm_pin_limit());
+	Size		share = SHARE_OF_PIN_LIMIT * ivm_pin_limit();
+
+	limit = Min((Size) ivm_cache_memory * 1024, share);
 	if (reclaimer.bytes > limit && !evict(0))
 		forget_everything();
 	if (cache->run_probes > 0)

@@ -62,11 +62,8 @@
 /* Probes for each page of a table from which on reading it whole is cheaper. */
 #define PROBES_PER_PAGE		15
 
-/*
- * Never read a larger table whole for that reason, nor one that might not stay in memory: half of
- * what this process may hold.
- */
-#define MAX_CACHED_PAGES	Min(8192, ivm_pin_limit() / BLCKSZ * 4)
+#define MAX_CACHED_PAGES	8192	/* of a table that is read whole for that
+									 * reason */
 
 /* One base table. */
 typedef struct LookupPart
@@ -344,7 +341,8 @@ open_parts(IvmLookup *lookup)
 		{
 			BlockNumber pages = RelationGetNumberOfBlocks(part->heap);
 
-			part->cached = pages <= MAX_CACHED_PAGES &&
+			/* nor one that might not stay in memory: half of what this process may hold */
+			part->cached = pages <= MAX_CACHED_PAGES && pages <= ivm_pin_limit() / BLCKSZ * 4 &&
 				lookup->expected > (int64) pages * PROBES_PER_PAGE;
 		}
 		if (!part->cached)

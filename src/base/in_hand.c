@@ -315,7 +315,9 @@ ivm_suspect_deaths(Oid dboid, Oid relid)
 {
 	Suspect    *suspect = find_suspect(dboid, relid, false);
 
-	return suspect == NULL ? 0 : (int) Min(pg_atomic_read_u32(&suspect->deaths), PG_INT16_MAX);
+	uint32		deaths = suspect == NULL ? 0 : pg_atomic_read_u32(&suspect->deaths);
+
+	return (int) Min(deaths, PG_INT16_MAX);
 }
 
 XLogRecPtr

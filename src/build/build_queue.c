@@ -484,6 +484,7 @@ ivm_build_next_row(long *sleep_ms, int *others)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	IvmViewRow *result = NULL;
+	int			least = 0;
 	MemoryContext old = CurrentMemoryContext;
 	List	   *rows;
 	ListCell   *cell;
@@ -500,13 +501,18 @@ ivm_build_next_row(long *sleep_ms, int *others)
 		foreach(cell, rows)
 		{
 			IvmViewRow *row = lfirst(cell);
+			int			turns;
 
 			if (!is_wanted(row, now))
 				continue;
+			turns = ivm_build_turns(row->relid);
 			if (result != NULL)
-				*others = Min(*others, Max(ivm_build_turns(row->relid), ivm_build_turns(result->relid)));
-			if (result == NULL || ivm_build_turns(row->relid) < ivm_build_turns(result->relid))
+				*others = Min(*others, Max(turns, least));
+			if (result == NULL || turns < least)
+			{
 				result = row;
+				least = turns;
+			}
 		}
 		if (result == NULL)
 			result = reader_of_arrangement(rows, now);

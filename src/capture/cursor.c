@@ -284,6 +284,7 @@ static char *
 read_file(IvmCursor *cursor, Size length)
 {
 	IvmLogSegment *segment = cursor->segment;
+	Size		used;
 	Size		size;
 
 	if (cursor->piece != NULL && cursor->offset >= cursor->piece_begin &&
@@ -301,9 +302,10 @@ read_file(IvmCursor *cursor, Size length)
 	cursor->piece_size = size;
 	cursor->piece_begin = cursor->piece_end = cursor->offset;
 	/* what comes after that is still being written */
-	if (cursor->offset + length > segment->used)
+	used = ((volatile IvmLogSegment *) segment)->used;
+	if (cursor->offset + length > used)
 		elog(ERROR, "unexpected end of a segment of the delta log");
-	size = Min(size, segment->used - cursor->offset);
+	size = Min(size, used - cursor->offset);
 	ivm_log_file_read(cursor->log, segment->number, cursor->piece, size, cursor->offset);
 	cursor->piece_end = cursor->offset + size;
 	return cursor->piece;
@@ -591,13 +593,15 @@ ivm_cursor_advance(IvmCursor *cursor, uint64 sequence)
 {
 	IvmDatabase *database = cursor->database;
 	IvmLogSegment *head;
+	uint64		published;
 
 	check_ownership(cursor);
 	cursor->shared->busy = false;
 	ivm_wake_stalled_decoder(database);
 	if (!have_log(cursor))
 		return;
-	sequence = Min(sequence, pg_atomic_read_u64(&cursor->log->published));
+	published = pg_atomic_read_u64(&cursor->log->published);
+	sequence = Min(sequence, published);
 	if (sequence <= cursor->shared->position)
 		return;
 

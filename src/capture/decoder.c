@@ -340,11 +340,12 @@ static void
 confirm(void)
 {
 	XLogRecPtr	lsn;
+	XLogRecPtr	decoded = pg_atomic_read_u64(&database->decoded);
 	XLogRecPtr	restart = MyReplicationSlot->data.restart_lsn;
 
 	if (!ivm_cursor_confirmable(database, &lsn))
 		return;
-	lsn = Min(lsn, pg_atomic_read_u64(&database->decoded));
+	lsn = Min(lsn, decoded);
 	if (lsn <= pg_atomic_read_u64(&database->confirmed))
 		return;
 
@@ -506,6 +507,7 @@ ivm_decoder_run(IvmDatabase *db)
 	{
 		long		wait;
 		long		timeout;
+		long		until_rest;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(loop_context);
@@ -562,7 +564,8 @@ ivm_decoder_run(IvmDatabase *db)
 			timeout = Min(timeout, REPORT_DELAY);
 		if (acknowledging)
 			timeout = Min(timeout, VISIBILITY_DELAY);
-		timeout = Min(timeout, rest());
+		until_rest = rest();
+		timeout = Min(timeout, until_rest);
 		/* who comes after this look finds the flag up, and sets the latch */
 		if (!has_work())
 			ivm_decoder_sleep(decoding->reader->EndRecPtr, timeout);

@@ -144,11 +144,12 @@ ivm_cursor_minimum(IvmDatabase *database, uint64 incarnation, uint64 *position)
 	for (int i = 0; i < IVM_MAX_CURSORS; i++)
 	{
 		IvmCursorShared *shared = &database->cursors[i];
+		uint64		its_position = shared->incarnation == incarnation ? shared->position : 0;
 
 		if (!shared->in_use)
 			continue;
 		found = true;
-		*position = Min(*position, shared->incarnation == incarnation ? shared->position : 0);
+		*position = Min(*position, its_position);
 	}
 	return found;
 }
@@ -167,11 +168,12 @@ ivm_cursor_confirmable(IvmDatabase *database, XLogRecPtr *lsn)
 	for (int i = 0; i < IVM_MAX_CURSORS; i++)
 	{
 		IvmCursorShared *shared = &database->cursors[i];
+		XLogRecPtr	confirm = pg_atomic_read_u64(&shared->confirm);
 
 		if (!shared->in_use)
 			continue;
 		found |= shared->persistent;
-		minimum = Min(minimum, pg_atomic_read_u64(&shared->confirm));
+		minimum = Min(minimum, confirm);
 	}
 	LWLockRelease(&database->lock);
 	*lsn = minimum;

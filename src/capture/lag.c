@@ -141,9 +141,11 @@ TimestampTz
 ivm_undecoded_since(IvmDatabase *database)
 {
 	XLogRecPtr	reached = pg_atomic_read_u64(&database->reached);
+	XLogRecPtr	last_commit;
 
 	pg_read_barrier();
-	if (Max(database->base, pg_atomic_read_u64(&database->last_commit)) <= reached)
+	last_commit = pg_atomic_read_u64(&database->last_commit);
+	if (Max(database->base, last_commit) <= reached)
 		return 0;
 	return first_waiting(&database->undecoded_since, reached >= database->base,
 						 (TimestampTz) pg_atomic_read_u64(&database->decoded_time));

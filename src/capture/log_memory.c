@@ -58,11 +58,12 @@ Size
 ivm_log_segment_size(IvmDatabase *db)
 {
 	Size		limit = (Size) ivm_delta_log_memory * 1024;
+	Size		allowance = ivm_account_allowance(&db->account);
 	Size		size = Max(NORMAL_SIZE, limit / MOST_SEGMENTS);
 
 	/* readers can keep one each: of little memory they must not take much */
 	size = Min(size, limit / 4);
-	size = Min(size, ivm_account_allowance(&db->account) / 16);
+	size = Min(size, allowance / 16);
 	return Max(TYPEALIGN_DOWN(8192, size), SMALLEST_SIZE);
 }
 

@@ -240,11 +240,12 @@ static void
 begin_episode(bool disk_is_full)
 {
 	uint64		disk = pg_atomic_read_u64(&database->log_disk);
+	uint64		limit = ivm_log_file_limit();
 
 	if (over)
 		return;
 	over = true;
-	over_until = Min(disk, ivm_log_file_limit()) / 2;
+	over_until = Min(disk, limit) / 2;
 	over_since = disk_is_full ? GetCurrentTimestamp() : 0;
 	pg_atomic_write_u32(&database->over_limit, 1);
 	ivm_stats_worker_state("delta log at limit");
@@ -581,7 +582,8 @@ ivm_log_publish(TimestampTz commit_time)
 bool
 ivm_log_has_room(IvmDatabase *db)
 {
-	uint64		limit = Min((uint64) ivm_delta_log_memory * 1024, ivm_account_allowance(&db->account));
+	uint64		allowance = ivm_account_allowance(&db->account);
+	uint64		limit = Min((uint64) ivm_delta_log_memory * 1024, allowance);
 
 	return !ivm_spill_is_forced("log") && pg_atomic_read_u64(&db->log_memory) <= limit / 2;
 }

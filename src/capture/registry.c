@@ -214,12 +214,14 @@ void
 ivm_registry_wait(IvmDatabase *database, uint64 generation)
 {
 	uint64		use = database->use;
+	uint64		next;
 
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		elog(ERROR, "cannot wait for the decoder in a transaction that has written");
 
 	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
-	generation = Max(generation, pg_atomic_add_fetch_u64(&database->generation, 1));
+	next = pg_atomic_add_fetch_u64(&database->generation, 1);
+	generation = Max(generation, next);
 	LWLockRelease(&database->lock);
 
 	ConditionVariablePrepareToSleep(&database->acknowledged_changed);

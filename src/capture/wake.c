@@ -155,8 +155,8 @@ ivm_wake_register_consumer(IvmDatabase *database, int number)
 	consumer->procno = MyProc->pgprocno;
 	consumer->pid = MyProcPid;
 	/* the builder, the last of them, tells of its lag by itself */
-	if (number < IVM_MAX_CONSUMERS - 1)
-		pg_atomic_write_u32(&database->nnoted, Max(pg_atomic_read_u32(&database->nnoted), number + 1));
+	if (number < IVM_MAX_CONSUMERS - 1 && pg_atomic_read_u32(&database->nnoted) <= number)
+		pg_atomic_write_u32(&database->nnoted, number + 1);
 	pg_atomic_fetch_and_u64(&database->pending, ~(UINT64CONST(1) << number));
 	pg_atomic_fetch_or_u64(&database->consumers, UINT64CONST(1) << number);
 	LWLockRelease(&database->lock);

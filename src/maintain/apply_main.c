@@ -150,8 +150,9 @@ static void
 count_batch(IvmApplyWorker *worker)
 {
 	int			intervals = Max(1, Min(worker->batch_changes / LARGE_BATCH, MAX_INTERVALS));
+	TimestampTz now = GetCurrentTimestamp();
 
-	worker->paced = TimestampTzPlusMilliseconds(Max(worker->paced, GetCurrentTimestamp()),
+	worker->paced = TimestampTzPlusMilliseconds(Max(worker->paced, now),
 												intervals * ivm_batch_interval);
 }
 
@@ -649,6 +650,7 @@ ivm_apply_main(Datum unused)
 	for (;;)
 	{
 		long		sleep_ms = ivm_naptime;
+		long		until_rest;
 		uint64		generation = pg_atomic_read_u64(&worker->control->generation);
 		List	   *due;
 		bool		unflushed;
@@ -688,7 +690,7 @@ ivm_apply_main(Datum unused)
 		take_verifications(worker);
 
 		if (worker->missing != NIL)
-			sleep_ms = Min(sleep_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), worker->reload_at) + 1);
+			ivm_sleep_until(worker->reload_at, &sleep_ms);
 		due = due_consumers(worker, &sleep_ms);
 		if (due != NIL && ivm_decoder_state(worker->capture) == IVM_DECODER_RUNNING)
 		{
@@ -758,6 +760,7 @@ ivm_apply_main(Datum unused)
 		trim_idle(worker, &sleep_ms);
 		report_cache();
 		ivm_stats_worker_state("idle");
-		ivm_process_wait(Min(sleep_ms, ivm_cursor_rest()));
+		until_rest = ivm_cursor_rest();
+		ivm_process_wait(Min(sleep_ms, until_rest));
 	}
 }

@@ -94,7 +94,8 @@ typedef enum IvmBatchResult
 	IVM_BATCH_DONE,
 	IVM_BATCH_DECODER_LATE,		/* the decoder did not come up in time:
 								 * nothing was done */
-	IVM_BATCH_STALE				/* some plan was invalidated: nothing was done */
+	IVM_BATCH_STALE				/* some plan was invalidated, or the log begun
+								 * anew: nothing was done */
 } IvmBatchResult;
 
 /* Runs one batch over these consumers in one transaction; errors are raised, the transaction then is the caller's to abort. */

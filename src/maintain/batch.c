@@ -574,6 +574,16 @@ batch_committed(IvmApplyWorker *worker, List *consumers, XLogRecPtr decoded_lsn)
 		ivm_consumer_list_index(worker);
 }
 
+/* Ends a batch before it has begun. */
+static IvmBatchResult
+give_up(IvmApplyWorker *worker, MemoryContext old, IvmBatchResult result)
+{
+	MemoryContextSwitchTo(old);
+	AbortCurrentTransaction();
+	MemoryContextReset(worker->batch_context);
+	return result;
+}
+
 IvmBatchResult
 ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 {
@@ -601,12 +611,8 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
-		if (ivm_compiled_is_current(consumer->compiled))
-			continue;
-		MemoryContextSwitchTo(old);
-		AbortCurrentTransaction();
-		MemoryContextReset(worker->batch_context);
-		return IVM_BATCH_STALE;
+		if (!ivm_compiled_is_current(consumer->compiled))
+			return give_up(worker, old, IVM_BATCH_STALE);
 	}
 	ivm_debug_point("apply-locked");
 
@@ -620,16 +626,16 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	target = ivm_wal_end();
 	ivm_debug_point("apply-snapshot");
 	ivm_stats_worker_state("waiting for decoder");
-	if (locked == NIL || !ivm_decoder_wait(worker->capture, target, DECODER_PATIENCE))
-	{
-		MemoryContextSwitchTo(old);
-		AbortCurrentTransaction();
-		MemoryContextReset(worker->batch_context);
-		return locked == NIL ? IVM_BATCH_DONE : IVM_BATCH_DECODER_LATE;
-	}
+	if (locked == NIL)
+		return give_up(worker, old, IVM_BATCH_DONE);
+	if (!ivm_decoder_wait(worker->capture, target, DECODER_PATIENCE))
+		return give_up(worker, old, IVM_BATCH_DECODER_LATE);
+	end = ivm_log_end(worker->capture);
+	if (end.incarnation != worker->incarnation)
+		return give_up(worker, old, IVM_BATCH_STALE);	/* what is known to wait has its
+														 * numbers from another log */
 	ivm_stats_worker_state("applying");
 	begin_watch(worker, locked);
-	end = ivm_log_end(worker->capture);
 	error_context.lsn = end.decoded_lsn;
 
 	callback.callback = batch_error_callback;

@@ -845,7 +845,11 @@ ivm_consumer_list_release(IvmApplyWorker *worker)
 
 	workers = ivm_control_all_workers(worker->control);
 	for (int i = 0; i < workers; i++)
-		adopted = Min(adopted, pg_atomic_read_u64(&worker->control->apply[i].adopted));
+	{
+		uint64		its_adopted = pg_atomic_read_u64(&worker->control->apply[i].adopted);
+
+		adopted = Min(adopted, its_adopted);
+	}
 	foreach(cell, list_copy(worker->consumers))
 	{
 		IvmConsumer *consumer = lfirst(cell);

@@ -101,9 +101,3 @@ ivm_child_reserves(IvmChild *child)
 			return 0;
 	}
 }
-
-void
-ivm_sleep_until(TimestampTz then, long *sleep_ms)
-{
-	*sleep_ms = Min(*sleep_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then) + 1);
-}

@@ -46,7 +46,4 @@ extern void ivm_child_forgive(IvmChild *child);
 /* What it is going to reserve of the memory budget, if it was started and has not done so yet. */
 extern Size ivm_child_reserves(IvmChild *child);
 
-/* Lowers *sleep_ms to the time until then. */
-extern void ivm_sleep_until(TimestampTz then, long *sleep_ms);
-
 #endif							/* IVM_CHILD_H */

@@ -241,8 +241,9 @@ ivm_request_fail_builds(Oid relid, uint64 newest, const ErrorData *error)
 void
 ivm_control_workers_of(IvmControlDatabase *database, Oid relid, int *first, int *count)
 {
-	int			level = Min(ivm_slow_level(&database->slow, relid), database->slow.workers);
+	int			level = ivm_slow_level(&database->slow, relid);
 
+	level = Min(level, database->slow.workers);
 	*first = level > 0 ? database->apply_workers + level - 1 : 0;
 	*count = level > 0 ? 1 : database->apply_workers;
 }
@@ -297,9 +298,10 @@ ivm_control_view_progress(IvmControlDatabase *database, int keeper, Oid relid,
 	for (int i = first; i < first + count; i++)
 	{
 		IvmApplyShared *apply = &database->apply[i];
+		XLogRecPtr	its_position = pg_atomic_read_u64(&apply->position);
 		uint64		its_looked = pg_atomic_read_u64(&apply->looked);
 
-		*position = Min(*position, (XLogRecPtr) pg_atomic_read_u64(&apply->position));
+		*position = Min(*position, its_position);
 		for (int j = 0; j < Min(apply->nbehind, IVM_MAX_BEHIND); j++)
 			if (apply->behind[j] == relid)
 			{

@@ -314,7 +314,8 @@ run_slow(IvmFamily *family, long *sleep_ms)
 	int			wanted;
 
 	LWLockAcquire(ivm_control->lock, LW_SHARED);
-	wanted = Max(ivm_slow_highest(&family->control->slow), family->control->slow.workers);
+	wanted = ivm_slow_highest(&family->control->slow);
+	wanted = Max(wanted, family->control->slow.workers);
 	LWLockRelease(ivm_control->lock);
 
 	for (int i = 0; i < IVM_SLOW_WORKERS; i++)

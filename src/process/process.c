@@ -249,3 +249,11 @@ ivm_process_wait(long timeout_ms)
 	ivm_process_reload();
 	ivm_give_back();
 }
+
+void
+ivm_sleep_until(TimestampTz then, long *sleep_ms)
+{
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), then) + 1;
+
+	*sleep_ms = Min(*sleep_ms, left);
+}

@@ -77,4 +77,7 @@ extern PGDLLEXPORT void ivm_builder_main(Datum argument);
  */
 extern void ivm_process_release_locks(void);
 
+/* Lowers *sleep_ms to the time until then. */
+extern void ivm_sleep_until(TimestampTz then, long *sleep_ms);
+
 #endif							/* IVM_PROCESS_H */

@@ -361,7 +361,11 @@ ivm_view_status(PG_FUNCTION_ARGS)
 	{
 		since = as_of;
 		if (!lacks_all && GetXLogReplayRecPtr(NULL) <= applied)
-			since = Max(since, GetLatestXTime());
+		{
+			TimestampTz latest = GetLatestXTime();
+
+			since = Max(since, latest);
+		}
 		if (stored == 'a')
 			state = "standby";
 		else
@@ -407,9 +411,17 @@ ivm_view_status(PG_FUNCTION_ARGS)
 
 	applied = Max(applied, view.applied_lsn);
 	if (stored == 'a' && control != NULL && view.worker_number >= 0 && view.behind_since == 0 && view.stale_since == 0)
-		applied = Max(applied, pg_atomic_read_u64(&control->apply[view.worker_number].position));
+	{
+		XLogRecPtr	position = pg_atomic_read_u64(&control->apply[view.worker_number].position);
+
+		applied = Max(applied, position);
+	}
 	if (since == 0 && control != NULL)
-		applied = Max(applied, ivm_decoded_position(control->capture));
+	{
+		XLogRecPtr	decoded = ivm_decoded_position(control->capture);
+
+		applied = Max(applied, decoded);
+	}
 
 	values[0] = CStringGetTextDatum(state);
 	values[1] = TimestampTzGetDatum(view.state_since);

@@ -305,7 +305,9 @@ wait_for_replay(Oid relid, XLogRecPtr target, TimestampTz until)
 static void
 sync_standby(List *relids, bool all, int64 timeout_ms)
 {
-	XLogRecPtr	target = Max(GetWalRcvFlushRecPtr(NULL, NULL), GetXLogReplayRecPtr(NULL));
+	XLogRecPtr	received = GetWalRcvFlushRecPtr(NULL, NULL);
+	XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
+	XLogRecPtr	target = Max(received, replayed);
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	ListCell   *cell;
 

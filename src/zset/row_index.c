@@ -232,8 +232,8 @@ spill_rows(IvmRowIndex *index)
 static void
 make_room_for_entry(IvmRowIndex *index)
 {
-	int			most = index->forced ? FORCED_ENTRIES :
-		Max(MINIMUM_ENTRIES, ivm_pin_limit() / 4 / sizeof(BlockEntry));
+	int			fitting = ivm_pin_limit() / 4 / sizeof(BlockEntry);
+	int			most = index->forced ? FORCED_ENTRIES : Max(MINIMUM_ENTRIES, fitting);
 
 	if (index->nentries < index->allocated)
 		return;
