@@ -105,13 +105,23 @@ extern IvmBatchResult ivm_batch_run(IvmApplyWorker *worker, List *consumers);
 extern void ivm_batch_abort(IvmApplyWorker *worker, List *consumers);
 
 /*
- * The list of consumers (consumer_list.c).  Each of these may free consumers;
+ * The list of consumers (consumer_list.c, loading.c).  Each of these may free consumers;
  * "index" has to follow "forget" before the log is looked at again.  None is
  * called within a transaction.
  */
 
 /* The consumer of that relation, or NULL. */
 extern IvmConsumer *ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid);
+
+/* Puts one on the list. */
+extern void ivm_consumer_list_add(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/*
+ * Compiles one, from its row of ivm.view and all the others, and puts it on the list.  One that cannot be carried
+ * on is left to the builder, one that cannot be compiled is in error.  False if it has to be tried again;
+ * its tables are registered all the same.
+ */
+extern bool ivm_consumer_list_load(IvmApplyWorker *worker, IvmViewRow *row, List *rows);
 
 /*
  * Compiles those of them that rest or are outdated.  False if one cannot be compiled now: it has

@@ -12,12 +12,8 @@
  * holds the log back for it at any time.  So it is with one that moves before it could
  * be loaded.
  *
- * What was invalidated is compiled again before the next batch.  If the result
- * differs from what is stored the view is left to the builder.
- *
- * A row of ivm.view is read outside batches, in short transactions that give up
- * at once where they cannot have a lock.  A consumer that cannot be loaded for
- * that (missing) is tried again, and holds up no other: its tables are
+ * A consumer that cannot be loaded (loading.c) for want of a lock
+ * (missing) is tried again, and holds up no other: its tables are
  * registered as its fingerprint names them, and the worker's cursor stays where
  * the log begins until all are there.
  *
@@ -30,23 +26,17 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "base/in_hand.h"
 #include "compile/compile.h"
 #include "maintain/ailing.h"
 #include "maintain/apply_worker.h"
 #include "maintain/assignment.h"
 #include "maintain/failure.h"
-#include "maintain/members.h"
 #include "maintain/rest.h"
 #include "maintain/trial.h"
-#include "process/process.h"
 #include "process/status.h"
 
 #define RELOAD_RETRY		50	/* ms */
@@ -69,8 +59,8 @@ ivm_consumer_list_find(IvmApplyWorker *worker, Oid relid)
 	return entry == NULL ? NULL : entry->consumer;
 }
 
-static void
-add_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
+void
+ivm_consumer_list_add(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
 	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(ByRelid)};
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
@@ -156,194 +146,6 @@ ivm_consumer_list_index(IvmApplyWorker *worker)
 	MemoryContextSwitchTo(old);
 	if (worker->missing == NIL && worker->missing_left_at == 0)
 		ivm_registry_retain(worker->capture, is_read, worker);
-}
-
-/* Locks what will be compiled, without waiting; false if that cannot be had. */
-static bool
-lock_for_compilation(Oid relid, List *relids)
-{
-	ListCell   *cell;
-
-	if (!ConditionalLockRelationOid(relid, AccessShareLock))
-		return false;
-	foreach(cell, relids)
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
-		return false;
-	return true;
-}
-
-/*
- * Watches what compiling evaluates (constants are computed by the planner), like a batch.  The
- * tables, and the view itself, are locked as for reading.
- */
-static void
-begin_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, List *relids)
-{
-	Oid		   *locked = palloc(sizeof(Oid) * (1 + list_length(relids)));
-	int			n = 0;
-	ListCell   *cell;
-
-	locked[n++] = relid;
-	foreach(cell, relids)
-		locked[n++] = lfirst_oid(cell);
-	ivm_pace_watch(worker, watch, relid, ivm_relation_owner(relid), 0);
-	worker->others_due = worker->several;
-	ivm_guard_begin(locked, n, 0);
-	ivm_guard_enter(watch);
-}
-
-/*
- * In a PG_CATCH block: ends that.  True if it was cancelled for the sake of others, and nothing is left
- * to be done but to try again.
- */
-static bool
-watch_cancelled(IvmApplyWorker *worker, IvmCancel *cancel)
-{
-	Oid			culprit;
-
-	*cancel = ivm_guard_end(&culprit);
-	if (*cancel != IVM_CANCEL_PATIENCE && *cancel != IVM_CANCEL_GIVE_WAY)
-		return false;
-	ivm_failure_save(*cancel);
-	ivm_failure_forget();
-	if (*cancel == IVM_CANCEL_PATIENCE)
-		ivm_pace_expel(worker, culprit);
-	return true;
-}
-
-static void
-end_watch(void)
-{
-	Oid			culprit;
-
-	(void) ivm_guard_end(&culprit);
-}
-
-/*
- * What could not be carried on: left to the builder, or ended if it is an
- * arrangement without a reader.  False if that has to be tried again.
- */
-static bool
-leave(Oid relid, const IvmRowVersion *version, const char *reason)
-{
-	MemoryContext old = CurrentMemoryContext;
-	bool		done = true;
-
-	if (reason != NULL)
-		(void) ivm_failure_rebuild(relid, version, reason);
-	else
-	{
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		done = ivm_arrangement_end(relid);
-		PopActiveSnapshot();
-		if (done)
-			CommitTransactionCommand();
-		else
-			AbortCurrentTransaction();
-		if (done)
-			ivm_control_changed(MyDatabaseId, false);
-	}
-	MemoryContextSwitchTo(old);
-	return done;
-}
-
-/* In a PG_CATCH block: the view could not be compiled.  False if it is to be tried again, since its turn was over or the error may pass. */
-static bool
-stop_uncompilable(IvmApplyWorker *worker, Oid relid, const IvmRowVersion *version)
-{
-	IvmCancel	cancel;
-
-	return !watch_cancelled(worker, &cancel) && ivm_failure_stop_uncompilable(relid, version, cancel);
-}
-
-/*
- * Loads one consumer in a transaction of its own.  One that cannot be carried
- * on is left to the builder, one that cannot be compiled is in error.  False
- * if it has to be tried again; its tables are registered all the same.
- */
-static bool
-load_consumer(IvmApplyWorker *worker, IvmViewRow *row, List *rows)
-{
-	IvmConsumer *volatile consumer = NULL;
-	const char *volatile reason = NULL;
-	volatile bool failed = false;
-	volatile bool loaded = true;
-	List	   *relids = ivm_fingerprint_relids(row->fingerprint);
-	IvmWatch	watch;
-	MemoryContext old = CurrentMemoryContext;
-	ListCell   *cell;
-
-	if (ivm_trial_is_over(row->relid))
-		return ivm_failure_stop(row->relid, &row->version, IVM_DEATH_REASON);
-	worker->untrimmed = true;	/* compiling leaves much behind */
-	ivm_process_impatient(true);
-	ivm_in_hand_begin_one(IVM_WORK_COMPILE, row->relid);
-	PG_TRY();
-	{
-		const char *why = NULL;
-
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		loaded = lock_for_compilation(row->relid, relids);
-		if (loaded)
-		{
-			begin_watch(worker, &watch, row->relid, relids);
-			consumer = ivm_consumer_load(row, rows, &why);
-			end_watch();
-		}
-		if (consumer != NULL)
-		{
-			MemoryContext inner = MemoryContextSwitchTo(consumer->context);
-
-			consumer->applied = ivm_applied_get(row->relid, GetActiveSnapshot());
-			consumer->row_version = row->version;
-			MemoryContextSwitchTo(inner);
-			if (consumer->applied == NULL)
-			{
-				ivm_consumer_free(consumer);
-				consumer = NULL;
-				why = "its applied snapshot is missing";
-			}
-			else
-			{
-				(void) ivm_plan_register(worker->capture, consumer->compiled->plan);
-				ivm_members_register(consumer, worker->capture);
-			}
-		}
-		reason = why;
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(old);
-		loaded = stop_uncompilable(worker, row->relid, &row->version);
-		failed = true;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	ivm_in_hand_end();
-	ivm_process_impatient(false);
-	if (!loaded)
-	{
-		/* whichever columns it needs */
-		foreach(cell, relids)
-			(void) ivm_registry_add(worker->capture, lfirst_oid(cell), NULL);
-		ivm_stats_view_state(MyDatabaseId, row->relid, "waiting for lock");
-	}
-	if (failed && consumer != NULL)
-		ivm_consumer_free(consumer);
-	if (failed || !loaded)
-		return loaded;
-
-	if (consumer == NULL)
-		return leave(row->relid, &row->version, reason);
-	add_consumer(worker, consumer);
-	ivm_stats_view_adopt(MyDatabaseId, consumer->relid, worker->number, consumer->applied->time);
-	consumer->behind_reported = true;	/* until all was read */
-	ivm_stats_view_state(MyDatabaseId, consumer->relid, "active");
-	return true;
 }
 
 static bool
@@ -611,7 +413,7 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 	{
 		IvmViewRow *row = lfirst(cell);
 
-		if (load_consumer(worker, row, rows))
+		if (ivm_consumer_list_load(worker, row, rows))
 			begin = true;
 		else
 		{
@@ -652,181 +454,6 @@ ivm_consumer_list_reload(IvmApplyWorker *worker)
 	MemoryContextDelete(context);
 	ivm_control_wake_launcher();
 	return generation;
-}
-
-/* The row of a consumer, and all that it is compiled from. */
-static IvmViewRow *
-read_rows(IvmConsumer *consumer, List **rows)
-{
-	IvmViewRow *row;
-
-	*rows = NIL;
-	if (!ivm_metadata_is_installed())
-		return NULL;
-	row = ivm_metadata_get(consumer->relid);
-	if (row != NULL && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
-		return NULL;
-	if (row != NULL && (row->kind == 'a' || row->arrangements != NIL))
-	{
-		*rows = ivm_metadata_list();
-		row = ivm_metadata_find(*rows, consumer->relid);
-		if (row != NULL)
-			ivm_metadata_complete(row);
-		return row;
-	}
-	if (row != NULL)
-		*rows = list_make1(row);
-	return row;
-}
-
-/*
- * Compiles a consumer again, in a transaction of its own.  If the result differs
- * from what is stored it is left to the builder; false if it is off the list then,
- * or put off.
- */
-static bool
-recompile(IvmApplyWorker *worker, IvmConsumer *consumer)
-{
-	const char *volatile reason = NULL;
-	volatile bool kept = false;
-	volatile bool failed = false;
-	volatile bool stopped = false;
-	volatile bool locked = true;
-	volatile bool put_off = false;
-	bool		again;
-	MemoryContext old = CurrentMemoryContext;
-
-	worker->untrimmed = true;	/* compiling leaves much behind */
-	ivm_process_impatient(true);
-	ivm_in_hand_begin_one(IVM_WORK_COMPILE, consumer->relid);
-	PG_TRY();
-	{
-		List	   *rows;
-		IvmViewRow *row;
-		const char *why = NULL;
-
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		row = read_rows(consumer, &rows);
-		if (row == NULL || row->state != IVM_STATE_ACTIVE)
-		{
-			/*
-			 * the next reload drops it; nobody asks for one if the drop was
-			 * prepared
-			 */
-			if (row == NULL)
-				(void) ivm_control_changed(MyDatabaseId, false);
-			consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 100);
-			kept = put_off = true;
-		}
-		else if (lock_for_compilation(consumer->relid, consumer->compiled->relids))
-		{
-			begin_watch(worker, &consumer->watch, consumer->relid, consumer->compiled->relids);
-			kept = ivm_consumer_refresh(consumer, row, rows, &why);
-			end_watch();
-			if (kept)
-				ivm_members_register(consumer, worker->capture);
-		}
-		else
-			locked = false;
-		reason = why;
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(old);
-		stopped = stop_uncompilable(worker, consumer->relid, &consumer->row_version);
-		failed = true;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	ivm_in_hand_end();
-	ivm_process_impatient(false);
-	if (failed)
-		again = !stopped;
-	else if (locked && !kept)
-		again = !leave(consumer->relid, &consumer->row_version, reason);
-	else
-		again = !locked;
-	if (again)
-	{
-		ivm_compiled_set_stale(consumer->compiled);
-		consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELOAD_RETRY);
-	}
-	else if (!kept)
-		ivm_consumer_list_forget(worker, consumer);
-	else if (consumer->members_differ)
-		ivm_consumer_list_index(worker);	/* it reads other tables */
-	return !again && kept && !put_off;
-}
-
-/* Most changes of roles concern no view: that is found out for all of them at once. */
-static void
-settle_roles(IvmApplyWorker *worker)
-{
-	MemoryContext old = CurrentMemoryContext;
-	bool		any = false;
-	ListCell   *cell;
-
-	foreach(cell, worker->consumers)
-		any |= ((IvmConsumer *) lfirst(cell))->compiled->only_roles;
-	if (!any)
-		return;
-	StartTransactionCommand();
-	foreach(cell, worker->consumers)
-		(void) ivm_compiled_settle_roles(((IvmConsumer *) lfirst(cell))->compiled);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Compiles what was invalidated.  What rested rests again: this was only to see
- * whether its contents can be carried on.
- */
-void
-ivm_consumer_list_refresh(IvmApplyWorker *worker)
-{
-	ListCell   *cell;
-	bool		any = false;
-
-	AcceptInvalidationMessages();
-	settle_roles(worker);
-	foreach(cell, list_copy(worker->consumers))
-	{
-		IvmConsumer *consumer = lfirst(cell);
-		bool		rests = consumer->compiled->plan == NULL;
-
-		if (!consumer->compiled->stale || consumer->leaving || consumer->retry_at > GetCurrentTimestamp())
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		any = true;
-		if (recompile(worker, consumer) && rests && !consumer->members_differ)
-			ivm_consumer_rest(consumer);
-	}
-	if (any)
-		ivm_consumer_list_index(worker);
-}
-
-bool
-ivm_consumer_list_wake(IvmApplyWorker *worker, List *consumers)
-{
-	ListCell   *cell;
-
-	foreach(cell, consumers)
-	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		if (consumer->compiled->plan != NULL && ivm_compiled_is_current(consumer->compiled))
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		if (!recompile(worker, consumer))
-		{
-			ivm_consumer_list_index(worker);
-			return false;
-		}
-	}
-	return true;
 }
 
 /* Forgets consumers that another worker has taken over. */
