@@ -131,6 +131,41 @@ drop cast (shown as json);
 select * from rebuilt();
 drop materialized view j_cast, j_none;
 
+-- any type may have an operator class of the user's: by it values are compared inside of others, and a view's rows are found
+create type pt as (a integer);
+create function pt_lt(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a < $2.a; end';
+create function pt_le(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a <= $2.a; end';
+create function pt_eq(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a = $2.a; end';
+create function pt_ge(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a >= $2.a; end';
+create function pt_gt(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a > $2.a; end';
+create function pt_cmp(pt, pt) returns integer language plpgsql immutable as 'begin return $1.a - $2.a; end';
+create operator <# (leftarg = pt, rightarg = pt, function = pt_lt);
+create operator <=# (leftarg = pt, rightarg = pt, function = pt_le);
+create operator =# (leftarg = pt, rightarg = pt, function = pt_eq, merges);
+create operator >=# (leftarg = pt, rightarg = pt, function = pt_ge);
+create operator ># (leftarg = pt, rightarg = pt, function = pt_gt);
+create operator class pt_ops default for type pt using btree as
+	operator 1 <#, operator 2 <=#, operator 3 =#, operator 4 >=#, operator 5 >#, function 1 pt_cmp(pt, pt);
+create table p (id integer primary key, x pt);
+insert into p select i, row(i)::pt from generate_series(1, 50) i;
+create materialized view o_array using incremental as select id from p where array[x] = array[row(1)::pt];
+create materialized view o_greatest using incremental as select id, greatest(x, row(2)::pt) as g from p;
+create materialized view o_group using incremental as select x, count(*) as n from p group by x;
+create materialized view o_none using incremental as select id from p;
+select * from rebuilt();
+create or replace function pt_eq(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a % 10 = $2.a % 10; end';
+create or replace function pt_cmp(pt, pt) returns integer language plpgsql immutable as 'begin return $1.a % 10 - $2.a % 10; end';
+select * from rebuilt();
+create or replace function pt_eq(pt, pt) returns boolean language plpgsql immutable as 'begin return $1.a = $2.a; end';
+create or replace function pt_cmp(pt, pt) returns integer language plpgsql immutable as 'begin return $2.a - $1.a; end';
+select * from rebuilt();
+-- the order of the index by which the rows are found has become another one
+update p set x = row(51 - id) where id % 3 = 0;
+select wrong from rebuilt();
+delete from p where id % 2 = 0;
+select * from rebuilt();
+drop materialized view o_array, o_greatest, o_group, o_none;
+
 -- text search: configurations and dictionaries, named, set, or in the row
 create text search configuration mine (copy = pg_catalog.simple);
 create text search dictionary stop (template = pg_catalog.simple, stopwords = english);

@@ -14,7 +14,9 @@
  * they take rows back.  The difference is written like a batch, in place:
  * readers go on, and rows that were right are not touched.  A view that has
  * no index to find its rows by (PostgreSQL filled it, or the user dropped it)
- * gets one.
+ * gets one.  Where an index proves to be damaged, since its order became
+ * another one (a function of an operator class was replaced, the operating system
+ * brought another collation) or by the disk, all are built anew.
  *
  * Where memory is short the rows of both sides go to temporary files, and the
  * difference comes in parts, which are written one after the other (view_writer.c).
@@ -68,6 +70,7 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 	IvmZset    *result;
 	IvmRowKey  *key = ivm_dataflow_output_key(plan);
 	Relation	view;
+	int			failure;
 
 	view = table_open(relid, RowExclusiveLock);
 	PushActiveSnapshot(snapshot);
@@ -106,7 +109,8 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 
 	ivm_stats_build_phase("writing differences");
 	ivm_view_drop_obsolete_indexes(view, plan);
-	if (!ivm_view_apply_within_limits(view, plan, collection.zset, snapshot, counts))
+	failure = ivm_view_apply_trial(view, plan, collection.zset, snapshot, counts);
+	if (failure == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 	{
 		/*
 		 * a key has grown too long for its index; any other limit is raised
@@ -114,6 +118,13 @@ ivm_view_rebuild(Oid relid, IvmPlan *plan, Snapshot snapshot, IvmApplyCounts *co
 		 */
 		(void) ivm_view_replace_key_index(view, plan);
 		ivm_view_apply(view, plan, collection.zset, snapshot, counts);
+	}
+	else if (failure != 0)
+	{
+		/* what was read from the heap is there: an index does not lead to it */
+		ivm_view_apply_unindexed(view, plan, collection.zset, snapshot, counts);
+		CommandCounterIncrement();
+		ivm_view_reindex(view);
 	}
 	CommandCounterIncrement();
 	ivm_view_create_index(relid, plan);

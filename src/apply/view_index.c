@@ -349,7 +349,7 @@ ivm_view_create_index(Oid relid, IvmPlan *plan)
 		ViewAndPlan arg = {view, plan};
 
 		if (plan->key == NIL || !key_has_btree(view, plan) ||
-			!ivm_view_within_limits(create_key_index, &arg))
+			ivm_view_index_trial(create_key_index, &arg) != 0)
 			create_hash_index(view, plan);
 	}
 	table_close(view, NoLock);
@@ -386,8 +386,8 @@ create_hash_index(Relation view, IvmPlan *plan)
 	define_index(view, plan->key != NIL ? "ivm_key_hash" : "ivm_row_hash", list_make1(element), false);
 }
 
-bool
-ivm_view_within_limits(void (*action) (void *), void *arg)
+int
+ivm_view_index_trial(void (*action) (void *), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -410,9 +410,12 @@ ivm_view_within_limits(void (*action) (void *), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+	if (error == NULL)
+		return 0;
+	if (error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED &&
+		error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_INDEX_CORRUPTED)
 		ReThrowError(error);
-	return error == NULL;
+	return error->sqlerrcode;
 }
 
 /*
@@ -455,6 +458,16 @@ ivm_view_replace_key_index(Relation view, IvmPlan *plan)
 	drop_index(own);
 	create_hash_index(view, plan);
 	return true;
+}
+
+void
+ivm_view_reindex(Relation view)
+{
+	ReindexParams params = {0};
+
+	lock_against_readers(view);
+	(void) reindex_relation(RelationGetRelid(view), 0, &params);
+	CommandCounterIncrement();
 }
 
 /* Is it the name of an index that define_index made? */

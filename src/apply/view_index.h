@@ -48,11 +48,17 @@ extern bool ivm_view_has_index(Relation view, IvmPlan *plan);
 extern void ivm_view_drop_obsolete_indexes(Relation view, IvmPlan *plan);
 
 /*
- * Runs the action in a subtransaction.  False, with the subtransaction rolled back,
- * if it raises ERRCODE_PROGRAM_LIMIT_EXCEEDED, as an index does of a key that is
- * too long; other errors are raised.
+ * Runs the action in a subtransaction.  0, or with the subtransaction rolled back the
+ * code of an error that another index would not have: ERRCODE_PROGRAM_LIMIT_EXCEEDED, which is
+ * raised of a key that is too long, or one of damaged data.  Other errors are raised.
  */
-extern bool ivm_view_within_limits(void (*action) (void *), void *arg);
+extern int	ivm_view_index_trial(void (*action) (void *), void *arg);
+
+/*
+ * Builds all indexes of the view anew.  Needs AccessExclusiveLock on the view, and raises
+ * ERRCODE_LOCK_NOT_AVAILABLE if it cannot be had soon.
+ */
+extern void ivm_view_reindex(Relation view);
 
 /*
  * Puts an index on the hash of the key in the place of our unique one on the key;

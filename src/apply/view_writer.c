@@ -156,23 +156,23 @@ ivm_view_apply_unindexed(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot 
 	MemoryContextDelete(writer.context);
 }
 
-bool
-ivm_view_apply_within_limits(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, IvmApplyCounts *counts)
+int
+ivm_view_apply_trial(Relation view, IvmPlan *plan, IvmZset *delta, Snapshot snapshot, IvmApplyCounts *counts)
 {
 	ViewWriter	writer;
-	bool		written;
+	int			failure;
 
 	memset(counts, 0, sizeof(IvmApplyCounts));
 	if (ivm_zset_is_empty(delta))
-		return true;
+		return 0;
 	init_writer(&writer, view, plan, delta, snapshot, true);
-	written = ivm_view_within_limits(write_delta, &writer);
-	if (written)
+	failure = ivm_view_index_trial(write_delta, &writer);
+	if (failure == 0)
 		*counts = writer.counts;
 	else
 		close_files(&writer);
 	MemoryContextDelete(writer.context);
-	return written;
+	return failure;
 }
 
 static void

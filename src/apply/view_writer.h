@@ -15,10 +15,10 @@ extern void ivm_view_apply_unindexed(Relation view, IvmPlan *plan, IvmZset *delt
 									 Snapshot snapshot, IvmApplyCounts *counts);
 
 /*
- * ivm_view_apply in a subtransaction.  False, with nothing written, if it raises
- * ERRCODE_PROGRAM_LIMIT_EXCEEDED; the delta can be applied again.
+ * ivm_view_apply in a subtransaction.  0, or with nothing written the code of an error that
+ * other indexes would not have (view_index.h); the delta can be applied again.
  */
-extern bool ivm_view_apply_within_limits(Relation view, IvmPlan *plan, IvmZset *delta,
-										 Snapshot snapshot, IvmApplyCounts *counts);
+extern int	ivm_view_apply_trial(Relation view, IvmPlan *plan, IvmZset *delta,
+								 Snapshot snapshot, IvmApplyCounts *counts);
 
 #endif							/* IVM_VIEW_WRITER_H */

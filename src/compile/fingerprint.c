@@ -13,8 +13,8 @@
  *	pg_aggregate	the functions behind an aggregate: the whole row
  *	pg_amop, pg_amproc, pg_opclass, pg_opfamily
  *					how values of a type are compared inside of arrays, rows
- *					and ranges: the functions of the default operator class of
- *					each type of the user's
+ *					and ranges: the user's functions in the default operator classes
+ *					of each type
  *	pg_attribute	names and types of a row that is taken apart or shown; of
  *					columns the plan has number and type
  *	pg_auth_members, pg_authid

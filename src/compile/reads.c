@@ -189,6 +189,23 @@ read_range(Oid type, int use, ReadsContext *context)
 	read_type(entry->rngelemtype->type_id, use, context);
 }
 
+/*
+ * By what values of a type are told apart, and put in order.  Any type may have an
+ * operator class of the user's, also one of the server's that has none of its own.
+ */
+static void
+read_comparison(Oid type, ReadsContext *context)
+{
+	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC |
+											  TYPECACHE_HASH_EXTENDED_PROC);
+
+	if (OidIsValid(entry->eq_opr))
+		(void) read_function(get_opcode(entry->eq_opr), context);
+	(void) read_function(entry->cmp_proc, context);
+	(void) read_function(entry->hash_proc, context);
+	(void) read_function(entry->hash_extended_proc, context);
+}
+
 /* A type that is not made of others. */
 static void
 read_scalar(Oid type, int use, ReadsContext *context)
@@ -208,17 +225,7 @@ read_scalar(Oid type, int use, ReadsContext *context)
 		read_io_function(function, context);
 	}
 	if (type >= FirstNormalObjectId)
-	{
-		TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR | TYPECACHE_CMP_PROC | TYPECACHE_HASH_PROC |
-												  TYPECACHE_HASH_EXTENDED_PROC);
-
 		context->reads->types = list_append_unique_oid(context->reads->types, type);
-		if (OidIsValid(entry->eq_opr))
-			(void) read_function(get_opcode(entry->eq_opr), context);
-		(void) read_function(entry->cmp_proc, context);
-		(void) read_function(entry->hash_proc, context);
-		(void) read_function(entry->hash_extended_proc, context);
-	}
 }
 
 Oid
@@ -246,6 +253,7 @@ read_type(Oid type, int use, ReadsContext *context)
 		context->anonymous_use |= use;
 		return;
 	}
+	read_comparison(type, context);
 	element = get_element_type(type);
 	if (OidIsValid(element))
 	{
