@@ -112,7 +112,7 @@ typedef struct IvmControlDatabase
 	bool		handing_over;	/* a builder died before what it built was
 								 * taken over */
 	int			decoder_pid;
-	char		decoder_problem[128];	/* why the last one could not begin */
+	char		decoder_problem[256];	/* why the last one could not begin */
 	Latch	   *decoder_latch;	/* while it waits for apply workers */
 	pg_atomic_uint64 wanted_position;	/* the farthest that a session waits
 										 * for */

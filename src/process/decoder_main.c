@@ -89,12 +89,14 @@ ivm_decoder_main(Datum unused)
 		{
 			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 			ErrorData  *error = CopyErrorData();
+			char	   *problem;
 
+			problem = error->hint == NULL ? error->message : psprintf("%s. %s", error->message, error->hint);
 			MemoryContextSwitchTo(old);
 			LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 			memset(control->decoder_problem, 0, sizeof(control->decoder_problem));
-			memcpy(control->decoder_problem, error->message,
-				   pg_mbcliplen(error->message, strlen(error->message), sizeof(control->decoder_problem) - 1));
+			memcpy(control->decoder_problem, problem,
+				   pg_mbcliplen(problem, strlen(problem), sizeof(control->decoder_problem) - 1));
 			LWLockRelease(ivm_control->lock);
 			ivm_debug_point("decoder-failed");
 			ivm_request_fail_builds(InvalidOid, newest, error);

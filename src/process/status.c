@@ -158,6 +158,8 @@ explain_start(IvmControlDatabase *control, const char *what, StringInfo detail)
 
 	if (ivm_control->launcher_pid == 0)
 		appendStringInfoString(detail, "The launcher does not run; the server starts it if max_worker_processes allows, 5 seconds after it ended.");
+	else if (ivm_kernel_is_stopped(ivm_control->launcher_pid))
+		appendStringInfo(detail, "The launcher (process %d) is stopped by a signal.", ivm_control->launcher_pid);
 	else if (ivm_control->starts_at > now)
 		appendStringInfo(detail, "The server has crashed repeatedly; processes are started at %s.",
 						 timestamptz_to_str(ivm_control->starts_at));
@@ -214,7 +216,10 @@ find_missing(IvmControlDatabase *control, int worker, StringInfo detail)
 		for (int i = 0; i < control->apply_workers; i++)
 			any |= control->apply[i].pid != 0;
 		if (control->decoder_problem[0] != '\0')
-			appendStringInfo(detail, "%s. ", control->decoder_problem);
+		{
+			appendStringInfoString(detail, control->decoder_problem);
+			appendStringInfoString(detail, detail->data[detail->len - 1] == '.' ? " " : ". ");
+		}
 		explain_start(control, any ? "the decoder" : "the processes of this database", detail);
 		return any ? "no decoder" : "no process";
 	}
@@ -313,6 +318,8 @@ explain_build(IvmControlDatabase *control, Oid relid, StringInfo detail)
 		return;
 	if (control->builder_pid == 0)
 		explain_start(control, "the builder", detail);
+	else if (ivm_kernel_is_stopped(control->builder_pid))
+		appendStringInfo(detail, "The builder (process %d) is stopped by a signal.", control->builder_pid);
 	else if (OidIsValid(control->building) && control->building != relid)
 	{
 		char	   *name = get_rel_name(control->building);
