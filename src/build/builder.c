@@ -141,6 +141,7 @@ set_limits(Oid relid, Oid owner, bool is_asked_for)
 	build_watch.relid = relid;
 	build_watch.elapsed = 0;
 	build_watch.patience = (int) Min((int64) ivm_batch_patience * FIRST_TURN, PG_INT32_MAX);
+	build_watch.crowd = 0;
 	build_watch.turns = ivm_build_turns(relid);
 	/* a session that waits has limits of its own */
 	build_watch.timeout = is_asked_for ? 0 : ivm_view_timeout_of(owner);

@@ -68,6 +68,14 @@
 								 * below */
 #define LOCKS_OF_A_VIEW		6	/* itself and its claim, indexes, state tables */
 
+/* Who is to be in a batch, where some are known to take long. */
+typedef enum Turn
+{
+	EVERYBODY,
+	SHORT_ONES,
+	LONG_ONES
+} Turn;
+
 static IvmApplyWorker this_worker;
 
 static void
@@ -218,12 +226,40 @@ goes_together(IvmApplyWorker *worker, IvmConsumer *consumer, List *due, IvmConsu
 }
 
 /*
- * Consumers to run.  If these are very many, a part of them: the next batch goes on where this one
+ * Those that take some time do so by turns with the others, who would lose their work, too, where one of them has to
+ * be cancelled.
+ */
+static Turn
+whose_turn(IvmApplyWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_due_now[2] = {false, false};
+	ListCell   *cell;
+
+	if (worker->level > 0 || ivm_batch_patience == 0)
+		return EVERYBODY;
+	foreach(cell, worker->consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+		long		sleep_ms = 0;
+		bool		is_long = ivm_pace_takes_turns(worker, consumer);
+
+		if (!is_due_now[is_long] && !ivm_pace_is_outcast(worker, consumer) && is_due(worker, consumer, now, &sleep_ms))
+			is_due_now[is_long] = true;
+	}
+	worker->turn_of_long = is_due_now[true] && !(worker->turn_of_long && is_due_now[false]);
+	if (worker->turn_of_long)
+		return LONG_ONES;
+	return is_due_now[true] ? SHORT_ONES : EVERYBODY;
+}
+
+/*
+ * Consumers to run, of those whose turn it is.  If these are very many, a part of them: the next batch goes on where this one
  * left off.  Each has an applied snapshot of its own, so it is all the same to them; those that read each
  * other are in one part.
  */
 static List *
-due_consumers(IvmApplyWorker *worker, long *sleep_ms)
+due_of_turn(IvmApplyWorker *worker, Turn turn, long *sleep_ms)
 {
 	List	   *due = NIL;
 	TimestampTz now = GetCurrentTimestamp();
@@ -233,6 +269,7 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 	IvmConsumer *outcast = NULL;
 	Oid			component = InvalidOid;
 	int			next = -1;
+	int			expected = 0;
 
 	/*
 	 * a commit after this wakes us, one before it is seen by the looks that
@@ -268,6 +305,20 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 			next = next < 0 ? position : next;
 			continue;
 		}
+		if (turn != EVERYBODY)
+		{
+			int			more = ivm_pace_expected(worker, consumer);
+			bool		is_long = ivm_pace_takes_turns(worker, consumer);
+
+			if (is_long != (turn == LONG_ONES) ||
+				(is_long && expected > 0 && expected + more > ivm_batch_patience / 2))
+			{
+				if (is_long)
+					next = next < 0 ? position : next;
+				continue;
+			}
+			expected += more;
+		}
 		if (!upstream_is_ready(worker, consumer, now) || !add_due(worker, consumer, now, &due))
 		{
 			consumer->behind = true;
@@ -295,8 +346,20 @@ due_consumers(IvmApplyWorker *worker, long *sleep_ms)
 				worker->others_cancels = Min(worker->others_cancels, consumer->cancels);
 		}
 	}
-	if (due == NIL && outcast != NULL && upstream_is_ready(worker, outcast, now))
+	if (due == NIL && turn == EVERYBODY && outcast != NULL && upstream_is_ready(worker, outcast, now))
 		(void) add_due(worker, outcast, now, &due);
+	return due;
+}
+
+static List *
+due_consumers(IvmApplyWorker *worker, long *sleep_ms)
+{
+	Turn		turn = whose_turn(worker);
+	List	   *due = due_of_turn(worker, turn, sleep_ms);
+
+	/* those whose turn it is may have to wait for something */
+	if (due == NIL && turn != EVERYBODY)
+		due = due_of_turn(worker, EVERYBODY, sleep_ms);
 	return due;
 }
 
@@ -338,6 +401,7 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	MemoryContext old = CurrentMemoryContext;
 	List	   *parts = NIL;
 	ListCell   *cell;
+	TimestampTz start;
 
 	PG_TRY();
 	{
@@ -359,11 +423,15 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 	if (!failed)
 		return result;
 
+	ivm_pace_learn(worker, consumers, cancel);
 	ivm_batch_abort(worker, consumers);
 	switch (cancel)
 	{
 		case IVM_CANCEL_NONE:
 			break;
+		case IVM_CANCEL_CROWD:
+			ivm_failure_forget();
+			return IVM_BATCH_DONE;
 		case IVM_CANCEL_PATIENCE:
 			ivm_failure_forget();
 			ivm_pace_expel(worker, culprit);
@@ -412,6 +480,7 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 		return IVM_BATCH_DONE;
 	}
 	ivm_failure_forget();
+	start = GetCurrentTimestamp();
 	foreach(cell, parts)
 	{
 		List	   *part = lfirst(cell);
@@ -421,6 +490,11 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 			(consumer->pending != 0 || consumer->members_differ) &&
 			upstream_is_ready(worker, consumer, GetCurrentTimestamp()))
 			result = run_batch(worker, part);
+
+		/* the rest is still due, and maybe others are by now */
+		if (worker->level == 0 && ivm_batch_patience > 0 &&
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), ivm_batch_patience))
+			break;
 	}
 	return result;
 }

@@ -73,6 +73,10 @@ typedef struct IvmApplyWorker
 	uint64		pending_bytes;	/* of rows that came into the log since the
 								 * last batch */
 	bool		wants_overdraft;	/* the last batch was refused memory */
+	TimestampTz crowded_at;		/* the last batch that took too long for
+								 * several views */
+	bool		turn_of_long;	/* the last batch was of those that take some
+								 * time */
 	bool		untrimmed;		/* a batch ran, or something was compiled,
 								 * since the last trim */
 	TimestampTz last_trim;		/* in idleness */
@@ -163,6 +167,15 @@ extern void ivm_pace_init(IvmApplyWorker *worker);
 
 /* The view's batch, or its compilation, was cancelled, since it took longer than others can wait. */
 extern void ivm_pace_expel(IvmApplyWorker *worker, Oid relid);
+
+/* What it has to be reckoned with to take in the next batch, ms. */
+extern int	ivm_pace_expected(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/* Is that so much that it has batches by turns with the quick ones? */
+extern bool ivm_pace_takes_turns(IvmApplyWorker *worker, IvmConsumer *consumer);
+
+/* A batch ended early, by an error or a cancel: what is known by then of how long each view takes. */
+extern void ivm_pace_learn(IvmApplyWorker *worker, List *consumers, IvmCancel cancel);
 
 /* A batch was committed: what it says of the views' pace. */
 extern void ivm_pace_measure(IvmApplyWorker *worker, List *consumers);

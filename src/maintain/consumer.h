@@ -60,6 +60,8 @@ typedef struct IvmConsumer
 	Oid			component;		/* the same for all that sit together */
 	int			level;			/* slow.h: of the component */
 	IvmWatch	watch;			/* in a batch */
+	bool		measured;		/* some batch of it got done */
+	int			usual;			/* ms that it takes in a batch */
 	int			cancels;		/* in a row: it took longer than others could
 								 * wait */
 

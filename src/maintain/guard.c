@@ -12,6 +12,7 @@
  *	  tells the views apart well enough where one of them takes long;
  *	- whether that view has had more than it may while others wait, or more than
  *	  ivm.view_timeout at all;
+ *	- whether several views, each of which may go on, have had more than that together;
  *	- whether somebody waits for a lock that this process holds.
  *
  * If so it cancels what runs, as pg_cancel_backend() does, so that whatever serves interrupts
@@ -60,6 +61,9 @@ static int	nwritten;
 /* of the handler, while the timer runs */
 static volatile TimestampTz last_tick;
 static volatile TimestampTz waiter_since;	/* 0: nobody waits */
+static volatile int total;		/* ms of all views */
+static volatile int crowd;		/* views that have had IVM_GUARD_SHORT or more */
+static volatile int crowd_total;	/* ms of these */
 static volatile int caught;		/* cancels */
 static volatile IvmCancel cancel = IVM_CANCEL_NONE;
 static volatile Oid culprit = InvalidOid;
@@ -122,6 +126,9 @@ judge(const IvmWatch *watch, TimestampTz now)
 		return IVM_CANCEL_TIMEOUT;
 	if (watch->patience > 0 && watch->elapsed >= watch->patience && others_wait(watch))
 		return IVM_CANCEL_PATIENCE;
+	/* those who have had little are not the ones to be done apart */
+	if (watch->crowd > 0 && total >= watch->crowd && crowd > 1 && crowd_total >= watch->crowd / 2 && others_wait(watch))
+		return IVM_CANCEL_CROWD;
 	if (!somebody_waits_for_a_lock())
 		waiter_since = 0;
 	else if (waiter_since == 0)
@@ -142,7 +149,16 @@ tick(void)
 	last_tick = now;
 	if (watch == NULL)
 		return;
-	watch->elapsed += Max(0, Min(elapsed, 2 * TICK));
+	elapsed = Max(0, Min(elapsed, 2 * TICK));
+	total += elapsed;
+	if (watch->elapsed >= IVM_GUARD_SHORT)
+		crowd_total += elapsed;
+	else if (watch->elapsed + elapsed >= IVM_GUARD_SHORT)
+	{
+		crowd++;
+		crowd_total += watch->elapsed + elapsed;
+	}
+	watch->elapsed += elapsed;
 	if (cancel == IVM_CANCEL_NONE)
 	{
 		cancel = judge(watch, now);
@@ -174,6 +190,7 @@ ivm_guard_begin(const Oid *relids, int count, int written)
 	nlocked = count;
 	nwritten = written;
 	waiter_since = 0;
+	total = crowd = crowd_total = 0;
 	if (cancel != IVM_CANCEL_NONE)
 		QueryCancelPending = false;
 	cancel = IVM_CANCEL_NONE;
@@ -206,5 +223,5 @@ ivm_guard_end(Oid *relid)
 Oid
 ivm_guard_culprit(void)
 {
-	return cancel == IVM_CANCEL_PATIENCE ? culprit : InvalidOid;
+	return cancel == IVM_CANCEL_PATIENCE || cancel == IVM_CANCEL_CROWD ? culprit : InvalidOid;
 }

@@ -17,6 +17,7 @@ typedef enum IvmCancel
 {
 	IVM_CANCEL_NONE,
 	IVM_CANCEL_PATIENCE,		/* others wait, for longer than they should */
+	IVM_CANCEL_CROWD,			/* so they do, for several that take it together */
 	IVM_CANCEL_TIMEOUT,			/* ivm.view_timeout */
 	IVM_CANCEL_GIVE_WAY			/* somebody waits for a lock that it holds */
 } IvmCancel;
@@ -28,9 +29,14 @@ typedef struct IvmWatch
 	int			elapsed;		/* ms, roughly: from samples */
 	int			patience;		/* ms that it may take while others wait; 0:
 								 * no limit */
+	int			crowd;			/* ms that all views watched may take together
+								 * while others wait; 0: no limit */
 	int			timeout;		/* ms that it may take; 0: no limit */
 	int			turns;			/* that it has had and was not done in */
 } IvmWatch;
+
+/* Who takes less is not told from those whom a sample met by chance. */
+#define IVM_GUARD_SHORT	50		/* ms */
 
 /* What is being evaluated; NULL: nothing of any view.  See ivm_guard_enter. */
 extern IvmWatch *volatile ivm_guard_current;

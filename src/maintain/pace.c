@@ -14,6 +14,10 @@
  *	  done, and each of them waits only for views that are as slow, one that never ends
  *	  among them.  So do operating systems treat their processes, which know as little of how
  *	  long one is going to take.
+ *	- Several that each take less may take too long together.  What a view takes is remembered, and those that take any
+ *	  time worth it have batches of their own, by turns with the quick ones: so much of them that it is half of the patience, or a single one.
+ *	  Where that was not known before, the batch is cancelled as a whole; for CROWDED times the patience after that a
+ *	  view that has had no batch yet is reckoned to take half of the patience.
  *	- One that nobody waits for goes on, with the snapshot that it began with.  When something was decoded since, and it has
  *	  taken as long as level 1 allows, it is cancelled, too: what it cannot get done may be gone.
  *	- A view that took as long with nobody waiting is moved, too, so that nobody need wait.
@@ -44,6 +48,7 @@
 #define MAX_PAUSE			60000	/* ms */
 #define RETURN_AFTER		120 /* times ivm.batch_patience */
 #define MAX_RETURN_AFTER	((int64) 3600 * 1000)	/* ms */
+#define CROWDED				120 /* times ivm.batch_patience */
 #define LOOK_INTERVAL		1000	/* ms between looks for who may return */
 
 static IvmApplyWorker *this_worker;
@@ -106,6 +111,7 @@ ivm_pace_watch(IvmApplyWorker *worker, IvmWatch *watch, Oid relid, Oid owner, in
 	watch->relid = relid;
 	watch->elapsed = 0;
 	watch->patience = (int) Min(patience, PG_INT32_MAX);
+	watch->crowd = worker->level == 0 ? ivm_batch_patience : 0;
 	watch->timeout = ivm_view_timeout_of(owner);
 	watch->turns = cancels;
 }
@@ -168,6 +174,38 @@ ivm_pace_expel(IvmApplyWorker *worker, Oid relid)
 	}
 }
 
+int
+ivm_pace_expected(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	int			expected = consumer->usual;
+
+	if (!consumer->measured && worker->crowded_at != 0 &&
+		!TimestampDifferenceExceeds(worker->crowded_at, GetCurrentTimestamp(), CROWDED * ivm_batch_patience))
+		expected = Max(expected, ivm_batch_patience / 2);
+	return expected;
+}
+
+bool
+ivm_pace_takes_turns(IvmApplyWorker *worker, IvmConsumer *consumer)
+{
+	return worker->level == 0 && ivm_batch_patience > 0 && ivm_pace_expected(worker, consumer) >= IVM_GUARD_SHORT;
+}
+
+void
+ivm_pace_learn(IvmApplyWorker *worker, List *consumers, IvmCancel cancel)
+{
+	ListCell   *cell;
+
+	foreach(cell, consumers)
+	{
+		IvmConsumer *consumer = lfirst(cell);
+
+		consumer->usual = Max(consumer->usual, consumer->watch.elapsed);
+	}
+	if (cancel == IVM_CANCEL_CROWD)
+		worker->crowded_at = GetCurrentTimestamp();
+}
+
 void
 ivm_pace_measure(IvmApplyWorker *worker, List *consumers)
 {
@@ -177,6 +215,8 @@ ivm_pace_measure(IvmApplyWorker *worker, List *consumers)
 	{
 		IvmConsumer *consumer = lfirst(cell);
 
+		consumer->measured = true;
+		consumer->usual = Max(consumer->watch.elapsed, (consumer->usual * 3 + consumer->watch.elapsed) / 4);
 		/* what was enough is enough the next time, if it was needed */
 		if (worker->level < 2)
 			consumer->cancels = 0;

@@ -234,9 +234,10 @@ ivm_progress_give_up(IvmApplyWorker *worker)
 
 /* Does it lack something for a reason of its own, that the others need not wait for? */
 static bool
-is_left_behind(IvmConsumer *consumer)
+is_left_behind(IvmApplyWorker *worker, IvmConsumer *consumer)
 {
-	return consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0);
+	return consumer->pending != 0 && (consumer->behind || consumer->failures > 0 || consumer->level > 0 ||
+									  ivm_pace_takes_turns(worker, consumer));
 }
 
 /*
@@ -258,7 +259,8 @@ report_behind(IvmApplyWorker *worker, IvmConsumer *consumer, bool behind)
 	ivm_stats_view_behind(MyDatabaseId, consumer->relid, since);
 	ivm_stats_view_state(MyDatabaseId, consumer->relid,
 						 !behind ? "active" : consumer->level > 0 ? "slow" :
-						 consumer->failures > 0 ? "retrying" : "waiting for lock");
+						 consumer->failures > 0 ? "retrying" :
+						 consumer->behind ? "waiting for lock" : "active");
 }
 
 /* Commit time of the first transaction that waits to be applied, but to those that are reported apart; 0 if none does. */
@@ -273,7 +275,7 @@ oldest_pending(IvmApplyWorker *worker)
 		IvmConsumer *consumer = lfirst(cell);
 
 		if (consumer->pending != 0 && !consumer->is_arrangement && !consumer->leaving &&
-			!(consumer->behind_reported && is_left_behind(consumer)) &&
+			!(consumer->behind_reported && is_left_behind(worker, consumer)) &&
 			(oldest == 0 || consumer->pending_time < oldest))
 			oldest = consumer->pending_time;
 	}
@@ -357,7 +359,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 		uint64		looked = worker->looking;
 
 		confirm = Min(confirm, consumer->applied->lsn);
-		if (is_left_behind(consumer))
+		if (is_left_behind(worker, consumer))
 			report_behind(worker, consumer, true);
 		contained = worker->scouted_lsn;
 		if (consumer->pending != 0)
@@ -374,7 +376,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 			contained = Min(contained, consumer->applied->lsn);
 		else if (consumer->pending == 0)
 			continue;
-		if ((consumer->behind || consumer->failures > 0 || consumer->compiled->stale || consumer->level > 0 ||
+		if ((is_left_behind(worker, consumer) || consumer->compiled->stale ||
 			 consumer->members_differ || consumer->pending_invisible) && nbehind < IVM_MAX_BEHIND)
 		{
 			behind[nbehind] = consumer->relid;
@@ -423,7 +425,7 @@ ivm_progress_publish(IvmApplyWorker *worker)
 	/* after that, so that what still waits for one is told at any time */
 	foreach(cell, worker->consumers)
 	{
-		if (!is_left_behind(lfirst(cell)))
+		if (!is_left_behind(worker, lfirst(cell)))
 			report_behind(worker, lfirst(cell), false);
 	}
 	/* whoever is woken sees all of it */
