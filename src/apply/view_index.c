@@ -48,15 +48,10 @@
 
 #include <ctype.h>
 
-#include "apply/apply.h"
-#include "apply/view_index.h"
-#include "metadata/metadata.h"
-
 #include "access/htup_details.h"
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/heap.h"
 #include "catalog/index.h"
@@ -74,9 +69,13 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
+
+#include "apply/apply.h"
+#include "apply/view_index.h"
+#include "base/attempt.h"
+#include "metadata/metadata.h"
 
 #define LOCK_PATIENCE	"100ms"
 
@@ -103,7 +102,7 @@ static bool same_columns(List *a, List *b);
 static bool name_is_ours(const char *name);
 static bool classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result);
 static bool key_has_btree(Relation view, IvmPlan *plan);
-static void create_key_index(void *view_and_plan);
+static bool create_key_index(void *view_and_plan);
 static void create_hash_index(Relation view, IvmPlan *plan);
 static Node *hash_expression(Relation view, List *columns);
 static void drop_index(Oid index);
@@ -355,7 +354,7 @@ ivm_view_create_index(Oid relid, IvmPlan *plan)
 	table_close(view, NoLock);
 }
 
-static void
+static bool
 create_key_index(void *view_and_plan)
 {
 	ViewAndPlan *arg = view_and_plan;
@@ -372,6 +371,7 @@ create_key_index(void *view_and_plan)
 		elements = lappend(elements, element);
 	}
 	define_index(arg->view, "ivm_key", elements, true);
+	return true;
 }
 
 static void
@@ -387,29 +387,10 @@ create_hash_index(Relation view, IvmPlan *plan)
 }
 
 int
-ivm_view_index_trial(void (*action) (void *), void *arg)
+ivm_view_index_trial(bool (*action) (void *), void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData  *error = ivm_attempt(action, arg);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		action(arg);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return 0;
 	if (error->sqlerrcode != ERRCODE_PROGRAM_LIMIT_EXCEEDED &&

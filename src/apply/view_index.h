@@ -52,7 +52,7 @@ extern void ivm_view_drop_obsolete_indexes(Relation view, IvmPlan *plan);
  * code of an error that another index would not have: ERRCODE_PROGRAM_LIMIT_EXCEEDED, which is
  * raised of a key that is too long, or one of damaged data.  Other errors are raised.
  */
-extern int	ivm_view_index_trial(void (*action) (void *), void *arg);
+extern int	ivm_view_index_trial(bool (*action) (void *), void *arg);
 
 /*
  * Builds all indexes of the view anew.  Needs AccessExclusiveLock on the view, and raises

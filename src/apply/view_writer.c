@@ -112,7 +112,7 @@ typedef struct ViewWriter
 
 static void init_writer(ViewWriter *writer, Relation view, IvmPlan *plan, IvmZset *delta,
 						Snapshot snapshot, bool indexed);
-static void write_delta(void *view_writer);
+static bool write_delta(void *view_writer);
 static void write_part(ViewWriter *writer, IvmRow **rows, int64 count);
 static void close_files(ViewWriter *writer);
 static void open_target(ViewWriter *writer);
@@ -189,7 +189,7 @@ init_writer(ViewWriter *writer, Relation view, IvmPlan *plan, IvmZset *delta, Sn
 	writer->row_context = AllocSetContextCreate(writer->context, "ivm view change", ALLOCSET_DEFAULT_SIZES);
 }
 
-static void
+static bool
 write_delta(void *view_writer)
 {
 	ViewWriter *writer = view_writer;
@@ -228,6 +228,7 @@ write_delta(void *view_writer)
 	FreeExecutorState(writer->estate);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(caller);
+	return true;
 }
 
 static void

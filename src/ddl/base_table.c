@@ -52,6 +52,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/attempt.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
 
@@ -179,7 +180,7 @@ ivm_base_table_try_identities(List *relids, IvmLockTries *tries)
 
 	if (tries->started == 0)
 		tries->started = GetCurrentTimestamp();
-	error = ivm_statement_attempt(lock_tables, relids);
+	error = ivm_attempt(lock_tables, relids);
 	if (error == NULL)
 	{
 		set_identities(relids);

@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "base/attempt.h"
 #include "compile/compile.h"
 #include "compile/compiled.h"
 #include "ddl/statement.h"
@@ -169,10 +170,10 @@ set_identities(List *identities)
 
 		while (!step.done && error == NULL)
 		{
-			error = ivm_statement_attempt(try_identity, &step);
+			error = ivm_attempt(try_identity, &step);
 			ivm_statement_next_transaction();
 			if (!step.done && error == NULL)
-				error = ivm_statement_attempt(wait_before_next, &step);
+				error = ivm_attempt(wait_before_next, &step);
 		}
 		if (error != NULL)
 			break;
@@ -231,7 +232,7 @@ ivm_build_finish(Oid relid, List *identities, char state, bool drop_if_orphaned,
 		ivm_statement_next_transaction();
 		edata = set_identities(identities);
 		if (edata == NULL)
-			edata = ivm_statement_attempt(take_state, &step);
+			edata = ivm_attempt(take_state, &step);
 		ivm_statement_next_transaction();
 	}
 

@@ -36,6 +36,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "base/attempt.h"
 #include "base/settings.h"
 #include "compile/compile.h"
 #include "ddl/statement.h"
@@ -165,7 +166,7 @@ ivm_create_execute(IvmStatement *statement)
 
 	alone = ivm_statement_is_alone(statement);
 	if (if_it_can)
-		error = ivm_statement_attempt(prepare, &preparation);
+		error = ivm_attempt(prepare, &preparation);
 	else
 		(void) prepare(&preparation);
 	if (error != NULL)

@@ -55,12 +55,6 @@ extern void ivm_statement_next_transaction(void);
 /* Gives the statement's portal a snapshot again, as it had when the statement began. */
 extern void ivm_statement_last_transaction(void);
 
-/*
- * Runs a step in a subtransaction, which is rolled back if the step returns false or raises an
- * error.  Returns the error, in the current context, or NULL.
- */
-extern ErrorData *ivm_statement_attempt(bool (*step) (void *), void *argument);
-
 /* ---- create.c ---- */
 
 extern void ivm_create_execute(IvmStatement *statement);

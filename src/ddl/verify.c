@@ -50,6 +50,7 @@
 #include "utils/snapmgr.h"
 
 #include "apply/apply.h"
+#include "base/attempt.h"
 #include "capture/capture.h"
 #include "compile/compiled.h"
 #include "ddl/statement.h"
@@ -262,7 +263,7 @@ ivm_verify(PG_FUNCTION_ARGS)
 		ErrorData  *error;
 
 		verification.done = false;
-		error = ivm_statement_attempt(try_to_verify, &verification);
+		error = ivm_attempt(try_to_verify, &verification);
 		MemoryContextSwitchTo(caller);
 		if (error != NULL)
 			ThrowErrorData(error);

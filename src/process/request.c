@@ -29,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/attempt.h"
 #include "base/settings.h"
 #include "capture/capture.h"
 #include "metadata/metadata.h"
@@ -440,8 +441,8 @@ ivm_request_watch(IvmProcessWatch *watch)
 				 errhint("Increase max_worker_processes.")));
 }
 
-static void
-wait_for_build(void)
+static bool
+wait_for_build(void *unused)
 {
 	TimestampTz started = GetCurrentTimestamp();
 	IvmProcessWatch watch;
@@ -466,41 +467,24 @@ wait_for_build(void)
 	}
 	ConditionVariableCancelSleep();
 	check_is_to_be_built(name);
+	return true;
 }
 
 ErrorData *
 ivm_request_build_wait(uint64 *rows)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
-
 	/* an interrupt ends the wait, but not yet the statement */
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	ErrorData  *error = ivm_attempt(wait_for_build, NULL);
+
+	if (error != NULL)
 	{
-		wait_for_build();
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		if (my_request->status == IVM_REQUEST_FAILED)
-			error = request_error();
-		else
-			*rows = my_request->result[0];
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		ConditionVariableCancelSleep();
-		RollbackAndReleaseCurrentSubTransaction();
 		if (my_request->undo)
 			request_stop_builder();
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	else if (my_request->status == IVM_REQUEST_FAILED)
+		error = request_error();
+	else
+		*rows = my_request->result[0];
 	return error;
 }
 
