@@ -8,9 +8,8 @@
  * transaction ids: it may be much older than what a 32-bit id can name, and
  * decoding names transactions by their top-level id only.
  *
- * The row is written with each batch, and is the largest part of a small
- * batch's fixed cost; hence the direct heap update.  The table has a low
- * fillfactor, so that updates are HOT nearly always; the index is touched only when they are not.
+ * The row is written with each batch.  The table has a low fillfactor, so that updates are
+ * HOT nearly always.
  *
  * Memory: results are palloc'd in the current context.
  *
@@ -19,7 +18,6 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -30,13 +28,13 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "metadata/metadata.h"
+#include "metadata/own_row.h"
 
 /* Columns of ivm.applied. */
 enum
@@ -49,34 +47,6 @@ enum
 	Anum_applied_xip,
 	Natts_applied = Anum_applied_xip
 };
-
-static Oid
-applied_index(void)
-{
-	Oid			result = get_relname_relid("applied_pkey", get_namespace_oid(IVM_SCHEMA, false));
-
-	if (!OidIsValid(result))
-		elog(ERROR, "index ivm.applied_pkey is missing");
-	return result;
-}
-
-/* A palloc'd copy of the row that the snapshot sees (NULL: the latest), or NULL. */
-static HeapTuple
-fetch_row(Relation rel, Oid relid, Snapshot snapshot)
-{
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_applied_relid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, applied_index(), true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
-	if (tuple != NULL)
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
-	return tuple;
-}
 
 /* One piece of memory, so that one pfree ends it; with room for so many ids. */
 static IvmAppliedSnapshot *
@@ -99,7 +69,7 @@ ivm_applied_get(Oid relid, Snapshot snapshot)
 	if (!OidIsValid(table))
 		return NULL;
 	rel = table_open(table, AccessShareLock);
-	tuple = fetch_row(rel, relid, snapshot);
+	tuple = ivm_own_row_fetch(rel, relid, snapshot);
 	if (tuple != NULL)
 	{
 		Datum		values[Natts_applied];
@@ -134,7 +104,7 @@ void
 ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
 {
 	Relation	rel = table_open(ivm_metadata_applied_relid(), RowExclusiveLock);
-	HeapTuple	old = fetch_row(rel, relid, snapshot);
+	HeapTuple	old = ivm_own_row_fetch(rel, relid, snapshot);
 	HeapTuple	new;
 	Datum		values[Natts_applied];
 	bool		nulls[Natts_applied] = {0};
@@ -152,37 +122,11 @@ ivm_applied_put(Oid relid, IvmAppliedSnapshot *applied, Snapshot snapshot)
 										FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	new = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 
-	if (old != NULL)
-	{
-		TM_FailureData failure;
-		LockTupleMode lockmode;
-		TM_Result	result;
-
-		result = heap_update(rel, &old->t_self, new, GetCurrentCommandId(true),
-							 InvalidSnapshot, true, &failure, &lockmode);
-		if (result == TM_Updated || result == TM_Deleted)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not store the applied snapshot of relation %u: it was changed concurrently",
-							relid)));
-		if (result != TM_Ok)
-			elog(ERROR, "could not update ivm.applied: result %d", (int) result);
-		if (!HeapTupleIsHeapOnly(new))
-			ivm_metadata_index_row(rel, new);
-	}
-	else
-	{
-		heap_insert(rel, new, GetCurrentCommandId(true), 0, NULL);
-		ivm_metadata_index_row(rel, new);	/* which refuses a second one */
-	}
-
+	ivm_own_row_put(rel, old, new);
 	heap_freetuple(new);
 	table_close(rel, RowExclusiveLock);
 }
 
-/*
- * Deletes whatever version is the latest.
- */
 void
 ivm_applied_delete(Oid relid)
 {
@@ -192,24 +136,8 @@ ivm_applied_delete(Oid relid)
 	if (!OidIsValid(table))
 		return;
 	rel = table_open(table, RowExclusiveLock);
-	for (;;)
-	{
-		HeapTuple	tuple = fetch_row(rel, relid, NULL);
-		TM_FailureData failure;
-		TM_Result	result;
-
-		if (tuple == NULL)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		result = heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
-							 InvalidSnapshot, true, &failure, false);
-		if (result == TM_Ok)
-			break;
-		if (result != TM_Updated && result != TM_Deleted)
-			elog(ERROR, "could not delete row %u of ivm.applied: result %d", relid, (int) result);
-	}
+	ivm_own_row_delete(rel, relid);
 	table_close(rel, RowExclusiveLock);
-	CommandCounterIncrement();
 }
 
 static int

@@ -30,7 +30,6 @@
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -41,7 +40,6 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/value.h"
 #include "storage/lmgr.h"
@@ -54,8 +52,8 @@
 #include "utils/syscache.h"
 
 #include "base/in_hand.h"
-#include "base/index_entries.h"
 #include "metadata/metadata.h"
+#include "metadata/own_row.h"
 
 /* Columns of ivm.view. */
 enum
@@ -73,13 +71,10 @@ enum
 };
 
 static Oid	extension_relid(const char *name);
-static Oid	view_index(void);
-static HeapTuple fetch_row(Relation rel, Oid relid, Snapshot snapshot);
 static IvmRowVersion version_of(HeapTuple tuple);
 static IvmViewRow *row_from_tuple(TupleDesc desc, HeapTuple tuple);
 static void complete_row(IvmViewRow *row, TupleDesc desc, HeapTuple tuple);
 static HeapTuple tuple_from_row(TupleDesc desc, IvmViewRow *row);
-static void replace_row(Relation rel, HeapTuple old, HeapTuple new);
 
 
 bool
@@ -180,7 +175,7 @@ ivm_metadata_get(Oid relid)
 
 	/* kept until long texts have been fetched from the TOAST table */
 	snapshot = RegisterSnapshot(GetCatalogSnapshot(table));
-	tuple = fetch_row(rel, relid, snapshot);
+	tuple = ivm_own_row_fetch(rel, relid, snapshot);
 	if (tuple != NULL)
 	{
 		row = row_from_tuple(RelationGetDescr(rel), tuple);
@@ -196,7 +191,7 @@ bool
 ivm_metadata_is_uncommitted(Oid relid)
 {
 	Relation	rel = table_open(ivm_metadata_view_relid(), AccessShareLock);
-	HeapTuple	tuple = fetch_row(rel, relid, NULL);
+	HeapTuple	tuple = ivm_own_row_fetch(rel, relid, NULL);
 	bool		result = tuple != NULL &&
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 
@@ -219,7 +214,7 @@ ivm_metadata_list(void)
 	rel = try_table_open(table, AccessShareLock);
 	if (rel == NULL)
 		return NIL;				/* the extension has just been dropped */
-	index = index_open(view_index(), AccessShareLock);
+	index = index_open(ivm_own_row_index(rel), AccessShareLock);
 	scan = systable_beginscan_ordered(rel, index, NULL, 0, NULL);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
 	{
@@ -290,16 +285,10 @@ void
 ivm_metadata_put(IvmViewRow *row)
 {
 	Relation	rel = table_open(ivm_metadata_view_relid(), RowExclusiveLock);
-	HeapTuple	old = fetch_row(rel, row->relid, NULL);
+	HeapTuple	old = ivm_own_row_fetch(rel, row->relid, NULL);
 	HeapTuple	new = tuple_from_row(RelationGetDescr(rel), row);
 
-	if (old != NULL)
-		replace_row(rel, old, new);
-	else
-	{
-		heap_insert(rel, new, GetCurrentCommandId(true), 0, NULL);
-		ivm_metadata_index_row(rel, new);
-	}
+	ivm_own_row_put(rel, old, new);
 	row->version = version_of(new);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
@@ -318,7 +307,7 @@ void
 ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason)
 {
 	Relation	rel = table_open(ivm_metadata_view_relid(), RowExclusiveLock);
-	HeapTuple	old = fetch_row(rel, relid, NULL);
+	HeapTuple	old = ivm_own_row_fetch(rel, relid, NULL);
 	HeapTuple	new;
 	Datum		values[Natts_view] = {0};
 	bool		nulls[Natts_view] = {0};
@@ -336,7 +325,7 @@ ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason)
 	else
 		nulls[Anum_view_reason - 1] = true;
 	new = heap_modify_tuple(old, RelationGetDescr(rel), values, nulls, replaces);
-	replace_row(rel, old, new);
+	ivm_own_row_put(rel, old, new);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
 }
@@ -356,24 +345,8 @@ ivm_metadata_delete(Oid relid)
 		return;
 	ivm_suspect_clear(MyDatabaseId, relid);
 	rel = table_open(table, RowExclusiveLock);
-	for (;;)
-	{
-		HeapTuple	tuple = fetch_row(rel, relid, NULL);
-		TM_FailureData failure;
-		TM_Result	result;
-
-		if (tuple == NULL)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		result = heap_delete(rel, &tuple->t_self, GetCurrentCommandId(true),
-							 InvalidSnapshot, true, &failure, false);
-		if (result == TM_Ok)
-			break;
-		if (result != TM_Updated && result != TM_Deleted)
-			elog(ERROR, "could not delete row %u of ivm.view: result %d", relid, (int) result);
-	}
+	ivm_own_row_delete(rel, relid);
 	table_close(rel, RowExclusiveLock);
-	CommandCounterIncrement();
 	ivm_applied_delete(relid);
 }
 
@@ -514,34 +487,6 @@ extension_relid(const char *name)
 	return OidIsValid(nspid) ? get_relname_relid(name, nspid) : InvalidOid;
 }
 
-static Oid
-view_index(void)
-{
-	Oid			result = extension_relid("view_pkey");
-
-	if (!OidIsValid(result))
-		elog(ERROR, "index ivm.view_pkey is missing");
-	return result;
-}
-
-/* A palloc'd copy of the row that the snapshot sees (NULL: the latest), or NULL. */
-static HeapTuple
-fetch_row(Relation rel, Oid relid, Snapshot snapshot)
-{
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, Anum_view_relid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(rel, view_index(), true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
-	if (tuple != NULL)
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
-	return tuple;
-}
-
 static char *
 text_column(HeapTuple tuple, TupleDesc desc, int attnum)
 {
@@ -665,45 +610,4 @@ tuple_from_row(TupleDesc desc, IvmViewRow *row)
 		PointerGetDatum(construct_array(elements, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
 
 	return heap_form_tuple(desc, values, nulls);
-}
-
-/* Puts "new" in the place of "old", with its index entries. */
-static void
-replace_row(Relation rel, HeapTuple old, HeapTuple new)
-{
-	TM_FailureData failure;
-	LockTupleMode lockmode;
-	TM_Result	result;
-
-	new->t_self = old->t_self;
-	result = heap_update(rel, &old->t_self, new, GetCurrentCommandId(true),
-						 InvalidSnapshot, true, &failure, &lockmode);
-	switch (result)
-	{
-		case TM_Ok:
-			break;
-		case TM_Updated:
-		case TM_Deleted:
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not change the state of an incremental view: it was changed concurrently"),
-					 errhint("Repeat the statement.")));
-			break;
-		default:
-			elog(ERROR, "could not update ivm.view: result %d", (int) result);
-	}
-	if (!HeapTupleIsHeapOnly(new))
-		ivm_metadata_index_row(rel, new);
-}
-
-void
-ivm_metadata_index_row(Relation rel, HeapTuple tuple)
-{
-	IvmIndexEntries *entries = ivm_index_entries_open(rel);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-
-	ExecStoreHeapTuple(tuple, slot, false);
-	ivm_index_entries_insert(entries, slot);
-	ExecDropSingleTupleTableSlot(slot);
-	ivm_index_entries_close(entries);
 }

@@ -153,7 +153,4 @@ extern bool ivm_claim(Oid relid, bool wait);
 /* Oids of the database's incremental views that have no row in that list, palloc'd; in a transaction. */
 extern List *ivm_unknown_views(List *rows);
 
-/* Within this directory: adds a row version that has just been stored to the relation's indexes. */
-extern void ivm_metadata_index_row(Relation rel, HeapTuple tuple);
-
 #endif							/* IVM_METADATA_H */
