@@ -87,6 +87,7 @@ copy_node(CopyContext *context, IvmPlanNode *node)
 		result->calls = lappend(result->calls, call);
 	}
 	result->relids = list_copy(node->relids);
+	result->trees = list_copy(node->trees);
 	result->reason = copy_string(node->reason);
 	return result;
 }

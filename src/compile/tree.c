@@ -15,6 +15,9 @@
  * reads whole rows, whose type is the member's own.  Where there is doubt the member
  * is part of the text, and the view is built anew when it goes.
  *
+ * A part that is recomputed has members, too: the text of the planner's subtree has one scan in the place of
+ * those of a tree that say the same.  It is run again when one of them comes or goes.
+ *
  * The planner, too, would see how many members there are, and choose another order of joins:
  * it is told that each tree has the same size.
  *
@@ -92,6 +95,21 @@ with_ancestors(Relation inherits, Oid relid)
 	return relids;
 }
 
+/* The one of these tables that it is, or is below; InvalidOid if there are several. */
+static Oid
+find_tree(Relation inherits, Oid relid, List *named)
+{
+	List	   *trees = NIL;
+	ListCell   *lc;
+
+	foreach(lc, with_ancestors(inherits, relid))
+	{
+		if (list_member_oid(named, lfirst_oid(lc)))
+			trees = lappend_oid(trees, lfirst_oid(lc));
+	}
+	return list_length(trees) == 1 ? linitial_oid(trees) : InvalidOid;
+}
+
 void
 ivm_plan_find_trees(IvmPlan *plan, List *named)
 {
@@ -101,20 +119,43 @@ ivm_plan_find_trees(IvmPlan *plan, List *named)
 	foreach(lc, plan->nodes)
 	{
 		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
-		List	   *trees = NIL;
 		ListCell   *lc2;
 
-		if (node->kind != IVM_SCAN)
-			continue;
-		foreach(lc2, with_ancestors(inherits, node->relid))
+		if (node->kind == IVM_SCAN)
 		{
-			if (list_member_oid(named, lfirst_oid(lc2)))
-				trees = lappend_oid(trees, lfirst_oid(lc2));
+			Oid			tree = find_tree(inherits, node->relid, named);
+
+			if (OidIsValid(tree) && ivm_scan_fits_tree(node, tree))
+				node->tree = tree;
 		}
-		if (list_length(trees) == 1 && ivm_scan_fits_tree(node, linitial_oid(trees)))
-			node->tree = linitial_oid(trees);
+		else if (node->kind == IVM_RECOMPUTE)
+		{
+			foreach(lc2, node->relids)
+				node->trees = lappend_oid(node->trees, find_tree(inherits, lfirst_oid(lc2), named));
+		}
 	}
 	table_close(inherits, AccessShareLock);
+}
+
+/* The tree of a table in a node that reads it; false if it does not. */
+static bool
+tree_in_node(IvmPlanNode *node, Oid relid, Oid *tree)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	*tree = node->tree;
+	if (node->kind == IVM_SCAN)
+		return node->relid == relid;
+	if (node->kind != IVM_RECOMPUTE)
+		return false;
+	forboth(lc, node->relids, lc2, node->trees)
+	{
+		*tree = lfirst_oid(lc2);
+		if (lfirst_oid(lc) == relid)
+			return true;
+	}
+	return false;
 }
 
 bool
@@ -125,15 +166,13 @@ ivm_plan_is_member(IvmPlan *plan, Oid relid, Oid *tree)
 	*tree = InvalidOid;
 	foreach(lc, plan->nodes)
 	{
-		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
+		Oid			found;
 
-		if (node->kind == IVM_RECOMPUTE && list_member_oid(node->relids, relid))
-			return false;
-		if (node->kind != IVM_SCAN || node->relid != relid)
+		if (!tree_in_node((IvmPlanNode *) lfirst(lc), relid, &found))
 			continue;
-		if (!OidIsValid(node->tree) || (OidIsValid(*tree) && node->tree != *tree))
+		if (!OidIsValid(found) || (OidIsValid(*tree) && found != *tree))
 			return false;
-		*tree = node->tree;
+		*tree = found;
 	}
 	return OidIsValid(*tree) && *tree != relid;
 }

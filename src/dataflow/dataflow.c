@@ -194,6 +194,23 @@ ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 w
 	}
 }
 
+bool
+ivm_dataflow_touch(IvmDataflow *dataflow, Oid tree)
+{
+	bool		any = false;
+
+	for (int i = 0; i < dataflow->noperators; i++)
+	{
+		IvmOperator *op = &dataflow->operators[i];
+
+		if (op->node->kind != IVM_RECOMPUTE || !list_member_oid(op->node->trees, tree))
+			continue;
+		ivm_recompute_touch(op);
+		any = true;
+	}
+	return any;
+}
+
 void
 ivm_dataflow_push_to(IvmDataflow *dataflow, IvmPlanNode *scan, TupleTableSlot *row, int64 weight)
 {

@@ -68,6 +68,9 @@ extern void ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *
 /* The same for one scan of the plan only; the row is in the shape of that scan's table, whichever it comes from. */
 extern void ivm_dataflow_push_to(IvmDataflow *dataflow, IvmPlanNode *scan, TupleTableSlot *row, int64 weight);
 
+/* Some member of the table came or went: the parts that read it and are recomputed run again.  False if there is none. */
+extern bool ivm_dataflow_touch(IvmDataflow *dataflow, Oid tree);
+
 /*
  * Pushes the full contents of every input under the snapshot, with weight +1,
  * using PostgreSQL's executor for every subtree without state.

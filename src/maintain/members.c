@@ -27,7 +27,8 @@
  * the log.  Otherwise, and if it was truncated, the view is rebuilt.
  *
  * Its rows are pushed as if they came from a member that is left; each scan of the tree takes them
- * once.
+ * once.  A part of the query that is recomputed does not need them: it is run again, unless what has joined is
+ * empty.
  *
  * The fingerprint is stored with the applied snapshot, so that a crash neither loses nor doubles anything.
  * Who else stores one (the builder) has the claim, as a batch has: a batch looks whether the row is still
@@ -102,6 +103,22 @@ scans_of_tree(IvmPlan *plan, Oid tree)
 	return NIL;
 }
 
+/* Is the table, or what is below it, read by anything but parts that are recomputed? */
+static bool
+is_scanned(IvmPlan *plan, Oid relid)
+{
+	ListCell   *cell;
+
+	foreach(cell, plan->nodes)
+	{
+		IvmPlanNode *node = lfirst(cell);
+
+		if (node->kind == IVM_SCAN && (node->tree == relid || node->relid == relid))
+			return true;
+	}
+	return false;
+}
+
 const char *
 ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 {
@@ -118,6 +135,8 @@ ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 		Relation	relation = NULL;
 		bool		fits = false;
 
+		if (!is_scanned(plan, member->tree))
+			continue;
 		if (scans_of_tree(plan, member->tree) == NIL)
 			return "a partition or child of a table was taken away that it reads in several ways";
 
@@ -197,6 +216,8 @@ ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database)
 		Relation	relation;
 		bool		fits = false;
 
+		if (!is_scanned(consumer->compiled->plan, member->tree))
+			continue;
 		if (!ConditionalLockRelationOid(member->relid, AccessShareLock))
 			return false;
 		relation = try_relation_open(member->relid, NoLock);
@@ -277,9 +298,9 @@ ivm_members_push_change(IvmConsumer *consumer, Oid relid, TupleTableSlot *row, i
 	return false;
 }
 
-/* Reads a table; as one that has left if "member" is given. */
+/* Reads a table, or only whether there is anything in it; as one that has left if "member" is given. */
 static uint64
-push_table(IvmConsumer *consumer, Oid relid, IvmMember *member, Snapshot snapshot)
+push_table(IvmConsumer *consumer, Oid relid, IvmMember *member, bool all, Snapshot snapshot)
 {
 	Relation	relation = table_open(relid, NoLock);
 	TableScanDesc scan = table_beginscan(relation, snapshot, 0, NULL);
@@ -287,7 +308,7 @@ push_table(IvmConsumer *consumer, Oid relid, IvmMember *member, Snapshot snapsho
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm member", ALLOCSET_DEFAULT_SIZES);
 	uint64		rows = 0;
 
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while ((all || rows == 0) && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
@@ -310,16 +331,19 @@ push_table(IvmConsumer *consumer, Oid relid, IvmMember *member, Snapshot snapsho
 uint64
 ivm_members_push(IvmConsumer *consumer, Snapshot snapshot)
 {
+	IvmPlan    *plan = consumer->compiled->plan;
 	uint64		rows = 0;
 	ListCell   *cell;
 
 	foreach(cell, consumer->joined)
-		rows += push_table(consumer, lfirst_oid(cell), NULL, snapshot);
+		rows += push_table(consumer, lfirst_oid(cell), NULL, is_scanned(plan, lfirst_oid(cell)), snapshot);
 	foreach(cell, consumer->left)
 	{
 		IvmMember  *member = lfirst(cell);
 
-		rows += push_table(consumer, member->relid, member, snapshot);
+		if (is_scanned(plan, member->tree))
+			rows += push_table(consumer, member->relid, member, true, snapshot);
+		rows += ivm_dataflow_touch(consumer->dataflow, member->tree);
 	}
 	return rows;
 }

@@ -147,6 +147,7 @@ typedef struct IvmPlanNode
 
 	/* IVM_RECOMPUTE */
 	List	   *relids;			/* oid: tables whose change makes it run again */
+	List	   *trees;			/* oid: "tree" of each of these */
 	char	   *reason;			/* why it has no delta rule, for people:
 								 * "window function" */
 } IvmPlanNode;

@@ -12,8 +12,9 @@
  *	  objects by oid, without positions in the query's source;
  *	- constants of anonymous row types by columns and values: their bytes contain
  *	  a number that each process gives out in its own order;
- *	- for a recomputed part the planner's subtree, without costs and with
- *	  relations by oid instead of by their place in the range table;
+ *	- for a recomputed part the planner's subtree, without costs, with
+ *	  relations by oid instead of by their place in the range table, and with one
+ *	  scan for those of a tree's members;
  *	- private arrangements, since their state tables hold what they say;
  *	- the key, since the view's index relies on it;
  *
@@ -36,6 +37,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/pathnodes.h"
 #include "parser/parsetree.h"
 #include "plan/plan_text.h"
 #include "plan/plan_walk.h"
@@ -257,10 +259,108 @@ normalize_expression(Node *node, NormalizeContext *context)
 	return expression_tree_walker(node, normalize_expression, context);
 }
 
+/* Whose member that is, of the relations of the range table; NULL if it is none. */
+static AppendRelInfo *
+find_parent(PlannedStmt *statement, Index child)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->appendRelations)
+	{
+		AppendRelInfo *info = lfirst_node(AppendRelInfo, lc);
+
+		if (info->child_relid == child && OidIsValid(info->parent_reloid))
+			return info;
+	}
+	return NULL;
+}
+
+/* Puts columns of the parent in the place of the member's, in place; true if there is none for one of them. */
+static bool
+rename_to_parent(Node *node, AppendRelInfo *info)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varno != info->child_relid)
+			return false;
+		if (var->varattno > 0 && var->varattno <= info->num_child_cols)
+			var->varattno = info->parent_colnos[var->varattno - 1];
+		else if (var->varattno > 0)
+			var->varattno = 0;
+		var->varno = info->parent_relid;
+		return var->varattno == 0;
+	}
+	return expression_tree_walker(node, rename_to_parent, info);
+}
+
+/* The scan of a member, in terms of the table that the query names; NULL if it is none, or cannot be told so. */
+static Plan *
+scan_of_tree(Plan *plan, PlannedStmt *statement)
+{
+	AppendRelInfo *info;
+	SeqScan    *scan;
+
+	if (!IsA(plan, SeqScan) || find_parent(statement, ((SeqScan *) plan)->scan.scanrelid) == NULL)
+		return NULL;
+	scan = copyObject((SeqScan *) plan);
+	while ((info = find_parent(statement, scan->scan.scanrelid)) != NULL)
+	{
+		ListCell   *lc;
+
+		foreach(lc, ivm_plan_expressions((Plan *) scan))
+		{
+			if (rename_to_parent((Node *) lfirst(lc), info))
+				return NULL;
+		}
+		scan->scan.scanrelid = info->parent_relid;
+	}
+	return (Plan *) scan;
+}
+
+static void normalize_plan(Plan *plan, NormalizeContext *context);
+
+/* Of the scans of a tree one is left, if they are the same but for the member. */
+static List *
+normalize_appended(List *plans, NormalizeContext *context)
+{
+	List	   *result = NIL;
+	List	   *texts = NIL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, plans)
+	{
+		Plan	   *plan = (Plan *) lfirst(lc);
+		Plan	   *scan = scan_of_tree(plan, context->statement);
+		char	   *text;
+		bool		found = false;
+
+		normalize_plan(scan != NULL ? scan : plan, context);
+		if (scan == NULL)
+		{
+			result = lappend(result, plan);
+			continue;
+		}
+		text = without_locations(nodeToString(scan));
+		foreach(lc2, texts)
+			found |= strcmp((char *) lfirst(lc2), text) == 0;
+		if (found)
+			continue;
+		texts = lappend(texts, text);
+		result = lappend(result, scan);
+	}
+	return result;
+}
+
 /* Takes out of a plan, in place, what does not decide about its rows. */
 static void
 normalize_plan(Plan *plan, NormalizeContext *context)
 {
+	List	  **appended = NULL;
 	ListCell   *lc;
 
 	check_stack_depth();
@@ -297,6 +397,9 @@ normalize_plan(Plan *plan, NormalizeContext *context)
 		case T_Append:
 			((Append *) plan)->apprelids = NULL;
 			((Append *) plan)->part_prune_info = NULL;
+			((Append *) plan)->nasyncplans = 0;
+			((Append *) plan)->first_partial_plan = 0;
+			appended = &((Append *) plan)->appendplans;
 			break;
 		case T_MergeAppend:
 			((MergeAppend *) plan)->apprelids = NULL;
@@ -330,6 +433,11 @@ normalize_plan(Plan *plan, NormalizeContext *context)
 
 	foreach(lc, ivm_plan_expressions(plan))
 		normalize_expression((Node *) lfirst(lc), context);
+	if (appended != NULL)
+	{
+		*appended = normalize_appended(*appended, context);
+		return;
+	}
 	foreach(lc, ivm_plan_children(plan))
 		normalize_plan((Plan *) lfirst(lc), context);
 }

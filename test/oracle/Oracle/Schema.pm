@@ -72,6 +72,10 @@ sub new
 		moves => 0,
 		indexes => 0,
 		added => 0,
+		away => 0,				# a partition or child is, for a while
+		split => 0,				# a partition was replaced by two
+		made => 0,
+		names => {},			# of partitions that took another's place
 		domain_a => pick(3, 8, 25),
 		domain_b => pick(10, 40, 200),
 		partition => weighted(58, '', 12, 'list', 12, 'range', 11, 'hash', 7, 'inherit') }, $class;
@@ -350,6 +354,60 @@ sub change
 	return "update $name set " . join(', ', @set) . " where $where;";
 }
 
+# Statements by which partitions and children go, come back, with other rows at times, and are made and dropped.
+sub members
+{
+	my ($self) = @_;
+	my $name = $self->{name};
+	my $columns = join ', ', map { $_->{name} } @{ $self->{columns} };
+	my $kind = $self->{partition};
+
+	if ($kind eq 'list' || $kind eq 'inherit')
+	{
+		my $member = $name . ($kind eq 'list' ? '_p1' : '_c1');
+
+		$self->{away} = !$self->{away};
+		return ("alter table $member " . ($self->{away} ? 'no inherit' : 'inherit') . " $name;",
+			$self->{away} ? $self->_write($member) : ()) if $kind eq 'inherit';
+		return ("alter table $name detach partition $member;", $self->_write($member)) if $self->{away};
+
+		# what went to the default meanwhile
+		return ('begin;', "with gone as (delete from ${name}_p2 where a in (2, 3, 4) returning *)"
+			  . " insert into $member ($columns) select $columns from gone;",
+			"alter table $name attach partition $member for values in (2, 3, 4);", 'commit;');
+	}
+	if ($kind eq 'hash' && !$self->{split} && chance(30))
+	{
+		$self->{split} = 1;
+		return ('begin;', "alter table $name detach partition ${name}_p1;",
+			"create table ${name}_p1a partition of $name for values with (modulus 6, remainder 1);",
+			"create table ${name}_p1b partition of $name for values with (modulus 6, remainder 4);",
+			"insert into $name ($columns) select $columns from ${name}_p1;", pick('', "drop table ${name}_p1;"), 'commit;');
+	}
+
+	# a place without a partition may not be left: rows could come for it
+	my $number = pick(0, 2);
+	my $member = $self->{names}{$number} || "${name}_p$number";
+	my $bounds = $kind eq 'hash' ? "with (modulus 3, remainder $number)" :
+	  $number == 0 ? 'from (minvalue) to (60)' : 'from (1000000) to (maxvalue)';
+	return ("alter table $name detach partition $member concurrently;", $self->_write($member),
+		"alter table $name attach partition $member for values $bounds;") if chance(30);
+	return ('begin;', $self->_write($name), "alter table $name detach partition $member;", $self->_write($member),
+		"alter table $name attach partition $member for values $bounds;", $self->_write($name), 'commit;') if chance(50);
+	my $new = "${name}_p${number}_m" . ++$self->{made};
+	$self->{names}{$number} = $new;
+	return ('begin;', "alter table $name detach partition $member;", "create table $new partition of $name for values $bounds;",
+		"insert into $name ($columns) select $columns from $member where id % 4 <> 0;", 'commit;', pick('', "drop table $member;"));
+}
+
+# A change of rows that stay where they are.
+sub _write
+{
+	my ($self, $table) = @_;
+	return pick("update $table set b = coalesce(b, 3) + 1 where id % 3 = 0;", "delete from $table where id % 19 = 0;",
+		"update $table set b = 1;", '');
+}
+
 # A statement that keeps the rows as they are (or, for TRUNCATE, keeps none).
 # It takes locks that writers wait for.
 sub maintenance
@@ -363,7 +421,7 @@ sub maintenance
 		3, $self->create_index,
 		$self->{indexes} ? 3 : 0, "drop index if exists ${name}_i" . between(1, $self->{indexes} || 1) . ";",
 		2, "vacuum full $name;",
-		2, "alter table $name add column $column integer default " . between(1, 9) . ";",
+		$self->{away} ? 0 : 2, "alter table $name add column $column integer default " . between(1, 9) . ";",
 		1, "reindex table $name;",
 		1, "truncate $name;");
 }
