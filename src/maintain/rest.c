@@ -38,7 +38,7 @@
 #define IDLE_MS			5000
 
 #define MANY_CHANGES	32
-#define CACHE_BYTES		((Size) 1024 * 1024)
+#define CACHE_BYTES		((Size) 640 * 1024)
 
 static dlist_head compiled = DLIST_STATIC_INIT(compiled);	/* least recently used
 															 * first */

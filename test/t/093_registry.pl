@@ -83,7 +83,7 @@ is("@grown", '', 'the decoder has forgotten the tables that nobody reads');
 my $worker_after = contexts($worker);
 cmp_ok($worker_after->{CacheMemoryContext}, '<=', 1.2 * 1024 * 1024 + $worker_before->{CacheMemoryContext},
 	"the apply worker's caches hold no more than they may");
-my $limit = $private_before + 2560;
+my $limit = $private_before + 1536;
 SKIP:
 {
 	skip 'this server takes more memory', 1 if patience() > 1;
