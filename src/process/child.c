@@ -50,9 +50,9 @@ ivm_child_start(IvmChild *child, const char *function, const char *name,
 	TimestampTz now = GetCurrentTimestamp();
 
 	child->minimum = minimum;
-	child->started_at = now;
 	if (ivm_process_start(function, name, argument, &child->handle))
 	{
+		child->started_at = now;
 		child->slotless_since = 0;
 		return true;
 	}

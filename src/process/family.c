@@ -9,7 +9,8 @@
  * beside those of the others.  Worker slots: nobody can ask how many are free,
  * so one after the other is registered, and if one cannot be, those before it
  * are told to end; the database tries again after a pause that grows, and the slots
- * are there for the next one.  One that loses a process and finds no slot for it for
+ * are there for the next one.  While an inspector has a slot nobody is told that there is none: that one
+ * is free in a moment.  One that loses a process and finds no slot for it for
  * a while gives up the others too, if another database waits for slots.
  *
  * The decoder must not decode before all apply workers have registered: what it
@@ -22,7 +23,8 @@
  * is reserved for a builder: without it, what has to be rebuilt under a budget that
  * others have filled would never be.  The builder is not one of those that have to be
  * there: it comes when there is something to build.  Nor are the workers of slow views
- * (slow.c): without them the others have these.
+ * (slow.c): without them the others have these.  One that has died and for which there is no room any more is
+ * given up, so that the others have its views again.
  *
  * What is missing is left in the shared entry, for whoever waits or looks.
  *
@@ -41,6 +43,10 @@
 
 #define SLOT_PATIENCE	5000	/* ms, before a family without a slot for one
 								 * of its members gives up */
+#define SLOT_LOOK		100		/* ms between looks whether what was given up
+								 * is gone */
+#define INSPECTION		1000	/* ms that an inspector takes, as a rule ... */
+#define LONG_INSPECTION	60000	/* ... and on a machine that is busy */
 
 IvmFamily  *ivm_families;
 
@@ -91,12 +97,34 @@ memory_fits(IvmFamily *family, Size bytes, Size reserved)
 	return fits;
 }
 
+/* Has an inspector a slot, or had one just now?  The server takes it back a little later than it tells. */
+static bool
+slot_is_coming(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < ivm_database_count(); i++)
+	{
+		IvmChild   *child = &ivm_families[i].inspector;
+		int			patience = ivm_child_is_running(child) ? LONG_INSPECTION : INSPECTION;
+
+		if (child->started_at != 0 && !TimestampDifferenceExceeds(child->started_at, now, patience))
+			return true;
+	}
+	return false;
+}
+
 /* A process could be started, or found no worker slot.  The latter is said once. */
 static void
 tell_slot(IvmFamily *family, const char *name, bool found)
 {
 	bool		news;
 
+	if (!found && slot_is_coming())
+	{
+		elog(DEBUG1, "no free background worker slot for process \"%s\" while an inspector has one", name);
+		return;
+	}
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	/* who has asked since the last time waits for each */
 	news = !found || family->control->starting_failed;
@@ -307,6 +335,68 @@ run_extra(IvmFamily *family, IvmChild *child, const char *function, const char *
 		ivm_sleep_until(child->not_before, sleep_ms);
 }
 
+/*
+ * A worker of slow views that was given up: its cursor keeps the log for its views until those who are there have
+ * taken them over.  True when nothing of it is left.
+ */
+static bool
+leave_slow(IvmFamily *family, int slow, long *sleep_ms)
+{
+	IvmControlDatabase *control = family->control;
+	uint64		generation = family->slow_given_up[slow];
+	char		name[NAMEDATALEN];
+	bool		adopted = true;
+
+	if (generation == 0)
+		return true;
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	for (int i = 0; i < control->apply_workers + control->slow.workers; i++)
+		adopted &= pg_atomic_read_u64(&control->apply[i].adopted) >= generation;
+	LWLockRelease(ivm_control->lock);
+	if (!ivm_child_stop(&family->apply[ivm_apply_workers + slow]) || !adopted)
+	{
+		*sleep_ms = Min(*sleep_ms, SLOT_LOOK);
+		return false;
+	}
+	snprintf(name, sizeof(name), "apply %d", ivm_apply_workers + slow);
+	ivm_cursor_drop(control->capture, name);
+	family->slow_given_up[slow] = 0;
+	return true;
+}
+
+/* Gives up a worker of slow views, and with it those above, if it is counted on and has been missing for a while. */
+static void
+give_up_slow(IvmFamily *family, int slow, long *sleep_ms)
+{
+	IvmControlDatabase *control = family->control;
+	TimestampTz *since = &family->slow_gone_since[slow];
+	TimestampTz now = GetCurrentTimestamp();
+	bool		is_missing;
+	uint64		generation;
+
+	LWLockAcquire(ivm_control->lock, LW_SHARED);
+	is_missing = control->slow.workers > slow && control->apply[ivm_apply_workers + slow].pid == 0;
+	LWLockRelease(ivm_control->lock);
+	if (!is_missing)
+		*since = 0;
+	else if (*since == 0)
+		*since = now;
+	if (*since == 0 || ivm_child_is_running(&family->apply[ivm_apply_workers + slow]))
+		return;
+	if (!TimestampDifferenceExceeds(*since, now, SLOT_PATIENCE))
+	{
+		ivm_sleep_until(TimestampTzPlusMilliseconds(*since, SLOT_PATIENCE), sleep_ms);
+		return;
+	}
+	*since = 0;
+	ereport(LOG,
+			(errmsg("no process for slow views of database %u can be had: others maintain them", family->dboid)));
+	generation = ivm_slow_worker_gone(control, slow + 1);
+	for (int i = slow; i < IVM_SLOW_WORKERS; i++)
+		family->slow_given_up[i] = generation;
+	*sleep_ms = 0;
+}
+
 /* The workers of slow views; they end by themselves, when nothing is left for them. */
 static void
 run_slow(IvmFamily *family, long *sleep_ms)
@@ -322,11 +412,14 @@ run_slow(IvmFamily *family, long *sleep_ms)
 	{
 		IvmChild   *child = &family->apply[ivm_apply_workers + i];
 
+		if (!leave_slow(family, i, sleep_ms))
+			continue;
 		if (i < wanted)
 			run_extra(family, child, "ivm_apply_main", "ivm apply worker",
 					  IVM_WORKER_APPLY, ivm_apply_workers + i, 0, sleep_ms);
 		else if (!ivm_child_is_running(child))
 			ivm_child_forgive(child);
+		give_up_slow(family, i, sleep_ms);
 	}
 }
 

@@ -39,6 +39,11 @@ typedef struct IvmFamily
 	IvmChild	decoder;
 	IvmChild	builder;
 	IvmChild	apply[IVM_APPLY_SLOTS];	/* the slow ones after the others */
+	TimestampTz slow_gone_since[IVM_SLOW_WORKERS];	/* it is counted on, and not
+													 * there; 0: it is */
+	uint64		slow_given_up[IVM_SLOW_WORKERS];	/* generation in which it is
+													 * not counted on any more,
+													 * until the others know; 0 */
 	bool		started;		/* apply workers and decoder were, all of them */
 	TimestampTz not_before;		/* they are tried again; 0: at once */
 	int			delay;			/* ms, before the try after that */

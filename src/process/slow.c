@@ -14,7 +14,8 @@
  * other that take long all of them.  A process that is not there is no reason to wait: its views
  * are with the one below, or, if there is none, with the quick ones, which give
  * them what time they have left.  So slow workers need not be started together
- * with the others, and their number is raised by themselves when they are ready.
+ * with the others, and their number is raised by themselves when they are ready.  If one dies and cannot be
+ * had again the launcher lowers the number.
  *
  * The list is in shared memory, of fixed size, and lost with a restart: each
  * view is quick then, until it is measured.  A view that returned stays on it as long as there is room,
@@ -178,6 +179,22 @@ ivm_slow_worker_starts(IvmControlDatabase *database, int level)
 		database->slow.workers = level;
 		changed(database);
 	}
+	LWLockRelease(ivm_control->lock);
+	return result;
+}
+
+uint64
+ivm_slow_worker_gone(IvmControlDatabase *database, int level)
+{
+	uint64		result;
+
+	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
+	if (database->slow.workers >= level)
+	{
+		database->slow.workers = level - 1;
+		changed(database);
+	}
+	result = pg_atomic_read_u64(&database->generation);
 	LWLockRelease(ivm_control->lock);
 	return result;
 }

@@ -66,4 +66,7 @@ extern void ivm_slow_forget(struct IvmControlDatabase *database, List *relids);
 extern bool ivm_slow_worker_starts(struct IvmControlDatabase *database, int level);
 extern bool ivm_slow_worker_ends(struct IvmControlDatabase *database, int level);
 
+/* It is not there any more, and those above it are not to be: the generation in which they are not.  Takes the lock. */
+extern uint64 ivm_slow_worker_gone(struct IvmControlDatabase *database, int level);
+
 #endif							/* IVM_SLOW_H */

@@ -113,8 +113,21 @@ foreach my $slots (1 .. 5)
 	  foreach ($slots == 1 ? $create : ($create, $native));
 	is_clean("max_worker_processes = $slots");
 }
+
+# While an inspector has a slot it is too early to say that there are too few.
+$node->append_conf('postgresql.conf', "ivm.debug_points = 'inspect=wait'\nlog_min_messages = debug1");
 restart_with('max_worker_processes' => 6);
-$node->safe_psql('postgres', $create);
+my $creator = connection($node);
+my $before = -s $node->logfile;
+$creator->{stdin} .= "$create;\n\\echo the end\n";
+$creator->{run}->pump_nb;
+$node->wait_for_log(qr/no free background worker slot for process "ivm [a-z ]+" while an inspector has one/, $before);
+$node->adjust_conf('postgresql.conf', 'ivm.debug_points', "''");
+$node->adjust_conf('postgresql.conf', 'log_min_messages', 'warning');
+reload($node);
+wait_until_true(sub { $creator->{run}->pump_nb; return $creator->{stdout} =~ /the end/ }, 'the statement ends');
+is($creator->{stderr} =~ /ERROR/ ? $creator->{stderr} : '', '', 'a slot that an inspector has is waited for');
+$creator->quit;
 are_exact($node, 'so many are enough');
 
 # ---- what is there already waits and goes on ----

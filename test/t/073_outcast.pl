@@ -66,12 +66,37 @@ others_follow('one naps');
 is_exact($node, 'napper', 'a slow view is done when nobody waits');
 is(workers(), 1, 'still there is no other process');
 
+my ($quick) = worker_pids($node, 'apply worker');
 $node->safe_psql('postgres', 'INSERT INTO b VALUES (7)');
 others_follow('one sleeps again');
 $node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.memory_budget = '64MB'});
 reload($node);
 wait_until($node, q{SELECT count(*) > 1 FROM pg_stat_ivm_worker WHERE worker_type = 'apply worker'}, 'a process for slow views when there is room');
 others_follow('one sleeps, elsewhere');
+
+# It dies, and there is no room for another one: all is as before it came.
+$node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.memory_budget = '12MB'});
+reload($node);
+wait_until($node, q{SELECT budget_bytes = 12 * 1024 * 1024 FROM pg_stat_ivm_memory}, 'less memory');
+my ($slow) = grep { $_ != $quick } worker_pids($node, 'apply worker');
+terminate_process($node, $slow);
+others_follow('the process of slow views is gone');
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW sleeper');
+$node->safe_psql('postgres', 'INSERT INTO c VALUES (7)');
+my $lsn = $node->safe_psql('postgres', 'SELECT pg_current_wal_lsn()');
+$node->safe_psql('postgres', q{SELECT ivm.sync('napper', '60 s')});
+is_exact($node, 'napper', 'its views are maintained all the same');
+is(workers(), 1, 'by who is there');
+# the position of a view that nothing happens to is stored now and then
+$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(false, 'nobody', repeat('x', 1000000)) FROM generate_series(1, 40)});
+wait_until($node, "SELECT confirmed_flush_lsn >= '$lsn' FROM pg_replication_slots", 'nothing keeps the WAL');
+$node->safe_psql('postgres', 'TRUNCATE b');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW sleeper AS SELECT public.sleeps(i) AS i FROM b');
+$node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.memory_budget = '64MB'});
+reload($node);
+$node->safe_psql('postgres', 'INSERT INTO b VALUES (7)');
+wait_until($node, q{SELECT count(*) > 1 FROM pg_stat_ivm_worker WHERE worker_type = 'apply worker'}, 'there is room again');
+others_follow('one sleeps, elsewhere again');
 $node->safe_psql('postgres', 'DROP MATERIALIZED VIEW sleeper');
 are_exact($node, 'all are exact');
 
