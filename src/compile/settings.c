@@ -80,6 +80,12 @@ ivm_settings_enter(List *settings)
 	set_local("gin_fuzzy_search_limit", "0");	/* else an index scan may leave rows out */
 
 	/*
+	 * What a function of a query writes would be in no log: our own writes
+	 * are not decoded.  (Views are not written by statements.)
+	 */
+	set_local("transaction_read_only", "on");
+
+	/*
 	 * what our processes override for themselves (process.c), for sessions
 	 * that evaluate a view
 	 */
