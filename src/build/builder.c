@@ -681,7 +681,7 @@ judge(IvmViewRow *row, ErrorData *error, IvmCancel cancel, uint64 number, uint64
 
 	if (cancel == IVM_CANCEL_PATIENCE)
 		return IVM_BUILD_TURN;
-	if (cancel == IVM_CANCEL_GIVE_WAY || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft)
+	if (cancel == IVM_CANCEL_GIVE_WAY || cancel == IVM_CANCEL_BLOCKING || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || wants_overdraft)
 		return IVM_BUILD_POSTPONED;
 	if (cancel == IVM_CANCEL_TIMEOUT)
 		error->message = pstrdup(IVM_TIMEOUT_REASON);

@@ -440,6 +440,7 @@ run_batch(IvmApplyWorker *worker, List *consumers)
 			/* whoever waited has the lock by now: it is found to be taken */
 			ivm_failure_forget();
 			return IVM_BATCH_DONE;
+		case IVM_CANCEL_BLOCKING:
 		case IVM_CANCEL_TIMEOUT:
 			if (ivm_consumer_list_find(worker, culprit) != NULL)
 				ivm_failure_blame(worker, ivm_consumer_list_find(worker, culprit));

@@ -70,6 +70,12 @@ ivm_failure_save(IvmCancel cancel)
 		saved_error->message = pstrdup(IVM_TIMEOUT_REASON);
 		saved_error->detail = NULL;
 	}
+	else if (cancel == IVM_CANCEL_BLOCKING)
+	{
+		saved_error->sqlerrcode = ERRCODE_OBJECT_IN_USE;
+		saved_error->message = pstrdup(IVM_BLOCKING_REASON);
+		saved_error->detail = NULL;
+	}
 
 	FlushErrorState();
 	AbortCurrentTransaction();

@@ -46,6 +46,7 @@ extern bool ivm_failure_rebuild(Oid relid, const IvmRowVersion *version, const c
 extern bool ivm_failure_stop(Oid relid, const IvmRowVersion *version, const char *message);
 
 /* Why a view is in state error whose batch or rebuild exceeded its time. */
+#define IVM_BLOCKING_REASON "it holds a lock, taken by a function in its query, that others wait for"
 #define IVM_TIMEOUT_REASON "its batch or rebuild took longer than ivm.view_timeout"
 
 /* True for errors of the server's resources: disk, memory, files, connections. */

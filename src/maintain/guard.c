@@ -47,6 +47,7 @@
 #define MERCY				4	/* cancels that may be caught */
 #define GIVE_WAY_AFTER		100 /* ms that others wait for a lock */
 #define MAX_GIVE_WAY_SHIFT	16
+#define MAX_LOCKS_LOOKED_AT	1000
 
 IvmWatch   *volatile ivm_guard_current = NULL;
 
@@ -100,7 +101,40 @@ is_in_the_way(const LOCKTAG *tag, LOCKMODE mode)
 	}
 }
 
+/*
+ * Is it a lock that no batch takes, so that some function has?  Advisory ones, and those by which others are kept from
+ * reading or writing a relation.  Who holds it is in a list of our own process, which others only add to.
+ */
 static bool
+is_held_by_a_function(const LOCK *lock, const LOCKTAG *tag, LOCKMODE mode)
+{
+	SHM_QUEUE  *queue;
+	PROCLOCK   *held;
+
+	if (tag->locktag_type != LOCKTAG_ADVISORY && tag->locktag_type != LOCKTAG_RELATION)
+		return false;
+	/* a view that gets an index is locked by ourselves */
+	for (int i = 0; i < nwritten && tag->locktag_type == LOCKTAG_RELATION; i++)
+		if (locked[i] == tag->locktag_field2)
+			return false;
+	queue = &MyProc->myProcLocks[LockHashPartition(LockTagHashCode(tag))];
+	held = (PROCLOCK *) SHMQueueNext(queue, queue, offsetof(PROCLOCK, procLink));
+	for (int i = 0; held != NULL && i < MAX_LOCKS_LOOKED_AT; i++)
+	{
+		if (held->tag.myLock == lock)
+		{
+			for (LOCKMODE own = ShareUpdateExclusiveLock; own <= AccessExclusiveLock; own++)
+				if ((held->holdMask & LOCKBIT_ON(own)) && DoLockModesConflict(own, mode))
+					return true;
+			return false;
+		}
+		held = (PROCLOCK *) SHMQueueNext(queue, &held->procLink, offsetof(PROCLOCK, procLink));
+	}
+	return false;
+}
+
+/* What for, if somebody waits for a lock of ours: to give way, or since a function blocks others. */
+static IvmCancel
 somebody_waits_for_a_lock(void)
 {
 	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
@@ -113,15 +147,19 @@ somebody_waits_for_a_lock(void)
 			continue;
 		tag = lock->tag;
 		if (is_in_the_way(&tag, proc->waitLockMode))
-			return true;
+			return IVM_CANCEL_GIVE_WAY;
+		if (is_held_by_a_function(lock, &tag, proc->waitLockMode))
+			return IVM_CANCEL_BLOCKING;
 	}
-	return false;
+	return IVM_CANCEL_NONE;
 }
 
 /* Is it time to end what runs? */
 static IvmCancel
 judge(const IvmWatch *watch, TimestampTz now)
 {
+	IvmCancel	waiter;
+
 	if (watch->timeout > 0 && watch->elapsed >= watch->timeout)
 		return IVM_CANCEL_TIMEOUT;
 	if (watch->patience > 0 && watch->elapsed >= watch->patience && others_wait(watch))
@@ -129,12 +167,13 @@ judge(const IvmWatch *watch, TimestampTz now)
 	/* those who have had little are not the ones to be done apart */
 	if (watch->crowd > 0 && total >= watch->crowd && crowd > 1 && crowd_total >= watch->crowd / 2 && others_wait(watch))
 		return IVM_CANCEL_CROWD;
-	if (!somebody_waits_for_a_lock())
+	waiter = somebody_waits_for_a_lock();
+	if (waiter == IVM_CANCEL_NONE)
 		waiter_since = 0;
 	else if (waiter_since == 0)
 		waiter_since = now;
-	else if (now - waiter_since >= (int64) 1000 * (GIVE_WAY_AFTER << gave_way))
-		return IVM_CANCEL_GIVE_WAY;
+	else if (now - waiter_since >= (int64) 1000 * (GIVE_WAY_AFTER << (waiter == IVM_CANCEL_GIVE_WAY ? gave_way : 0)))
+		return waiter;
 	return IVM_CANCEL_NONE;
 }
 
@@ -223,5 +262,5 @@ ivm_guard_end(Oid *relid)
 Oid
 ivm_guard_culprit(void)
 {
-	return cancel == IVM_CANCEL_PATIENCE || cancel == IVM_CANCEL_CROWD ? culprit : InvalidOid;
+	return cancel == IVM_CANCEL_PATIENCE || cancel == IVM_CANCEL_CROWD || cancel == IVM_CANCEL_BLOCKING ? culprit : InvalidOid;
 }

@@ -19,7 +19,9 @@ typedef enum IvmCancel
 	IVM_CANCEL_PATIENCE,		/* others wait, for longer than they should */
 	IVM_CANCEL_CROWD,			/* so they do, for several that take it together */
 	IVM_CANCEL_TIMEOUT,			/* ivm.view_timeout */
-	IVM_CANCEL_GIVE_WAY			/* somebody waits for a lock that it holds */
+	IVM_CANCEL_GIVE_WAY,		/* somebody waits for a lock that it holds */
+	IVM_CANCEL_BLOCKING			/* so he does, for one that a function of the
+								 * view's took */
 } IvmCancel;
 
 /* One view's share of what runs. */

@@ -81,7 +81,7 @@ watch_cancelled(IvmApplyWorker *worker, IvmCancel *cancel)
 	Oid			culprit;
 
 	*cancel = ivm_guard_end(&culprit);
-	if (*cancel != IVM_CANCEL_PATIENCE && *cancel != IVM_CANCEL_GIVE_WAY)
+	if (*cancel != IVM_CANCEL_PATIENCE && *cancel != IVM_CANCEL_GIVE_WAY && *cancel != IVM_CANCEL_BLOCKING)
 		return false;
 	ivm_failure_save(*cancel);
 	ivm_failure_forget();
