@@ -253,6 +253,7 @@ ivm_verify(PG_FUNCTION_ARGS)
 	ivm_require_view(relid);
 	(void) maintained_row(relid);
 	ivm_require_no_own_work(relid);
+	ivm_request_check_server();
 
 	(void) ivm_request_database(GetCurrentTimestamp(), -1);
 	ivm_request_watch_begin(&watch);

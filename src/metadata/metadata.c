@@ -350,7 +350,23 @@ ivm_metadata_delete(Oid relid)
 	ivm_applied_delete(relid);
 }
 
-void
+/*
+ * Has the relation been given another access method while the library was not loaded?  If its lock is taken,
+ * somebody is about to change it, with the library: nothing is known yet.
+ */
+static bool
+is_view_no_more(Oid relid)
+{
+	bool		result;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	result = !ivm_relation_is_incremental(relid);
+	UnlockRelationOid(relid, AccessShareLock);
+	return result;
+}
+
+bool
 ivm_metadata_delete_gone(void)
 {
 	Oid			table = ivm_metadata_view_relid();
@@ -361,7 +377,7 @@ ivm_metadata_delete_gone(void)
 	ListCell   *lc;
 
 	if (!OidIsValid(table))
-		return;
+		return false;
 	rel = table_open(table, AccessShareLock);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while ((tuple = systable_getnext(scan)) != NULL)
@@ -369,8 +385,9 @@ ivm_metadata_delete_gone(void)
 		bool		isnull;
 		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_view_relid,
 														  RelationGetDescr(rel), &isnull));
+		char		kind = DatumGetChar(heap_getattr(tuple, Anum_view_kind, RelationGetDescr(rel), &isnull));
 
-		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) || (kind == 'v' && is_view_no_more(relid)))
 			gone = lappend_oid(gone, relid);
 	}
 	systable_endscan(scan);
@@ -378,6 +395,7 @@ ivm_metadata_delete_gone(void)
 
 	foreach(lc, gone)
 		ivm_metadata_delete(lfirst_oid(lc));
+	return gone != NIL;
 }
 
 static bool

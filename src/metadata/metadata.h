@@ -114,7 +114,9 @@ extern void ivm_metadata_put(IvmViewRow *row);	/* insert or update */
 extern bool ivm_row_version_equal(const IvmRowVersion *a, const IvmRowVersion *b);
 extern void ivm_metadata_set_state(Oid relid, IvmViewState state, const char *reason);
 extern void ivm_metadata_delete(Oid relid); /* both tables; missing is fine */
-extern void ivm_metadata_delete_gone(void); /* all rows whose relation is gone */
+
+/* All rows whose relation is gone, or is no incremental view any more; true if there were any. */
+extern bool ivm_metadata_delete_gone(void);
 
 /*
  * Shared arrangements that no view seems to read; and drops those of a list that

@@ -5,8 +5,8 @@
  *
  * If there is an incremental view, or a row of ivm.view, the database is wanted,
  * and its apply workers set right what is missing.  What is too much is removed
- * here: a view that was dropped while the library was not loaded has left its
- * rows of metadata, its state tables, and perhaps a shared arrangement that nothing reads.
+ * here: a view that was dropped, or turned into an ordinary one, while the library was not loaded has left
+ * its rows of metadata, its state tables, and perhaps a shared arrangement that nothing reads.
  *
  * The process is in nobody's way: it gives up a wait for a lock soon, and is
  * told to end when a session wants the database for itself.  However it ends before
@@ -48,6 +48,7 @@ static void
 inspect(void)
 {
 	bool		wanted = false;
+	bool		some_gone = false;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -68,12 +69,16 @@ inspect(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (ivm_metadata_is_installed())
 	{
-		ivm_metadata_delete_gone();
+		some_gone = ivm_metadata_delete_gone();
 		ivm_state_tables_drop(ivm_state_tables_unused());
 		ivm_metadata_drop_unused(ivm_metadata_unused_arrangements());
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+
+	/* who has taken them for views by now lets go of them */
+	if (wanted && some_gone)
+		(void) ivm_control_changed(MyDatabaseId, false);
 }
 
 /* Keeps why it failed; true if that is news. */

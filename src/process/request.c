@@ -41,6 +41,7 @@
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
 #define MEMORY_PATIENCE		5000	/* ms; another database's builder may end */
+#define DECODER_PATIENCE	10000	/* ms; what it lacks may come back by itself */
 
 /* What is to be told after this transaction. */
 static bool changed_at_commit = false;
@@ -403,7 +404,7 @@ ivm_request_watch_begin(IvmProcessWatch *watch)
 {
 	IvmControlDatabase *database;
 
-	watch->launcher_seen = watch->room_seen = GetCurrentTimestamp();
+	watch->launcher_seen = watch->room_seen = watch->decoder_seen = GetCurrentTimestamp();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	database = ivm_control_find(MyDatabaseId, false);
 	watch->failed_starts = database != NULL ? database->failed_starts : 0;
@@ -417,6 +418,8 @@ void
 ivm_request_watch(IvmProcessWatch *watch)
 {
 	IvmControlDatabase *database = ivm_control_my_database();
+	IvmDecoderState decoder = ivm_decoder_state(database->capture);
+	char		problem[sizeof(database->decoder_problem)];
 	bool		failed;
 	Size		missing;
 
@@ -426,7 +429,17 @@ ivm_request_watch(IvmProcessWatch *watch)
 	failed = (database->starting_failed && database->failed_starts != watch->failed_starts) ||
 		TimestampDifferenceExceeds(watch->launcher_seen, GetCurrentTimestamp(), LAUNCHER_PATIENCE);
 	missing = database->missing_memory;
+	strlcpy(problem, database->decoder_problem, sizeof(problem));
 	LWLockRelease(ivm_control->lock);
+	if (decoder == IVM_DECODER_RUNNING || decoder == IVM_DECODER_CREATING_SLOT)
+		watch->decoder_seen = GetCurrentTimestamp();
+	else if (problem[0] != '\0' &&
+			 TimestampDifferenceExceeds(watch->decoder_seen, GetCurrentTimestamp(), DECODER_PATIENCE))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("changes of the tables cannot be read from the WAL"),
+				 errdetail("%s.", problem),
+				 errhint("See pg_stat_ivm.")));
 	if (missing == 0)
 		watch->room_seen = GetCurrentTimestamp();
 	else if (TimestampDifferenceExceeds(watch->room_seen, GetCurrentTimestamp(), MEMORY_PATIENCE))

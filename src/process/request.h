@@ -50,12 +50,13 @@ extern IvmControlDatabase *ivm_request_database(TimestampTz started, int64 timeo
 
 /*
  * For waits without a limit: errors if this database's processes cannot be
- * started, for want of a worker slot or of memory, and that lasts.
+ * started, for want of a worker slot or of memory, or cannot read the WAL, and that lasts.
  */
 typedef struct IvmProcessWatch
 {
 	TimestampTz launcher_seen;
 	TimestampTz room_seen;
+	TimestampTz decoder_seen;
 	uint64		failed_starts;	/* before: what they found is no answer */
 } IvmProcessWatch;
 

@@ -259,6 +259,18 @@ find_missing(IvmControlDatabase *control, int worker, StringInfo detail)
 	return NULL;
 }
 
+const char *
+ivm_status_missing(Oid relid)
+{
+	IvmControlDatabase *control = my_entry();
+	StringInfoData detail;
+	IvmViewStatus view;
+
+	(void) missing_since(control, relid, &view);
+	initStringInfo(&detail);
+	return find_missing(control, view.worker_number, &detail);
+}
+
 /* Whom a view that is behind waits for. */
 static void
 explain_lag(IvmControlDatabase *control, int worker, StringInfo detail)

@@ -19,6 +19,9 @@
  */
 extern TimestampTz ivm_status_missing_since(Oid relid);
 
+/* The state of a view that is to be maintained, if it lacks a process or the like; NULL if not. */
+extern const char *ivm_status_missing(Oid relid);
+
 /* This apply worker does not keep the view any more: leaves since when it lacks what it lacks. */
 extern void ivm_status_let_go(Oid relid, int worker_number);
 

@@ -52,6 +52,7 @@
 #include "metadata/metadata.h"
 #include "process/control.h"
 #include "process/request.h"
+#include "process/status.h"
 #include "process/sync.h"
 #include "stats/stats.h"
 
@@ -132,8 +133,10 @@ report_late(IvmSync *sync, Oid relid)
 		ivm_control_view_progress(database, ivm_stats_view_keeper(MyDatabaseId, relid), relid, &position, &looked);
 	if (row != NULL)
 	{
-		/* while a view is maintained its worker knows better */
-		state = row->state == IVM_STATE_ACTIVE ? ivm_stats_view_said_state(MyDatabaseId, relid) : NULL;
+		/* while a view is maintained its worker knows better, if it has all that it needs */
+		state = row->state == IVM_STATE_ACTIVE ? ivm_status_missing(relid) : NULL;
+		if (state == NULL && row->state == IVM_STATE_ACTIVE)
+			state = ivm_stats_view_said_state(MyDatabaseId, relid);
 		if (state == NULL)
 			state = state_name(row->state);
 	}

@@ -92,6 +92,13 @@ $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "'ivm_ext'");
 $node->restart;
 $node->wait_for_log(qr/replication slot "$name" was not made by this extension/, $log);
 pass('a slot that is not ours is left alone, with a message');
+foreach my $statement (q{SELECT * FROM ivm.verify('per_region')}, 'REFRESH MATERIALIZED VIEW per_region')
+{
+	($ret, $stdout, $stderr) = $node->psql('postgres', "SET statement_timeout = '100s'; $statement");
+	like($stderr, qr/(?:changes of the tables cannot be read from the WAL.*DETAIL: *|ERROR: *)replication slot "$name" was not made by this extension/s, "who waits without a limit is told: $statement");
+}
+($ret, $stdout, $stderr) = $node->psql('postgres', q{SELECT ivm.sync('per_region', '1s')});
+like($stderr, qr/Its state is "no decoder"/, 'so is who waits for some time');
 $node->safe_psql('postgres', "SELECT pg_drop_replication_slot('$name')");
 is_rebuilt('a strange slot was dropped', 'replication slot was lost');
 

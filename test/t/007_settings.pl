@@ -171,12 +171,14 @@ $node->safe_psql('postgres', $_) foreach (
 	'CREATE INCREMENTAL VIEW of_cut AS SELECT b, count(*) AS n FROM cut GROUP BY b',
 	'CREATE INCREMENTAL VIEW of_note AS SELECT note, max(amount) AS amount FROM sale GROUP BY note',
 	'CREATE INCREMENTAL VIEW dropped AS SELECT note, max(amount) AS amount FROM sale GROUP BY note',
+	'CREATE INCREMENTAL VIEW plain_again AS SELECT note, max(amount) AS amount, count(*) AS n FROM sale GROUP BY note',
 	'CREATE INCREMENTAL VIEW joined AS SELECT k.a, w.f FROM kept k JOIN wide w USING (b)');
 is_value($node, q{SELECT count(*) FROM ivm.view WHERE kind = 'a'}, 1, 'one of the views shares what it reads a table by');
 $log = -s $node->logfile;
 restart_with('shared_preload_libraries' => "''");
 $node->safe_psql('postgres', <<'EOS');
 DROP MATERIALIZED VIEW dropped, joined;
+ALTER MATERIALIZED VIEW plain_again SET ACCESS METHOD heap;
 DELETE FROM sale WHERE id % 10 = 3;
 ALTER TABLE sale RENAME COLUMN note TO remark;
 -- deletes that say nothing of what is deleted
@@ -191,12 +193,15 @@ write_sales();
 is_refused($_, 'ivm_ext must be loaded via shared_preload_libraries',
 	'Add ivm_ext to shared_preload_libraries and restart the server', "$_, without the library")
   foreach ('REFRESH MATERIALIZED VIEW of_cut', 'REFRESH MATERIALIZED VIEW ivm.view', 'ALTER MATERIALIZED VIEW of_cut RENAME TO renamed', q{SELECT ivm.sync('of_cut')});
+my $plain = $node->safe_psql('postgres', 'SELECT * FROM plain_again ORDER BY 1');
 restart_with('shared_preload_libraries' => "'ivm_ext'");
 are_exact($node, 'exact after changes of all kinds without the library');
+wait_until($node, q{SELECT count(*) = 0 FROM ivm.view WHERE relid = 'plain_again'::regclass}, 'what has become an ordinary view is forgotten');
 write_sales();
 are_exact($node, 'and goes on');
 is_value($node, q{SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_ivm}, 'of_cut of_kept of_note v',
 	'the views are those that are there');
+is_value($node, 'SELECT * FROM plain_again ORDER BY 1', $plain, 'nobody writes to one that is a view no more');
 is_value($node, q{SELECT count(*) FROM ivm.view v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.relid)}, 0,
 	'nothing is left of the one that was dropped');
 is_value($node, q{SELECT count(*) FROM ivm.applied v WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = v.relid)}, 0,
@@ -206,7 +211,7 @@ is_value($node, q{SELECT count(*) FROM pg_class c WHERE relnamespace = 'ivm_stat
 	NOT EXISTS (SELECT FROM pg_stat_ivm WHERE c.relname ~ ('^v' || relid || '_'))}, 0, 'nor of what it remembered');
 is_value($node, q{SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_ivm WHERE rebuilds > 0},
 	'of_cut of_kept', 'rebuilt was what had to be');
-$node->safe_psql('postgres', 'DROP TABLE kept, cut, wide CASCADE; DROP MATERIALIZED VIEW of_note');
+$node->safe_psql('postgres', 'DROP TABLE kept, cut, wide CASCADE; DROP MATERIALIZED VIEW of_note, plain_again');
 
 # the slot is needed by somebody else
 restart_with('shared_preload_libraries' => "''");
@@ -221,6 +226,8 @@ is_refused(q{SELECT ivm.sync('v', '300 ms')}, 'incremental view "v" did not reac
 	'See pg_stat_ivm', 'a view without a slot');
 is_refused(q{REFRESH MATERIALIZED VIEW v}, 'no free replication slot for incremental views',
 	'Free a replication slot or increase max_replication_slots', 'REFRESH without a slot');
+is_refused(q{SELECT ivm.verify('v')}, 'no free replication slot for incremental views',
+	'Free a replication slot or increase max_replication_slots', 'a verification without a slot');
 write_sales();
 $node->safe_psql('postgres', q{SELECT pg_drop_replication_slot('other3')});
 are_exact($node, 'exact when there is a slot again');
@@ -235,6 +242,8 @@ $node->wait_for_log(qr/logical decoding requires wal_level >= logical/, $log);
 write_sales();
 is_refused(q{SELECT ivm.sync('v', '300 ms')}, 'incremental view "v" did not reach the current position in time',
 	'See pg_stat_ivm', 'a view with wal_level replica');
+is_refused(q{SELECT ivm.verify('v')}, 'incremental views require wal_level to be "logical"',
+	'Set wal_level to "logical" and restart the server', 'a verification with wal_level replica');
 restart_with('wal_level' => 'logical');
 are_exact($node, 'exact when wal_level is logical again');
 
