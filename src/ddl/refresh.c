@@ -52,10 +52,12 @@
 #include "utils/syscache.h"
 
 #include "apply/view_index.h"
+#include "arrange/state_table.h"
 #include "base/settings.h"
 #include "compile/compile.h"
 #include "ddl/ddl.h"
 #include "ddl/statement.h"
+#include "maintain/consumer.h"
 #include "maintain/trial.h"
 #include "metadata/metadata.h"
 #include "process/request.h"
@@ -160,16 +162,37 @@ has_changed(Oid relid, IvmViewRow *row, IvmPlan *plan)
 	return has_lock(relid, ShareLock);
 }
 
-/* Has it a lock that keeps the view's process from its work? */
-static bool
-is_in_the_way(Oid relid, IvmPlan *plan)
+/* The first of the relations that this transaction has a lock on of that strength, or InvalidOid. */
+static Oid
+first_locked(List *relids, LOCKMODE lockmode)
 {
 	ListCell   *lc;
 
-	foreach(lc, plan->relids)
-		if (has_lock(lfirst_oid(lc), AccessExclusiveLock))
-			return true;
-	return has_lock(relid, ShareLock);
+	foreach(lc, relids)
+		if (has_lock(lfirst_oid(lc), lockmode))
+			return lfirst_oid(lc);
+	return InvalidOid;
+}
+
+/*
+ * The tables are read, and what belongs to the view is written; so are views that it reads, since
+ * they are in the same batch.
+ */
+Oid
+ivm_own_lock_in_the_way(Oid relid, IvmViewRow *row, IvmPlan *plan)
+{
+	List	   *written = list_copy(row->arrangements);
+	List	   *views = lcons_oid(relid, ivm_plan_upstream(plan));
+	Oid			result = first_locked(plan->relids, AccessExclusiveLock);
+	ListCell   *lc;
+
+	if (!OidIsValid(result))
+		result = first_locked(views, ShareLock);
+	foreach(lc, views)
+		written = list_concat(written, ivm_state_tables_of_view(lfirst_oid(lc)));
+	if (!OidIsValid(result))
+		result = first_locked(written, ShareLock);
+	return result;
 }
 
 /* Within a block.  False if the server has to do it. */
@@ -195,7 +218,7 @@ wait_in_block(Oid relid, IvmViewRow *row)
 	{
 		if (plan == NULL)
 			plan = ivm_build_current_plan(relid, row);
-		if (is_in_the_way(relid, plan) || (has_written && !ivm_sync_has_decoder()))
+		if (OidIsValid(ivm_own_lock_in_the_way(relid, row, plan)) || (has_written && !ivm_sync_has_decoder()))
 			return false;
 	}
 	return result == IVM_SYNC_REACHED;

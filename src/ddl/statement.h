@@ -181,6 +181,12 @@ extern void ivm_require_view(Oid relid);
 /* Errors if the view is built after the commit of this very transaction. */
 extern void ivm_require_no_own_work(Oid relid);
 
+/*
+ * A relation that this transaction has a lock on which keeps the view's process from its work, or InvalidOid.  Whoever
+ * waits for that process then waits for himself, and the deadlock detector does not see it.
+ */
+extern Oid	ivm_own_lock_in_the_way(Oid relid, IvmViewRow *row, IvmPlan *plan);
+
 /* ---- database.c ---- */
 
 /* Executes a statement on databases that needs our processes out of the way. */

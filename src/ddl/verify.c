@@ -98,29 +98,19 @@ refuse_to_wait(Oid relid, const char *message, const char *name)
 			 errhint("Commit first.")));
 }
 
-/* This session's own locks would keep the view's process from its batch for ever. */
 static void
-require_no_own_lock(Oid relid, IvmPlan *plan)
+require_no_own_lock(Oid relid, IvmViewRow *row, IvmPlan *plan)
 {
-	ListCell   *lc;
-	Relation	view = relation_open(relid, NoLock);
+	Oid			locked = ivm_own_lock_in_the_way(relid, row, plan);
 
-	if (CheckRelationLockedByMe(view, ShareLock, true))
-		refuse_to_wait(relid, "incremental view \"%s\" is locked against writing in this transaction",
-					   RelationGetRelationName(view));
-	relation_close(view, NoLock);
-	foreach(lc, plan->relids)
-	{
-		Relation	table = relation_open(lfirst_oid(lc), NoLock);
-
-		if (CheckRelationLockedByMe(table, AccessExclusiveLock, true))
-			refuse_to_wait(relid, "table \"%s\" is locked exclusively in this transaction",
-						   RelationGetRelationName(table));
-		relation_close(table, NoLock);
-	}
+	if (OidIsValid(locked))
+		refuse_to_wait(relid, ivm_relation_is_incremental(locked) ?
+					   "incremental view \"%s\" is locked against writing in this transaction" :
+					   "table \"%s\" is locked exclusively in this transaction",
+					   get_rel_name(locked));
 }
 
-/* Nor can a replication slot be made for it while this transaction has an xid. */
+/* A replication slot cannot be made while this transaction has an xid. */
 static void
 require_no_own_xid(Oid relid)
 {
@@ -211,7 +201,7 @@ try_to_verify(void *argument)
 	LockRelationOid(relid, AccessShareLock);
 	row = maintained_row(relid);
 	plan = ivm_build_current_plan(relid, row);
-	require_no_own_lock(relid, plan);
+	require_no_own_lock(relid, row, plan);
 
 	held = RegisterSnapshot(GetLatestSnapshot());
 	if (ivm_request_snapshot(relid, verification->patience))

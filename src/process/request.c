@@ -41,7 +41,7 @@
 
 #define LAUNCHER_PATIENCE	10000	/* ms; it is restarted after five seconds */
 #define MEMORY_PATIENCE		5000	/* ms; another database's builder may end */
-#define DECODER_PATIENCE	10000	/* ms; what it lacks may come back by itself */
+#define DECODER_PATIENCE	10000	/* ms; what it lacks may come back */
 
 /* What is to be told after this transaction. */
 static bool changed_at_commit = false;

@@ -133,7 +133,7 @@ report_late(IvmSync *sync, Oid relid)
 		ivm_control_view_progress(database, ivm_stats_view_keeper(MyDatabaseId, relid), relid, &position, &looked);
 	if (row != NULL)
 	{
-		/* while a view is maintained its worker knows better, if it has all that it needs */
+		/* its worker knows better, if nothing is missing */
 		state = row->state == IVM_STATE_ACTIVE ? ivm_status_missing(relid) : NULL;
 		if (state == NULL && row->state == IVM_STATE_ACTIVE)
 			state = ivm_stats_view_said_state(MyDatabaseId, relid);

@@ -121,6 +121,23 @@ foreach my $lock ('LOCK TABLE sale IN ACCESS EXCLUSIVE MODE', 'CREATE INDEX ON p
 		"INSERT INTO sale SELECT max(id) + 1, 1, 1 FROM sale; SET statement_timeout = '60s'; BEGIN; $lock; REFRESH MATERIALIZED VIEW per_region; COMMIT");
 	is("$ret $stderr", '0 ', "after $lock a block does not wait for itself");
 }
+# nor does one that keeps what the view reads, or its memory, from being written
+my $state = $node->safe_psql('postgres', q{SELECT min(oid)::regclass FROM pg_class WHERE relname ~ ('^v' || 'per_region'::regclass::oid || '_')});
+foreach my $lock ('CREATE INDEX ON per_region (n)', "REINDEX TABLE $state")
+{
+	my $blocker = connection($node);
+
+	$blocker->query_safe("SET statement_timeout = '60s'; BEGIN; $lock");
+	$node->safe_psql('postgres', 'INSERT INTO sale SELECT max(id) + 1, 1, 1 FROM sale');
+	$blocker->query_safe('SAVEPOINT s');
+	$blocker->query(q{SELECT * FROM ivm.verify('on_view')});
+	like($blocker->{stderr}, qr/locked.*in this transaction.*HINT:  Commit first/s, "after $lock a view that reads it is not verified in the block");
+	$blocker->{stderr} = '';
+	$blocker->query_safe('ROLLBACK TO s');
+	$blocker->query_safe('REFRESH MATERIALIZED VIEW on_view');
+	$blocker->query_safe('COMMIT');
+	$blocker->quit;
+}
 are_exact($node, 'exact after that');
 
 # ---- rebuilding all the same ----
