@@ -33,6 +33,7 @@
 #include "commands/createas.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
+#include "rewrite/rewriteHandler.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
@@ -131,12 +132,16 @@ prepare(void *argument)
 static void
 create_plain(IvmStatement *statement, const char *name, ErrorData *error)
 {
+	CreateTableAsStmt *stmt = copyObject((CreateTableAsStmt *) statement->pstmt->utilityStmt);
+
 	ereport(NOTICE,
 			(errmsg("materialized view \"%s\" will not be maintained incrementally", name),
 			 error->detail != NULL ?
 			 errdetail("%s: %s", error->message, error->detail) : errdetail("%s", error->message),
 			 error->hint != NULL ? errhint("%s", error->hint) : 0));
-	ivm_statement_execute(statement);
+	/* transactions may have ended since the query was analyzed, and its locks with them */
+	AcquireRewriteLocks(castNode(Query, stmt->query), true, false);
+	ivm_statement_execute_instead(statement, (Node *) stmt);
 }
 
 void
