@@ -14,7 +14,7 @@ use IvmTest;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  set set_budget guaranteed anonymous workers_memory start_sampling stop_sampling
+  kernel_knows set set_budget guaranteed anonymous workers_memory start_sampling stop_sampling
   is_within_budget is_back make_join make_ten make_skew add is_alive oracle
 );
 
@@ -26,7 +26,10 @@ my $uncounted = 8 * 1024 * 1024;
 
 # Where a sanitizer keeps memory beside each process, and what was freed for a while, the
 # kernel is no judge of what is ours.
-my $kernel_knows = ($ENV{SERVER} // '') ne 'sanitized';
+sub kernel_knows
+{
+	return ($ENV{SERVER} // '') ne 'sanitized';
+}
 
 # Sets parameters; each process sees it with its next wait, or batch.
 sub set
@@ -113,7 +116,7 @@ sub is_within_budget
 
 	cmp_ok($sample->{samples}, '>=', 10, "$name: it was looked at");
 	is($sample->{largest_over}, 0, "$name: within the budget");
-	cmp_ok($sample->{largest_excess}, '<=', $uncounted, "$name: the workers have what they say") if $kernel_knows;
+	cmp_ok($sample->{largest_excess}, '<=', $uncounted, "$name: the workers have what they say") if kernel_knows();
 	cmp_ok($sample->{longest_query}, '<', 5000 * patience(), "$name: other sessions go on");
 	is($sample->{restarts}, 0, "$name: no worker ended");
 	diag(sprintf "%s: budget %.1f MB, held %.1f MB, workers by the kernel +%.1f MB, beside what they count %.1f MB; longest query %.0f ms, %d samples in %.1f s",
@@ -130,7 +133,7 @@ sub is_back
 	my $end = time + 5 * patience();
 	my @more;
 
-	return 1 if !$kernel_knows;
+	return 1 if !kernel_knows();
 
 	do
 	{

@@ -1,5 +1,7 @@
 # The memory budget as a whole: who is started, what a reload does, what comes back,
 # and whether all of it is what the kernel says.
+#
+# alone: it looks at a batch before that has ended
 
 use strict;
 use warnings;

@@ -2,6 +2,7 @@
 # however it ends; and a row that is larger than a process's minimum goes through.
 #
 # kills: an apply worker that holds memory and the token
+# alone: what is held has to be free within a second
 
 use strict;
 use warnings;
@@ -16,7 +17,7 @@ my $MB = 1024 * 1024;
 
 # minimums: workers 2 * 4 MB, decoder 1 MB, log 2 MB; the builder 4 MB more
 my $node = new_node('budget_exit', 'ivm.apply_workers = 2', 'autovacuum = off', 'ivm.memory_budget = 16MB',
-	'ivm.cache_memory = 0', 'ivm.naptime = 500ms');
+	'ivm.cache_memory = 0', 'ivm.naptime = 500ms', 'ivm.batch_patience = 0');
 
 sub memory
 {

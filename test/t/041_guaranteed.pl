@@ -9,7 +9,8 @@ use Test::More;
 use IvmTest;
 use MemoryTest;
 
-my $node = new_node('guaranteed', 'ivm.refresh = rebuild', 'ivm.apply_workers = 2', 'max_wal_size = 4GB', 'logical_decoding_work_mem = 1MB');
+# with no process for slow views, which would come and end
+my $node = new_node('guaranteed', 'ivm.refresh = rebuild', 'ivm.apply_workers = 2', 'ivm.batch_patience = 0', 'max_wal_size = 4GB', 'logical_decoding_work_mem = 1MB');
 
 make_join($node);
 make_skew($node);

@@ -4,6 +4,7 @@
 # busy, or kept from starting.
 #
 # kills: nothing
+# alone: lags are compared with the clock
 
 use strict;
 use warnings;

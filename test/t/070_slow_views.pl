@@ -1,5 +1,7 @@
 # Whatever one view's batch does, the others follow: it reads for long, sleeps, waits for a
 # lock, loops, or catches the cancel.  One worker has them all, so they would wait.
+#
+# alone: how old the others become is measured
 
 use strict;
 use warnings;
