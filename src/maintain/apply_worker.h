@@ -102,6 +102,12 @@ typedef enum IvmBatchResult
 								 * anew: nothing was done */
 } IvmBatchResult;
 
+/*
+ * Locks what it can; the rest is marked as behind and left out, with all that
+ * reads it, in whatever order they come.
+ */
+extern List *ivm_batch_lock(IvmApplyWorker *worker, List *consumers);
+
 /* Runs one batch over these consumers in one transaction; errors are raised, the transaction then is the caller's to abort. */
 extern IvmBatchResult ivm_batch_run(IvmApplyWorker *worker, List *consumers);
 
@@ -150,6 +156,19 @@ extern void ivm_consumer_list_refresh(IvmApplyWorker *worker);
 
 /* Forgets consumers that another worker has taken over. */
 extern void ivm_consumer_list_release(IvmApplyWorker *worker);
+
+/*
+ * The next batch (due.c).
+ */
+
+/* Consumers to run; lowers *sleep_ms to when another one may be due. */
+extern List *ivm_due_consumers(IvmApplyWorker *worker, long *sleep_ms);
+
+/*
+ * Are the views that it reads there, and not left behind?  It is maintained from
+ * the tables, but never ahead of what its query names.
+ */
+extern bool ivm_upstream_is_ready(IvmApplyWorker *worker, IvmConsumer *consumer, TimestampTz now);
 
 /*
  * Slow views (pace.c).

@@ -36,7 +36,6 @@
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -44,9 +43,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/origin.h"
-#include "storage/lmgr.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -54,7 +51,6 @@
 
 #include "apply/apply.h"
 #include "arrange/arrange.h"
-#include "arrange/state_table.h"
 #include "base/debug_point.h"
 #include "base/in_hand.h"
 #include "maintain/apply_worker.h"
@@ -84,128 +80,6 @@ batch_error_callback(void *argument)
 		return;
 	errcontext("applying changes up to %X/%X to incremental view with OID %u",
 			   LSN_FORMAT_ARGS(context->lsn), context->consumer->relid);
-}
-
-/*
- * Claims and locks one consumer; false if that would have to wait.  What was
- * locked before the refusal stays locked to the end of the batch.
- */
-static bool
-lock_consumer(IvmApplyWorker *worker, IvmConsumer *consumer)
-{
-	ListCell   *cell;
-
-	if (!ivm_claim(consumer->relid, false) || !ivm_members_lock(consumer, worker->capture))
-		return false;
-	if (!ConditionalLockRelationOid(consumer->relid, RowExclusiveLock))
-		return false;
-	foreach(cell, consumer->compiled->relids)
-		if (!ConditionalLockRelationOid(lfirst_oid(cell), AccessShareLock))
-		return false;
-
-	foreach(cell, consumer->compiled->plan->arrangements)
-	{
-		IvmArrangement *arrangement = lfirst(cell);
-		ListCell   *inner;
-
-		foreach(inner, arrangement->probes)
-		{
-			IvmIndexProbe *probe = lfirst(inner);
-
-			if (OidIsValid(probe->index) &&
-				!ConditionalLockRelationOid(probe->index, AccessShareLock))
-				return false;
-		}
-	}
-
-	if (!consumer->is_arrangement)
-	{
-		Relation	view = try_relation_open(consumer->relid, NoLock);
-		List	   *indexes;
-		bool		locked = true;
-
-		if (view == NULL)
-			return false;		/* dropped: the next look at ivm.view finds
-								 * out */
-		indexes = RelationGetIndexList(view);
-		foreach(cell, indexes)
-			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
-		relation_close(view, NoLock);
-
-		/* REINDEX and VACUUM FULL come by state tables, too */
-		foreach(cell, consumer->arrangements)
-			locked = locked && ConditionalLockRelationOid(lfirst_oid(cell), RowExclusiveLock);
-		foreach(cell, ivm_dataflow_state_names(consumer->compiled->plan, consumer->relid))
-		{
-			Oid			state = ivm_state_table_lookup(lfirst(cell));
-
-			locked = locked && (!OidIsValid(state) || ConditionalLockRelationOid(state, RowExclusiveLock));
-		}
-		return locked;
-	}
-	return true;
-}
-
-/* Does it read one of these that is behind: a shared arrangement, or a view? */
-static bool
-reads_one_behind(IvmConsumer *consumer, List *consumers)
-{
-	ListCell   *cell;
-
-	foreach(cell, consumers)
-	{
-		IvmConsumer *other = lfirst(cell);
-
-		if (other->behind && (list_member_oid(consumer->arrangements, other->relid) ||
-							  list_member_oid(consumer->upstream, other->relid)))
-			return true;
-	}
-	return false;
-}
-
-static void
-leave_behind(IvmConsumer *consumer)
-{
-	consumer->behind = true;
-	consumer->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50);
-}
-
-/*
- * Locks what it can; the rest is marked as behind and left out, with all that
- * reads it, in whatever order they come.
- */
-static List *
-lock_consumers(IvmApplyWorker *worker, List *consumers)
-{
-	List	   *locked = NIL;
-	bool		again = true;
-	ListCell   *cell;
-
-	foreach(cell, consumers)
-	{
-		IvmConsumer *consumer = lfirst(cell);
-
-		consumer->behind = false;
-		if (!reads_one_behind(consumer, consumers) && lock_consumer(worker, consumer))
-			locked = lappend(locked, consumer);
-		else
-			leave_behind(consumer);
-	}
-	while (again)
-	{
-		again = false;
-		foreach(cell, locked)
-		{
-			IvmConsumer *consumer = lfirst(cell);
-
-			if (!reads_one_behind(consumer, consumers))
-				continue;
-			leave_behind(consumer);
-			locked = foreach_delete_current(locked, cell);
-			again = true;
-		}
-	}
-	return locked;
 }
 
 static TupleTableSlot *
@@ -605,7 +479,7 @@ ivm_batch_run(IvmApplyWorker *worker, List *consumers)
 	replorigin_session_origin = DoNotReplicateId;
 	old = MemoryContextSwitchTo(worker->batch_context);
 
-	locked = lock_consumers(worker, consumers);
+	locked = ivm_batch_lock(worker, consumers);
 	AcceptInvalidationMessages();
 	foreach(cell, locked)
 	{
