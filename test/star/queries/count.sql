@@ -1,0 +1,2 @@
+-- A bare count.
+SELECT count(*) FROM sale
