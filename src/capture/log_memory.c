@@ -104,17 +104,17 @@ ivm_log_memory_make(IvmDatabase *db, Size size, bool force)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = NULL;
 
 		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
 		if (!told)
+			error = CopyErrorData();
+		FlushErrorState();
+		if (error != NULL)
 			ereport(LOG,
 					(errcode(error->sqlerrcode),
 					 errmsg("delta log does without more shared memory: %s", error->message)));
 		told = true;
-		FreeErrorData(error);
 		made = NULL;
 	}
 	PG_END_TRY();

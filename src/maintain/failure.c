@@ -46,21 +46,26 @@ typedef struct RebuildHistory
 
 static List *histories = NIL;
 static ErrorData *saved_error = NULL;
+static MemoryContext error_context;
 
 void
 ivm_failure_forget(void)
 {
 	if (saved_error != NULL)
-		FreeErrorData(saved_error);
+		MemoryContextReset(error_context);
 	saved_error = NULL;
 }
 
 void
 ivm_failure_save(IvmCancel cancel)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContext old = CurrentMemoryContext;
 
 	ivm_failure_forget();
+	/* of its own, since FreeErrorData does not free all that is copied */
+	if (error_context == NULL)
+		error_context = AllocSetContextCreate(TopMemoryContext, "ivm saved error", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(error_context);
 	HOLD_INTERRUPTS();
 	saved_error = CopyErrorData();
 	if (cancel == IVM_CANCEL_TIMEOUT)

@@ -1,4 +1,4 @@
-# What most views of a database have left behind when they are dropped: the tables that nobody
+# What most views of a database have left behind when they are dropped, and batches that fail: the tables that nobody
 # reads any more are not decoded, and the processes are as small as before.  A table that
 # somebody reads stays, whoever else lets go of it.
 #
@@ -122,6 +122,40 @@ wait_for_state($node, 'divided', 'error');
 run('DROP MATERIALIZED VIEW other;', 'DELETE FROM e WHERE a = 0;');
 wait_for_state($node, 'divided', 'active');
 is_exact($node, 'divided', 'a view in state error comes back');
+
+# ---- errors ----
+
+# Bytes in use in the context that nothing is ever freed with.
+sub top_used
+{
+	my @pids = worker_pids($node, 'apply worker');
+	my $used = 0;
+	foreach my $pid (@pids)
+	{
+		my $from = -s $node->logfile;
+		$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+		$node->wait_for_log(qr/\[$pid\].*Grand total/, $from);
+		slurp_file($node->logfile, $from) =~ /\[$pid\][^\n]*; TopMemoryContext: [^\n]* (\d+) used/ or die 'no top context';
+		$used += $1;
+	}
+	return $used;
+}
+
+sub fail_batches
+{
+	foreach (1 .. $_[0])
+	{
+		run('INSERT INTO e VALUES (0);');
+		wait_for_state($node, 'divided', 'error');
+		run('DELETE FROM e WHERE a = 0;', 'REFRESH INCREMENTAL VIEW divided;');
+	}
+	sync($node);
+	return;
+}
+fail_batches(3);
+my $top = top_used();
+fail_batches(20);
+cmp_ok(top_used(), '<', $top + 1500, 'batches that fail leave nothing behind');
 
 # a process that ends on its way, and what its successor finds
 my @workers = worker_pids($node, 'apply worker');
