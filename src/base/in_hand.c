@@ -16,6 +16,9 @@
  * that does not come to it, and is killed after some seconds, is suspected with the
  * guilty one; it clears itself.)
  *
+ * A function can end its process without a crash, too, by exit() or an error that is fatal.  Then
+ * the process accuses on its way out, unless it was told to end.
+ *
  * The first launcher after the crash makes suspects of what the dead had in hand.
  * A suspect is worked on alone.  If that goes well it is none any more; after
  * IVM_MAX_DEATHS deaths in a row it is not tried again, until REFRESH gives it one
@@ -43,6 +46,7 @@
 #include "port/atomics.h"
 #include "postmaster/bgworker_internals.h"
 #include "storage/ipc.h"
+#include "tcop/tcopprot.h"
 
 #include "base/in_hand.h"
 
@@ -55,7 +59,7 @@ typedef struct Place
 	pg_atomic_uint32 pid;		/* 0: free */
 	Oid			dboid;
 	IvmWork		work;
-	bool		ended;			/* by the postmaster */
+	bool		ended;			/* by the postmaster, or told to end */
 	XLogRecPtr	position;
 	Oid			only;
 	int			n;
@@ -114,14 +118,14 @@ ended_by_postmaster(SIGNAL_ARGS)
 	_exit(2);
 }
 
+static void close_place(int code, Datum argument);
+
 static void
-close_place(int code, Datum argument)
+told_to_end(SIGNAL_ARGS)
 {
-	if (mine == NULL)
-		return;
-	mine->work = IVM_WORK_NONE;
-	pg_atomic_write_u32((pg_atomic_uint32 *) &mine->pid, 0);
-	mine = NULL;
+	if (mine != NULL)
+		mine->ended = true;
+	die(postgres_signal_arg);
 }
 
 void
@@ -142,6 +146,7 @@ ivm_in_hand_open(Oid dboid)
 		break;
 	}
 	pqsignal(SIGQUIT, ended_by_postmaster);
+	pqsignal(SIGTERM, told_to_end);
 	on_proc_exit(close_place, (Datum) 0);
 }
 
@@ -273,6 +278,42 @@ accuse_decoder(Oid dboid, XLogRecPtr position, uint32 pid)
 			 errdetail("Deaths in a row there: %u.", pg_atomic_add_fetch_u32(&suspect->deaths, 1))));
 }
 
+/* Whoever had this in hand has died of it, or of something else meanwhile. */
+static void
+accuse(const Place *place, uint32 pid)
+{
+	switch (place->work)
+	{
+		case IVM_WORK_COMPILE:
+		case IVM_WORK_BATCH:
+		case IVM_WORK_BUILD:
+			if (OidIsValid(place->only))
+				accuse_view(place->dboid, place->only, place->work, pid);
+			else
+				for (int j = 0; j < Min(place->n, MAX_IN_HAND); j++)
+					accuse_view(place->dboid, place->relids[j], place->work, pid);
+			break;
+		case IVM_WORK_DECODE:
+			accuse_decoder(place->dboid, place->position, pid);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+close_place(int code, Datum argument)
+{
+	if (mine == NULL)
+		return;
+	/* an error that ends the process, or exit() */
+	if (!mine->ended && mine->work != IVM_WORK_DECODE)
+		accuse((const Place *) mine, MyProcPid);
+	mine->work = IVM_WORK_NONE;
+	pg_atomic_write_u32((pg_atomic_uint32 *) &mine->pid, 0);
+	mine = NULL;
+}
+
 void
 ivm_in_hand_collect(void)
 {
@@ -284,23 +325,7 @@ ivm_in_hand_collect(void)
 		pg_atomic_write_u32(&kept->places[i].pid, 0);
 		if (pid == 0 || place.ended || !OidIsValid(place.dboid))
 			continue;
-		switch (place.work)
-		{
-			case IVM_WORK_COMPILE:
-			case IVM_WORK_BATCH:
-			case IVM_WORK_BUILD:
-				if (OidIsValid(place.only))
-					accuse_view(place.dboid, place.only, place.work, pid);
-				else
-					for (int j = 0; j < Min(place.n, MAX_IN_HAND); j++)
-						accuse_view(place.dboid, place.relids[j], place.work, pid);
-				break;
-			case IVM_WORK_DECODE:
-				accuse_decoder(place.dboid, place.position, pid);
-				break;
-			default:
-				break;
-		}
+		accuse(&place, pid);
 	}
 }
 

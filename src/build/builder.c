@@ -73,6 +73,9 @@ builder_exit(int code, Datum argument)
 	 * What it had in hand may be active, and taken over by nobody.  Our
 	 * cursor stays until the next builder has seen to that.
 	 */
+	/* a function that would not be cancelled is no death */
+	if (OidIsValid(ivm_guard_culprit()))
+		ivm_in_hand_end();
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	unfinished = OidIsValid(control->building);
 	if (unfinished)

@@ -38,6 +38,7 @@
 
 #include "arrange/cache.h"
 #include "base/debug_point.h"
+#include "base/in_hand.h"
 #include "base/settings.h"
 #include "memory/budget.h"
 #include "memory/reclaim.h"
@@ -71,7 +72,10 @@ worker_exit(int code, Datum argument)
 {
 	/* a function that would not be cancelled: the next time it is elsewhere */
 	if (OidIsValid(ivm_guard_culprit()))
+	{
 		ivm_pace_expel(&this_worker, ivm_guard_culprit());
+		ivm_in_hand_end();
+	}
 	LWLockAcquire(ivm_control->lock, LW_EXCLUSIVE);
 	this_worker.shared->pid = 0;
 	this_worker.shared->latch = NULL;

@@ -169,7 +169,6 @@ ivm_process_init(IvmProcessArgument *argument)
 {
 	memcpy(argument, MyBgworkerEntry->bgw_extra, sizeof(IvmProcessArgument));
 
-	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, StatementCancelHandler);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	ivm_in_hand_open(argument->dboid);
