@@ -1,5 +1,7 @@
 # Several views that each take less than ivm.batch_patience, and together much more: the others
 # do not wait for all of them, whether they get done or fail.  One worker has them all.
+#
+# alone: how long the others wait is measured
 
 use strict;
 use warnings;
