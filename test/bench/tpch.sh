@@ -83,7 +83,7 @@ measure_query() # number
 				WHERE relnamespace = 'ivm_state'::regnamespace AND relkind = 'm') /
 			(SELECT sum(pg_table_size(refobjid)) FROM (SELECT DISTINCT refobjid FROM pg_depend JOIN pg_rewrite r ON r.oid = objid
 				WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass
-					AND ev_class = 'v'::regclass AND refobjid <> ev_class) t), 3)")
+					AND ev_class = 'v'::regclass AND refobjid <> ev_class) t), 5)")
 
 	times=()
 	query -c "SELECT ivm.stat_reset('v')" >/dev/null
