@@ -50,4 +50,13 @@
 	(AssertMacro((extra) == 0), heap_form_minimal_tuple(desc, values, isnull))
 #endif
 
+/*
+ * 17 lets LockHeldByMe ask for stronger modes, too.
+ */
+#if PG_VERSION_NUM >= 170000
+#define lock_held_by_me_compat(tag, lockmode) LockHeldByMe(tag, lockmode, false)
+#else
+#define lock_held_by_me_compat(tag, lockmode) LockHeldByMe(tag, lockmode)
+#endif
+
 #endif							/* IVM_COMPAT_H */

@@ -47,12 +47,14 @@
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "apply/view_index.h"
 #include "arrange/state_table.h"
+#include "base/compat.h"
 #include "base/settings.h"
 #include "compile/compile.h"
 #include "ddl/ddl.h"
@@ -133,18 +135,17 @@ undo_population(Oid relid)
 		ivm_metadata_set_state(relid, IVM_STATE_UNPOPULATED, NULL);
 }
 
-/* Has this transaction a lock on the relation of that strength? */
+/* Has this transaction a lock on the relation of that strength, or a greater one? */
 static bool
 has_lock(Oid relid, LOCKMODE lockmode)
 {
-	Relation	rel = try_relation_open(relid, NoLock);
-	bool		result;
+	LOCKTAG		tag;
 
-	if (rel == NULL)
-		return false;
-	result = CheckRelationLockedByMe(rel, lockmode, true);
-	relation_close(rel, NoLock);
-	return result;
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (LOCKMODE mode = lockmode; mode <= MaxLockMode; mode++)
+		if (lock_held_by_me_compat(&tag, mode))
+			return true;
+	return false;
 }
 
 /* Has this transaction changed what the view is made of, or the view? */
