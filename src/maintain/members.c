@@ -28,7 +28,7 @@
  *
  * Its rows are pushed as if they came from a member that is left; each scan of the tree takes them
  * once.  A part of the query that is recomputed does not need them: it is run again, unless what has joined is
- * empty.
+ * empty.  Where all that read it are such parts, what has left is not looked at any more: it may be gone.
  *
  * The fingerprint is stored with the applied snapshot, so that a crash neither loses nor doubles anything.
  * Who else stores one (the builder) has the claim, as a batch has: a batch looks whether the row is still
@@ -159,10 +159,12 @@ ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 		consumer->joined = lappend_oid(consumer->joined, ((IvmMember *) lfirst(cell))->relid);
 	foreach(cell, left)
 	{
-		IvmMember  *member = palloc(sizeof(IvmMember));
+		IvmMember  *member = lfirst(cell);
 
-		*member = *(IvmMember *) lfirst(cell);
-		consumer->left = lappend(consumer->left, member);
+		consumer->touched = list_append_unique_oid(consumer->touched, member->tree);
+		if (!is_scanned(plan, member->tree))
+			continue;
+		consumer->left = lappend(consumer->left, memcpy(palloc(sizeof(IvmMember)), member, sizeof(IvmMember)));
 	}
 	MemoryContextSwitchTo(old);
 	consumer->members_differ = true;
@@ -176,8 +178,10 @@ ivm_members_forget(IvmConsumer *consumer)
 {
 	list_free(consumer->joined);
 	list_free_deep(consumer->left);
+	list_free(consumer->touched);
 	consumer->joined = NIL;
 	consumer->left = NIL;
+	consumer->touched = NIL;
 	consumer->members_differ = false;
 }
 
@@ -216,8 +220,6 @@ ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database)
 		Relation	relation;
 		bool		fits = false;
 
-		if (!is_scanned(consumer->compiled->plan, member->tree))
-			continue;
 		if (!ConditionalLockRelationOid(member->relid, AccessShareLock))
 			return false;
 		relation = try_relation_open(member->relid, NoLock);
@@ -341,10 +343,10 @@ ivm_members_push(IvmConsumer *consumer, Snapshot snapshot)
 	{
 		IvmMember  *member = lfirst(cell);
 
-		if (is_scanned(plan, member->tree))
-			rows += push_table(consumer, member->relid, member, true, snapshot);
-		rows += ivm_dataflow_touch(consumer->dataflow, member->tree);
+		rows += push_table(consumer, member->relid, member, true, snapshot);
 	}
+	foreach(cell, consumer->touched)
+		rows += ivm_dataflow_touch(consumer->dataflow, lfirst_oid(cell));
 	return rows;
 }
 
