@@ -68,7 +68,9 @@ ivm_applied_get(Oid relid, Snapshot snapshot)
 
 	if (!OidIsValid(table))
 		return NULL;
-	rel = table_open(table, AccessShareLock);
+	rel = try_table_open(table, AccessShareLock);
+	if (rel == NULL)
+		return NULL;			/* the extension has just been dropped */
 	tuple = ivm_own_row_fetch(rel, relid, snapshot);
 	if (tuple != NULL)
 	{

@@ -247,7 +247,13 @@ ivm_metadata_complete(IvmViewRow *row)
 	if (row->complete)
 		return;
 	Assert(ActiveSnapshotSet());
-	rel = table_open(ivm_metadata_view_relid(), AccessShareLock);
+	rel = try_table_open(ivm_metadata_view_relid(), AccessShareLock);
+	if (rel == NULL)
+	{
+		/* the extension has just been dropped */
+		row->state = IVM_STATE_UNPOPULATED;
+		return;
+	}
 	slot = table_slot_create(rel, NULL);
 	if (!table_tuple_fetch_row_version(rel, &row->version.tid, SnapshotAny, slot))
 		elog(ERROR, "row %u of ivm.view has gone", row->relid);

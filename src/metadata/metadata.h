@@ -104,7 +104,7 @@ extern List *ivm_metadata_list(void);
 
 /*
  * Reads what the list left out, of the very version that is in it.  To be called under an active snapshot that
- * was there when the list was read.
+ * was there when the list was read.  If the extension has been dropped since, the row is one of a view without contents.
  */
 extern void ivm_metadata_complete(IvmViewRow *row);
 
