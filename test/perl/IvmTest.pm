@@ -19,7 +19,7 @@ our @EXPORT = qw(
   new_node kill_server connection leave set_points forget_points reload wait_for_point
   worker_pids wait_until wait_until_true wait_for_end kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
-  sales_views slot_names wait_for_no_workers write_metadata patience
+  sales_views slot_names wait_for_no_workers write_metadata patience contexts lose_slot
 );
 
 my $deadline = $PostgreSQL::Test::Utils::timeout_default;
@@ -386,6 +386,51 @@ UPDATE region SET name = 'region ' || id || ' as of $change' WHERE id = 1 + $cha
 COMMIT;
 SELECT pg_current_wal_flush_lsn();
 EOS
+}
+
+# Bytes in each memory context of a process, all of one name together.
+sub contexts
+{
+	my ($node, $pid) = @_;
+	my $from = -s $node->logfile;
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	$node->wait_for_log(qr/\[$pid\].*Grand total/, $from);
+	my $log = slurp_file($node->logfile, $from);
+	my %bytes;
+	$bytes{$1} += $2 while $log =~ /\[$pid\][^\n]*level: \d+; ([^:\n]*): (\d+) total/g;
+	return \%bytes;
+}
+
+# Drops a slot that is in use, faster than the decoder comes back, and runs further
+# statements in that transaction.
+sub lose_slot
+{
+	my ($node, $slot, $then) = @_;
+
+	$then //= '';
+	$node->safe_psql('postgres', <<"EOS");
+DO \$\$
+DECLARE
+	deadline timestamptz := clock_timestamp() + interval '20s';
+BEGIN
+	LOOP
+		BEGIN
+			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
+				WHERE slot_name = '$slot' AND active_pid IS NOT NULL;
+			PERFORM pg_drop_replication_slot('$slot');
+			EXIT;
+		EXCEPTION WHEN object_in_use OR undefined_object THEN
+			IF clock_timestamp() > deadline THEN
+				RAISE;
+			END IF;
+		END;
+	END LOOP;
+	$then
+END
+\$\$;
+EOS
+	return;
 }
 
 1;

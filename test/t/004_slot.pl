@@ -34,25 +34,7 @@ sub is_rebuilt
 
 # who drops it is faster than the decoder that comes back
 $node->safe_psql('postgres', 'SELECT ivm.stat_reset()');
-$node->safe_psql('postgres', <<"EOS");
-DO \$\$
-DECLARE
-	deadline timestamptz := clock_timestamp() + interval '20s';
-BEGIN
-	LOOP
-		BEGIN
-			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active_pid IS NOT NULL;
-			PERFORM pg_drop_replication_slot('$name');
-			RETURN;
-		EXCEPTION WHEN object_in_use OR undefined_object THEN
-			IF clock_timestamp() > deadline THEN
-				RAISE;
-			END IF;
-		END;
-	END LOOP;
-END
-\$\$;
-EOS
+lose_slot($node, $name);
 change_sales($node);
 wait_until($node, 'SELECT count(*) = 1 FROM pg_replication_slots', 'there is a slot again');
 is_rebuilt('the slot was dropped', 'replication slot was lost');

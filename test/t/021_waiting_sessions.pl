@@ -135,27 +135,7 @@ $session->{run}->pump_nb;
 wait_for_point($node, 'build-filled');
 my $dboid = $node->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE datname = 'postgres'});
 # the rows are in no slot: a new one cannot begin before this transaction has ended
-$node->safe_psql('postgres', <<"EOS");
-DO \$\$
-DECLARE
-	deadline timestamptz := clock_timestamp() + interval '20s';
-BEGIN
-	LOOP
-		BEGIN
-			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
-				WHERE slot_name = 'ivm_$dboid' AND active_pid IS NOT NULL;
-			PERFORM pg_drop_replication_slot('ivm_$dboid');
-			EXIT;
-		EXCEPTION WHEN object_in_use OR undefined_object THEN
-			IF clock_timestamp() > deadline THEN
-				RAISE;
-			END IF;
-		END;
-	END LOOP;
-	INSERT INTO b SELECT i, i % 7 FROM generate_series(1001, 1100) AS i;
-END
-\$\$;
-EOS
+lose_slot($node, "ivm_$dboid", 'INSERT INTO b SELECT i, i % 7 FROM generate_series(1001, 1100) AS i;');
 wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_ivm_worker WHERE state = 'creating replication slot'}, 'a new slot is being made');
 set_points($node, '');
 $session->query('SELECT 1');
@@ -166,26 +146,7 @@ are_exact($node, 'a view that was filled while the slot was lost is exact');
 
 $session = connection($node);
 $session->query_safe('BEGIN; INSERT INTO b VALUES (2001, 1)');
-$node->safe_psql('postgres', <<"EOS");
-DO \$\$
-DECLARE
-	deadline timestamptz := clock_timestamp() + interval '20s';
-BEGIN
-	LOOP
-		BEGIN
-			PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots
-				WHERE slot_name = 'ivm_$dboid' AND active_pid IS NOT NULL;
-			PERFORM pg_drop_replication_slot('ivm_$dboid');
-			EXIT;
-		EXCEPTION WHEN object_in_use OR undefined_object THEN
-			IF clock_timestamp() > deadline THEN
-				RAISE;
-			END IF;
-		END;
-	END LOOP;
-END
-\$\$;
-EOS
+lose_slot($node, "ivm_$dboid");
 wait_until($node, q{SELECT count(*) > 0 FROM pg_stat_ivm_worker WHERE state = 'creating replication slot'}, 'a new slot waits for the transaction');
 $session->query(q{SET statement_timeout = '60s'; SELECT * FROM ivm.verify('filled')});
 like($session->{stderr}, qr/a replication slot waits for the end of this transaction.*HINT:  Commit first/s, 'a verification does not wait for its own transaction');

@@ -18,20 +18,6 @@ my $node = new_node('leaks', 'autovacuum = off', 'ivm.apply_workers = 1');
 $node->safe_psql('postgres', join "\n", 'CREATE EXTENSION ivm_ext;',
 	map { "CREATE TABLE t$_ (id int PRIMARY KEY, v int); INSERT INTO t$_ SELECT i, i FROM generate_series(1, 20) i;" } 0 .. $tables - 1);
 
-# Bytes in each memory context of a process, all of one name together.
-sub contexts
-{
-	my ($pid) = @_;
-	my $from = -s $node->logfile;
-
-	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
-	$node->wait_for_log(qr/\[$pid\].*Grand total/, $from);
-	my $log = slurp_file($node->logfile, $from);
-	my %bytes;
-	$bytes{$1} += $2 while $log =~ /\[$pid\][^\n]*level: \d+; ([^:\n]*): (\d+) total/g;
-	return \%bytes;
-}
-
 # CPU of the apply worker so far, in ticks.
 sub cpu
 {
@@ -74,7 +60,7 @@ is_value($node, 'SELECT count(*), min(batches) > 0 FROM pg_stat_ivm WHERE last_a
 is_value($node, 'SELECT count(DISTINCT relid) FROM pg_stat_ivm_operator', $many, 'and operators');
 
 my ($apply) = worker_pids($node, 'apply worker');
-my $before = contexts($apply);
+my $before = contexts($node, $apply);
 my $kept = 'v' . $many;
 
 sub drop_but_one
@@ -91,7 +77,7 @@ is_value($node, "SELECT batches FROM pg_stat_ivm WHERE relname = '$kept'", $batc
 create_views(1, $many - 1);
 change_all();
 is((worker_pids($node, 'apply worker'))[0], $apply, 'the worker is the same');
-my $after = contexts($apply);
+my $after = contexts($node, $apply);
 # plans are kept or rest as time passes
 my @grown = grep { /^(TopMemoryContext|ivm (single rows|view reads|consumers|interest))$/ && $after->{$_} > $before->{$_} + 8192 } sort keys %$before;
 is("@grown", '', 'views that were dropped and made again have left nothing in it');
@@ -112,9 +98,9 @@ sub other_settings
 	return;
 }
 other_settings(1, 3);
-$before = contexts($apply);
+$before = contexts($node, $apply);
 other_settings(4, 40);
-$after = contexts($apply);
+$after = contexts($node, $apply);
 @grown = grep { /^(TopMemoryContext|ivm settings)$/ && $after->{$_} > $before->{$_} + 8192 } sort keys %$before;
 is("@grown", '', 'settings go with the views that were made under them');
 
@@ -145,10 +131,10 @@ EOS
 }
 
 make_tables(600);
-$before = contexts($decoder);
+$before = contexts($node, $decoder);
 make_tables(1200);
 is((worker_pids($node, 'decoder'))[0], $decoder, 'the decoder is the same');
-$after = contexts($decoder);
+$after = contexts($node, $decoder);
 @grown = grep { /^ivm / && $after->{$_} > ($before->{$_} // 0) + 1024 } sort keys %$after;
 is("@grown", '', 'tables that were changed and dropped have left nothing in the decoder');
 

@@ -22,20 +22,6 @@ sub run
 	return;
 }
 
-# Bytes in each memory context of a process, all of one name together.
-sub contexts
-{
-	my ($pid) = @_;
-	my $from = -s $node->logfile;
-
-	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
-	$node->wait_for_log(qr/\[$pid\].*Grand total/, $from);
-	my $log = slurp_file($node->logfile, $from);
-	my %bytes;
-	$bytes{$1} += $2 while $log =~ /\[$pid\][^\n]*level: \d+; ([^:\n]*): (\d+) total/g;
-	return \%bytes;
-}
-
 # kB that the kernel has given to a process and nobody shares, when it is at most so much, or after a while.
 sub private_memory
 {
@@ -66,21 +52,21 @@ run('CREATE EXTENSION ivm_ext;', map { "CREATE TABLE t$_ (id int PRIMARY KEY, a 
 create_views(1 .. $few);
 my ($worker) = worker_pids($node, 'apply worker');
 my ($decoder) = worker_pids($node, 'decoder');
-my $worker_before = contexts($worker);
-my $decoder_before = contexts($decoder);
+my $worker_before = contexts($node, $worker);
+my $decoder_before = contexts($node, $decoder);
 my $private_before = private_memory($worker, 0 + 'inf');
 
 create_views($few + 1 .. $many);
-cmp_ok(contexts($decoder)->{'ivm registry'}, '>', $decoder_before->{'ivm registry'}, "$many tables are registered");
+cmp_ok(contexts($node, $decoder)->{'ivm registry'}, '>', $decoder_before->{'ivm registry'}, "$many tables are registered");
 run(map { "DROP MATERIALIZED VIEW v$_;" } 2 .. $many);
 run('UPDATE t1 SET b = b + 1;');
 is_exact($node, 'v1', 'the last view is maintained');
 is((worker_pids($node, 'apply worker'))[0], $worker, 'by the same process');
 
-my $decoder_after = contexts($decoder);
+my $decoder_after = contexts($node, $decoder);
 my @grown = grep { /^ivm / && $decoder_after->{$_} > ($decoder_before->{$_} // 0) } sort keys %$decoder_after;
 is("@grown", '', 'the decoder has forgotten the tables that nobody reads');
-my $worker_after = contexts($worker);
+my $worker_after = contexts($node, $worker);
 cmp_ok($worker_after->{CacheMemoryContext}, '<=', 1.2 * 1024 * 1024 + $worker_before->{CacheMemoryContext},
 	"the apply worker's caches hold no more than they may");
 my $limit = $private_before + 1536;
