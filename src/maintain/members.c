@@ -52,15 +52,22 @@
 #include "compile/compile.h"
 #include "maintain/members.h"
 
-/* The file and columns of a table that was a member; false if it is not as it was. */
+/* Has a table that was a member the file and the columns that it had?  It is locked, or gone. */
 static bool
-is_as_it_was(Relation relation, IvmMember *member)
+is_as_it_was(const IvmMember *member)
 {
-	return relation->rd_rel->relkind == RELKIND_RELATION &&
+	Relation	relation = try_relation_open(member->relid, NoLock);
+	bool		result;
+
+	if (relation == NULL)
+		return false;
+	result = relation->rd_rel->relkind == RELKIND_RELATION &&
 		relation->rd_rel->relfilenode == member->file &&
 		relation->rd_rel->relpersistence == member->persistence &&
 		relation->rd_rel->relreplident == member->identity &&
 		ivm_fingerprint_columns(RelationGetDescr(relation)) == member->columns;
+	relation_close(relation, NoLock);
+	return result;
 }
 
 /*
@@ -132,8 +139,6 @@ ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 	foreach(cell, left)
 	{
 		IvmMember  *member = lfirst(cell);
-		Relation	relation = NULL;
-		bool		fits = false;
 
 		if (!is_scanned(plan, member->tree))
 			continue;
@@ -143,13 +148,7 @@ ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 		/* one that is locked is looked at again with the batch's lock */
 		if (!ConditionalLockRelationOid(member->relid, AccessShareLock))
 			continue;
-		relation = try_relation_open(member->relid, NoLock);
-		if (relation != NULL)
-		{
-			fits = is_as_it_was(relation, member);
-			relation_close(relation, NoLock);
-		}
-		if (!fits)
+		if (!is_as_it_was(member))
 			return "a partition or child of a table that it reads was dropped, or taken away and altered";
 	}
 
@@ -217,18 +216,10 @@ ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database)
 	foreach(cell, consumer->left)
 	{
 		IvmMember  *member = lfirst(cell);
-		Relation	relation;
-		bool		fits = false;
 
 		if (!ConditionalLockRelationOid(member->relid, AccessShareLock))
 			return false;
-		relation = try_relation_open(member->relid, NoLock);
-		if (relation != NULL)
-		{
-			fits = is_as_it_was(relation, member);
-			relation_close(relation, NoLock);
-		}
-		if (!fits)
+		if (!is_as_it_was(member))
 		{
 			ivm_compiled_set_stale(consumer->compiled);
 			return false;
