@@ -71,8 +71,7 @@ typedef struct IvmConsumer
 	 */
 	bool		members_differ; /* from the stored fingerprint */
 	List	   *joined;			/* oid */
-	List	   *left;			/* IvmMember, where rows of it are needed */
-	List	   *touched;		/* oids of trees that any has left */
+	List	   *left;			/* IvmMember */
 	IvmRowVersion members_version;	/* the row of ivm.view that says so */
 	uint64		members_generation; /* of the registry, to be acknowledged */
 

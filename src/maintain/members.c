@@ -28,7 +28,8 @@
  *
  * Its rows are pushed as if they came from a member that is left; each scan of the tree takes them
  * once.  A part of the query that is recomputed does not need them: it is run again, unless what has joined is
- * empty.  Where all that read it are such parts, what has left is not looked at any more: it may be gone.
+ * empty.  Where all that read it are such parts, what has left is not opened any more: it may be gone.  What the
+ * log has of it makes them run again all the same: it may come back, with other rows, before there was a batch.
  *
  * The fingerprint is stored with the applied snapshot, so that a crash neither loses nor doubles anything.
  * Who else stores one (the builder) has the claim, as a batch has: a batch looks whether the row is still
@@ -160,9 +161,6 @@ ivm_members_compare(IvmConsumer *consumer, IvmViewRow *row, IvmPlan *plan)
 	{
 		IvmMember  *member = lfirst(cell);
 
-		consumer->touched = list_append_unique_oid(consumer->touched, member->tree);
-		if (!is_scanned(plan, member->tree))
-			continue;
 		consumer->left = lappend(consumer->left, memcpy(palloc(sizeof(IvmMember)), member, sizeof(IvmMember)));
 	}
 	MemoryContextSwitchTo(old);
@@ -177,10 +175,8 @@ ivm_members_forget(IvmConsumer *consumer)
 {
 	list_free(consumer->joined);
 	list_free_deep(consumer->left);
-	list_free(consumer->touched);
 	consumer->joined = NIL;
 	consumer->left = NIL;
-	consumer->touched = NIL;
 	consumer->members_differ = false;
 }
 
@@ -217,6 +213,8 @@ ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database)
 	{
 		IvmMember  *member = lfirst(cell);
 
+		if (!is_scanned(consumer->compiled->plan, member->tree))
+			continue;
 		if (!ConditionalLockRelationOid(member->relid, AccessShareLock))
 			return false;
 		if (!is_as_it_was(member))
@@ -231,6 +229,16 @@ ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database)
 bool
 ivm_members_skip(IvmConsumer *consumer, Oid relid)
 {
+	ListCell   *cell;
+
+	foreach(cell, consumer->left)
+	{
+		IvmMember  *member = lfirst(cell);
+
+		/* parts that are recomputed are run again anyway */
+		if (member->relid == relid && !is_scanned(consumer->compiled->plan, member->tree))
+			return true;
+	}
 	return consumer->joined != NIL && list_member_oid(consumer->joined, relid);
 }
 
@@ -334,10 +342,10 @@ ivm_members_push(IvmConsumer *consumer, Snapshot snapshot)
 	{
 		IvmMember  *member = lfirst(cell);
 
-		rows += push_table(consumer, member->relid, member, true, snapshot);
+		if (is_scanned(plan, member->tree))
+			rows += push_table(consumer, member->relid, member, true, snapshot);
+		rows += ivm_dataflow_touch(consumer->dataflow, member->tree);
 	}
-	foreach(cell, consumer->touched)
-		rows += ivm_dataflow_touch(consumer->dataflow, lfirst_oid(cell));
 	return rows;
 }
 

@@ -31,7 +31,7 @@ extern void ivm_members_register(IvmConsumer *consumer, IvmDatabase *database);
  */
 extern bool ivm_members_lock(IvmConsumer *consumer, IvmDatabase *database);
 
-/* Does the row of the log belong to a member that the snapshot shows as a whole? */
+/* Is what the log has of the table not looked at: it has joined, or has left and only recomputed parts read it? */
 extern bool ivm_members_skip(IvmConsumer *consumer, Oid relid);
 
 /* Pushes a change of a member that has left; false if the table is none. */
