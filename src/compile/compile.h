@@ -57,6 +57,7 @@ typedef struct IvmMember
 	Oid			tree;			/* the table that is named */
 	Oid			file;			/* its file node then */
 	uint32		columns;		/* ivm_fingerprint_columns() */
+	uint32		attached;		/* tells one attachment from another */
 	char		persistence;
 	char		identity;
 } IvmMember;
@@ -65,7 +66,7 @@ typedef struct IvmMember
 extern uint32 ivm_fingerprint_columns(TupleDesc desc);
 
 /*
- * Do two fingerprints differ only in the members of trees?  Then these are the ones that
+ * Do two fingerprints differ only in the members of trees, and none of these was altered while it was none?  Then these are the ones that
  * are only in the second, and only in the first (IvmMember, palloc'd).
  */
 extern bool ivm_fingerprint_members(const char *from, const char *to, List **joined, List **left);

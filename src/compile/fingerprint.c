@@ -33,7 +33,8 @@
  *	pg_enum			labels.  Their order among each other never changes
  *	pg_inherits		the partitions and children that are read; these with file
  *					and columns, since one that has left may be rewritten, or have its
- *					columns renamed, without a row in the log
+ *					columns renamed, without a row in the log, and with what tells that
+ *					it has come back since
  *	pg_partitioned_table, pg_policy, pg_rewrite
  *					are in the plan
  *	pg_proc			what the user's functions do: all but name, cost and rights
@@ -87,6 +88,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_ts_config.h"
 #include "catalog/pg_ts_config_map.h"
@@ -102,6 +104,7 @@
 #include "tsearch/ts_cache.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_locale.h"
@@ -111,6 +114,33 @@
 
 /* ---- lines ---- */
 
+/*
+ * A hash value of what made a table a child, and its parents: the transactions that attached them.
+ */
+static uint32
+attachment(Oid relid)
+{
+	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	uint32		result = 0;
+
+	check_stack_depth();
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Oid			parent = ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent;
+
+		result = hash_combine(result, murmurhash32(HeapTupleHeaderGetRawXmin(tuple->t_data)));
+		result = hash_combine(result, hash_combine(murmurhash32(parent), attachment(parent)));
+	}
+	systable_endscan(scan);
+	table_close(inherits, AccessShareLock);
+	return result;
+}
+
 static void
 append_relation(StringInfo buffer, IvmPlan *plan, Oid relid)
 {
@@ -119,8 +149,8 @@ append_relation(StringInfo buffer, IvmPlan *plan, Oid relid)
 	Oid			tree;
 
 	if (ivm_plan_is_member(plan, relid, &tree))
-		appendStringInfo(buffer, "member %u of %u file %u columns %u %c %c\n", relid, tree, form->relfilenode,
-						 ivm_fingerprint_columns(RelationGetDescr(relation)),
+		appendStringInfo(buffer, "member %u of %u file %u columns %u attached %u %c %c\n", relid, tree, form->relfilenode,
+						 ivm_fingerprint_columns(RelationGetDescr(relation)), attachment(relid),
 						 form->relpersistence, form->relreplident);
 	else
 	{
@@ -536,8 +566,8 @@ without_members(const char *fingerprint, List **members)
 		size_t		length = strcspn(line, "\n");
 		IvmMember  *member = (IvmMember *) palloc0(sizeof(IvmMember));
 
-		if (sscanf(line, "member %u of %u file %u columns %u %c %c", &member->relid, &member->tree, &member->file,
-				   &member->columns, &member->persistence, &member->identity) == 6)
+		if (sscanf(line, "member %u of %u file %u columns %u attached %u %c %c", &member->relid, &member->tree, &member->file,
+				   &member->columns, &member->attached, &member->persistence, &member->identity) == 7)
 			*members = lappend(*members, member);
 		else
 		{
@@ -581,6 +611,8 @@ ivm_fingerprint_members(const char *from, const char *to, List **joined, List **
 			*left = lappend(*left, old);
 		else if (new->tree != old->tree || new->persistence != old->persistence || new->identity != old->identity)
 			return false;
+		else if (new->attached != old->attached && (new->file != old->file || new->columns != old->columns))
+			return false;		/* rewritten, or its columns renamed, while it was away */
 	}
 	foreach(lc, after)
 	{
