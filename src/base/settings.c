@@ -57,6 +57,7 @@ bool		ivm_statement_syntax = true;
 char	   *ivm_debug_points = NULL;
 char	   *ivm_debug_spill = NULL;
 double		ivm_debug_alloc_failures = 0;
+bool		ivm_debug_check_old = false;
 #ifdef IVM_DEBUG
 int			ivm_debug_hash_bits = 64;
 #endif
@@ -214,6 +215,18 @@ ivm_settings_define(void)
 							 NULL,
 							 &ivm_debug_alloc_failures,
 							 0, 0, 1,
+							 PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("ivm.debug_check_old",
+							 "Checks that no row was there less than zero times before a batch, for tests.",
+							 "A batch that finds one fails.",
+							 &ivm_debug_check_old,
+#ifdef IVM_DEBUG
+							 true,
+#else
+							 false,
+#endif
 							 PGC_SUSET, GUC_NOT_IN_SAMPLE,
 							 NULL, NULL, NULL);
 

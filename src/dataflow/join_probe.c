@@ -24,6 +24,11 @@
  * Keys are the same if their images are: those find the same rows, whatever the
  * operators are.
  *
+ * New minus delta is the old state only if the input gave its delta in the very images
+ * in which it gives its rows.  One that does not is a wrong view as soon as
+ * such a row goes; with ivm.debug_check_old it is an error at once, as a row of the old state
+ * then has a weight below zero.
+ *
  * Memory: the delta by key in a row index, which has a file if it is large.
  * The last key and the expressions in the contexts of the plan.
  *
@@ -41,6 +46,7 @@
 #include "arrange/arrange.h"
 #include "arrange/cache.h"
 #include "arrange/projection.h"
+#include "base/settings.h"
 #include "dataflow/join_probe.h"
 #include "dataflow/remembered_rows.h"
 #include "zset/key.h"
@@ -60,7 +66,8 @@ typedef enum Remembered
 
 struct IvmJoinProbe
 {
-	TupleDesc	desc;			/* of the input */
+	IvmPlanNode *input;			/* whose rows are found */
+	TupleDesc	desc;			/* of it */
 	IvmLookup  *lookup;
 	int			nkeys;
 	IvmKey	   *key;
@@ -92,6 +99,7 @@ struct IvmJoinProbe
 	bool		remembering;	/* rows that are found are added */
 	IvmRememberedRows *rows;
 	IvmZset    *sum;
+	IvmZset    *checked;		/* ivm.debug_check_old */
 
 	IvmJoinProbeReceiver receiver;
 	void	   *receiver_context;
@@ -124,6 +132,7 @@ ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List
 	Oid		   *operators = palloc(sizeof(Oid) * Max(nkeys, 1));
 	Oid		   *collations = palloc(sizeof(Oid) * Max(nkeys, 1));
 
+	probe->input = arrangement->input;
 	probe->desc = arrangement->input->desc;
 	probe->nkeys = nkeys;
 	probe->lengths = palloc(sizeof(int16) * Max(nkeys, 1));
@@ -162,6 +171,7 @@ ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bo
 	probe->remembering = false;
 	ivm_remembered_rows_begin(probe->rows, arena);
 	probe->sum = NULL;
+	probe->checked = NULL;
 }
 
 void
@@ -236,6 +246,9 @@ ivm_join_probe_stop(IvmJoinProbe *probe)
 	if (probe->sum != NULL)
 		ivm_zset_close(probe->sum);
 	probe->sum = NULL;
+	if (probe->checked != NULL)
+		ivm_zset_close(probe->checked);
+	probe->checked = NULL;
 	if (probe->minus != NULL)
 		ivm_row_index_destroy(probe->minus);
 	probe->minus = NULL;
@@ -374,11 +387,9 @@ look_up(IvmJoinProbe *probe, const Datum *values)
 }
 
 static void
-add_to_sum(void *context, TupleTableSlot *row, int64 weight)
+add_to_zset(void *context, TupleTableSlot *row, int64 weight)
 {
-	IvmJoinProbe *probe = context;
-
-	ivm_zset_add(probe->sum, row, weight);
+	ivm_zset_add(context, row, weight);
 }
 
 static void
@@ -401,9 +412,9 @@ give_sum(IvmJoinProbe *probe)
 	ivm_zset_parts_end(&parts);
 }
 
-/* Adds up the rows of the key, new state and delta; false if there is no delta of it. */
+/* Adds up the rows of the key, new state and delta, in *sum; false if there is no delta of it. */
 static bool
-add_up(IvmJoinProbe *probe, const Datum *values)
+add_up(IvmJoinProbe *probe, const Datum *values, IvmZset **sum)
 {
 	IvmRow	   *row;
 
@@ -413,20 +424,75 @@ add_up(IvmJoinProbe *probe, const Datum *values)
 	row = ivm_row_index_next(probe->minus);
 	if (row == NULL)
 		return false;
-	if (probe->sum == NULL)
+	if (*sum == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(probe->context);
 
-		probe->sum = ivm_zset_create(probe->arena, probe->desc);
+		*sum = ivm_zset_create(probe->arena, probe->desc);
 		MemoryContextSwitchTo(old);
 	}
 	for (; row != NULL; row = ivm_row_index_next(probe->minus))
 	{
 		CHECK_FOR_INTERRUPTS();
-		ivm_zset_add_tuple(probe->sum, ivm_row_tuple(row), -row->weight);
+		ivm_zset_add_tuple(*sum, ivm_row_tuple(row), -row->weight);
 	}
-	ivm_lookup_probe(probe->lookup, values, probe->isnull, add_to_sum, probe);
+	ivm_lookup_probe(probe->lookup, values, probe->isnull, add_to_zset, *sum);
 	return true;
+}
+
+/* Does the row, of the delta or of the sum, have that key? */
+static bool
+has_key(IvmJoinProbe *probe, TupleTableSlot *row, const Datum *values)
+{
+	MemoryContext old;
+	Datum	   *key;
+	bool	   *isnull;
+	ListCell   *cell;
+	int			i = 0;
+	bool		result;
+
+	ResetExprContext(probe->econtext);
+	probe->econtext->ecxt_scantuple = row;
+	old = MemoryContextSwitchTo(probe->econtext->ecxt_per_tuple_memory);
+	key = palloc(sizeof(Datum) * Max(probe->nkeys, 1));
+	isnull = palloc(sizeof(bool) * Max(probe->nkeys, 1));
+	foreach(cell, probe->key_states)
+	{
+		key[i] = ExecEvalExpr(lfirst(cell), probe->econtext, &isnull[i]);
+		i++;
+	}
+	result = ivm_key_equal(probe->key, values, probe->isnull, key, isnull);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* Raises an error if a row of that key was there less than zero times before the batch. */
+static void
+check_old(IvmJoinProbe *probe, const Datum *values)
+{
+	IvmZsetParts parts;
+	IvmRow	  **rows;
+	int64		count;
+
+	if (!add_up(probe, values, &probe->checked))
+		return;
+	ivm_zset_parts_begin(probe->checked, &parts);
+	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	{
+		for (int64 i = 0; i < count; i++)
+		{
+			if (rows[i]->weight > 0)
+				continue;
+			/* of another key that has the same hash only the delta is there */
+			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), probe->row, false);
+			if (has_key(probe, probe->row, values))
+				elog(ERROR, "a row of node %d (%s) was there " INT64_FORMAT " times before the batch",
+					 probe->input->node_id, ivm_plan_node_name(probe->input), rows[i]->weight);
+		}
+		ExecClearTuple(probe->row);
+	}
+	ivm_zset_parts_end(&parts);
+	ivm_zset_clear(probe->checked);
 }
 
 /* Gives the rows, and remembers them if they fit. */
@@ -436,7 +502,7 @@ look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
 	bool		is_sum;
 
 	ivm_remembered_rows_begin_adding(probe->rows);
-	is_sum = add_up(probe, values);
+	is_sum = add_up(probe, values, &probe->sum);
 	probe->remembering = true;
 	if (is_sum)
 		give_sum(probe);
@@ -463,6 +529,8 @@ ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
 	{
 		forget(probe);
 		keep_key(probe, values);
+		if (unlikely(ivm_debug_check_old))
+			check_old(probe, values);
 		look_up(probe, values);
 		return;
 	}
