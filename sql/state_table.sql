@@ -59,5 +59,20 @@ select * from oracle();
 drop incremental view counted;
 select state_tables();
 
+-- A private state table is named by what it holds: the groups of the same subquery have the same name, but for the
+-- view, whatever stands above and beside them.
+create function digests(view regclass) returns setof text language sql as
+	$$ select split_part(relname, '_', 2) from pg_class
+	   where relnamespace = 'ivm_state'::regnamespace and relkind = 'm' and relname like 'v' || view::oid || '\_%' $$;
+create incremental view groups as select k, sum(x) as s from a group by k;
+create incremental view over_groups as
+	with g as materialized (select k, sum(x) as s from a group by k)
+	select b.id, g.s, d.y from (select distinct y, k from b) d join g using (k) join b using (k);
+create incremental view other_groups as select k, sum(x + 0) as s from a group by k;
+select (select count(*) from digests('groups')) as tables,
+	(select count(*) from digests('groups') d where d in (select digests('over_groups'))) as same,
+	(select count(*) from digests('groups') d where d in (select digests('other_groups'))) as others;
+drop materialized view groups, over_groups, other_groups;
+
 set client_min_messages = warning;
 drop schema test_state_table cascade;

@@ -21,8 +21,11 @@
 /* Run-time side of an IvmArrangement; made once for a plan, used in many batches. */
 typedef struct IvmLookup IvmLookup;
 
-/* Gets each row found: the slot has the shape of the arrangement's input's output row. */
-typedef void (*IvmLookupReceiver) (void *context, TupleTableSlot *row, int64 weight);
+/*
+ * Gets each row found: the slot has the shape of the arrangement's input's output row.  Returns false if it
+ * wants no more.
+ */
+typedef bool (*IvmLookupReceiver) (void *context, TupleTableSlot *row, int64 weight);
 
 /*
  * Makes the run-time side, in the current context.  "relid" is the view (names
@@ -45,10 +48,11 @@ extern void ivm_lookup_expect(IvmLookup *lookup, int64 probes);
 
 /*
  * Calls the receiver for every row whose key equals the probe values (NULL
- * equals nothing).  It may return rows that do not match (the caller tests
+ * equals nothing), until that says false; then so does the function, and
+ * nothing more is read.  It may give rows that do not match (the caller tests
  * the join's clauses anyhow), never leave one out.
  */
-extern void ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
+extern bool ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 							 IvmLookupReceiver receiver, void *context);
 
 extern void ivm_lookup_end(IvmLookup *lookup);

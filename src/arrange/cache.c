@@ -509,13 +509,14 @@ ivm_cache_wants(IvmCache *cache)
 
 bool
 ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
-			   IvmCacheReceiver receiver, void *context, bool *fill)
+			   IvmCacheReceiver receiver, void *context, bool *more, bool *fill)
 {
 	CacheEntry *entry = find_entry(cache, hash, values);
 	int			natts = cache->shape.desc->natts;
 
 	cache->run_probes++;
 	*fill = entry == NULL;
+	*more = true;
 	if (entry != NULL)
 		entry->used = true;
 	if (entry == NULL || entry->refused)
@@ -531,11 +532,11 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 
 	entry->pins++;
 	npins++;
-	for (uint32 position = entry->rows; position < entry->size;)
+	for (uint32 position = entry->rows; position < entry->size && *more;)
 	{
 		IvmValueRow *row = (IvmValueRow *) ((char *) entry + position);
 
-		receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
+		*more = receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
 		position += row->size;
 	}
 	entry->pins--;

@@ -24,8 +24,8 @@ typedef struct IvmCache IvmCache;
 /* The rows of a key while they are being found, to be cached. */
 typedef struct IvmCacheFill IvmCacheFill;
 
-/* Gets each row of a key; the values are good until it returns. */
-typedef void (*IvmCacheReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
+/* Gets each row of a key; the values are good until it returns.  False: it wants no more. */
+typedef bool (*IvmCacheReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
 
 /* This process, which sees all deltas in batches, has a cache; caches made before are not used. */
 extern void ivm_cache_enable(void);
@@ -62,10 +62,10 @@ extern int64 ivm_cache_start(IvmCache *cache, int64 expected);
 
 /*
  * True if the key's rows were in the cache: the receiver has got them.  Else they have to be looked up, and put
- * into the cache if *fill.  No value is NULL; "hash" is ivm_key_hash_left's.
+ * into the cache if *fill.  *more is what the receiver said last.  No value is NULL; "hash" is ivm_key_hash_left's.
  */
 extern bool ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
-						   IvmCacheReceiver receiver, void *context, bool *fill);
+						   IvmCacheReceiver receiver, void *context, bool *more, bool *fill);
 
 /* Is it worth the hash of a key to ask?  Counts the probe as a miss if not. */
 extern bool ivm_cache_wants(IvmCache *cache);

@@ -42,7 +42,6 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "catalog/pg_am.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -253,17 +252,18 @@ prepare_index_scan(IvmLookup *lookup, LookupPart *part)
 	part->scan = index_beginscan(part->heap, part->index, lookup->snapshot, nkeys, 0);
 }
 
-static void
+static bool
 probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
 			IvmLookupReceiver receiver, void *context)
 {
 	MemoryContext old = MemoryContextSwitchTo(lookup->context);
 	int			nkeys = list_length(part->probe->key_numbers);
+	bool		more = true;
 
 	for (int i = 0; i < nkeys; i++)
 		part->keys[i].sk_argument = values[list_nth_int(part->probe->key_numbers, i)];
 	index_rescan(part->scan, part->keys, nkeys, NULL, 0);
-	while (index_getnext_slot(part->scan, ForwardScanDirection, part->row))
+	while (more && index_getnext_slot(part->scan, ForwardScanDirection, part->row))
 	{
 		TupleTableSlot *result = ivm_projection_apply(part->projection, part->row);
 
@@ -271,12 +271,13 @@ probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
 		if (result != NULL)
 		{
 			MemoryContextSwitchTo(old);
-			receiver(context, result, 1);
+			more = receiver(context, result, 1);
 			MemoryContextSwitchTo(lookup->context);
 		}
 	}
 	ExecClearTuple(part->row);
 	MemoryContextSwitchTo(old);
+	return more;
 }
 
 /*
@@ -311,19 +312,42 @@ read_table(IvmLookup *lookup, LookupPart *part)
 	MemoryContextDelete(row_context);
 }
 
-static void
+static bool
 probe_rows(IvmLookup *lookup, uint64 hash, IvmLookupReceiver receiver, void *context)
 {
 	IvmRow	   *row;
+	bool		more = true;
 
 	ivm_row_index_find(lookup->rows, hash);
-	while ((row = ivm_row_index_next(lookup->rows)) != NULL)
+	while (more && (row = ivm_row_index_next(lookup->rows)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), lookup->found, false);
-		receiver(context, lookup->found, row->weight);
+		more = receiver(context, lookup->found, row->weight);
 	}
 	ExecClearTuple(lookup->found);
+	return more;
+}
+
+/* Rows of the state table: all of them if there is no key. */
+static bool
+probe_state(IvmLookup *lookup, const Datum *values, const bool *isnull,
+			IvmLookupReceiver receiver, void *context)
+{
+	IvmStateRow *row;
+	bool		more = true;
+
+	if (lookup->nkeys == 0)
+		ivm_state_table_scan(lookup->state);
+	else
+		ivm_state_table_find(lookup->state, probe_hash(lookup, values, isnull));
+	while (more && (row = ivm_state_table_next(lookup->state)) != NULL)
+	{
+		ExecStoreMinimalTuple(row->tuple, lookup->found, false);
+		more = receiver(context, lookup->found, row->weight);
+	}
+	ExecClearTuple(lookup->found);
+	return more;
 }
 
 /* Opens the base tables, and decides how each is looked up. */
@@ -388,38 +412,26 @@ open_lookup(IvmLookup *lookup)
 	MemoryContextSwitchTo(old);
 }
 
-void
+bool
 ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 				 IvmLookupReceiver receiver, void *context)
 {
+	bool		more = true;
+
 	for (int i = 0; i < lookup->nkeys; i++)
 		if (isnull[i])
-			return;
+			return true;
 	if (lookup->found == NULL)
 		open_lookup(lookup);
 
 	if (lookup->state != NULL)
-	{
-		IvmStateRow *row;
-
-		if (lookup->nkeys == 0)
-			ivm_state_table_scan(lookup->state);
-		else
-			ivm_state_table_find(lookup->state, probe_hash(lookup, values, isnull));
-		while ((row = ivm_state_table_next(lookup->state)) != NULL)
-		{
-			ExecStoreMinimalTuple(row->tuple, lookup->found, false);
-			receiver(context, lookup->found, row->weight);
-		}
-		ExecClearTuple(lookup->found);
-		return;
-	}
-
+		return probe_state(lookup, values, isnull, receiver, context);
 	if (lookup->rows != NULL)
-		probe_rows(lookup, probe_hash(lookup, values, isnull), receiver, context);
-	for (int i = 0; i < lookup->nparts; i++)
+		more = probe_rows(lookup, probe_hash(lookup, values, isnull), receiver, context);
+	for (int i = 0; i < lookup->nparts && more; i++)
 		if (!lookup->parts[i].cached)
-			probe_index(lookup, &lookup->parts[i], values, receiver, context);
+			more = probe_index(lookup, &lookup->parts[i], values, receiver, context);
+	return more;
 }
 
 void
@@ -460,15 +472,11 @@ ivm_lookup_end(IvmLookup *lookup)
 char *
 ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 {
-	const unsigned char *text = (const unsigned char *) arrangement->text;
-	int			length = strlen(arrangement->text);
+	IvmDigest	digest = ivm_text_digest(arrangement->text);
 
-	if (!arrangement->shared)
-		return psprintf(IVM_STATE_NAME_PREFIX "%d_%016llx", relid, arrangement->input->shape_id,
-						(unsigned long long) hash_bytes_extended(text, length, 0));
-	return psprintf("a_%016llx%016llx",
-					(unsigned long long) hash_bytes_extended(text, length, 0),
-					(unsigned long long) hash_bytes_extended(text, length, 1));
+	if (arrangement->shared)
+		return psprintf("a_%s", ivm_digest_text(digest));
+	return ivm_state_table_name(relid, digest);
 }
 
 void

@@ -83,6 +83,9 @@
 #include "metadata/metadata.h"
 #include "zset/row.h"
 
+/* How the names of all private state tables of a view begin; takes its oid. */
+#define NAME_PREFIX		"v%u_"
+
 enum
 {
 	COLUMN_HASH = 1,
@@ -107,6 +110,12 @@ struct IvmStateTable
 	TableScanDesc table_scan;	/* while a full scan is under way */
 	IvmStateRow row;
 };
+
+char *
+ivm_state_table_name(Oid view, IvmDigest digest)
+{
+	return psprintf(NAME_PREFIX "%s", view, ivm_digest_text(digest));
+}
 
 Oid
 ivm_state_table_lookup(const char *name)
@@ -213,7 +222,7 @@ owning_view(const char *name)
 	unsigned int view;
 	int			length = 0;
 
-	return sscanf(name, IVM_STATE_NAME_PREFIX "%n", &view, &length) == 1 && length > 0 ? view : InvalidOid;
+	return sscanf(name, NAME_PREFIX "%n", &view, &length) == 1 && length > 0 ? view : InvalidOid;
 }
 
 /*
@@ -257,7 +266,7 @@ state_tables_between(const char *first, const char *last, bool unused)
 List *
 ivm_state_tables_of_view(Oid view)
 {
-	char	   *first = psprintf(IVM_STATE_NAME_PREFIX, view);
+	char	   *first = psprintf(NAME_PREFIX, view);
 	char	   *last = pstrdup(first);
 
 	last[strlen(last) - 1]++;	/* the underscore: nothing else is between */

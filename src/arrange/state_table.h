@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "nodes/pg_list.h"
+#include "plan/plan.h"
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -42,8 +43,8 @@ extern Oid	ivm_state_table_create(const char *name);
 /* Oid of the state table of that name, or InvalidOid. */
 extern Oid	ivm_state_table_lookup(const char *name);
 
-/* How the names of all private state tables of a view begin; takes its oid. */
-#define IVM_STATE_NAME_PREFIX	"v%u_"
+/* Name of a view's private state table of what has that digest; palloc'd. */
+extern char *ivm_state_table_name(Oid view, IvmDigest digest);
 
 /* Oids of a view's private state tables. */
 extern List *ivm_state_tables_of_view(Oid view);

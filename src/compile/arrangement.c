@@ -326,7 +326,8 @@ make_advice(List *scans, List *keys, List *operators, List *collations)
 /*
  * What the arrangement holds and how it is found in it.  For a shared one that
  * is its identity, so nothing of the asking view may be in it: what the probes'
- * types are is no matter, how the keys are hashed is.
+ * types are is no matter, how the keys are hashed is.  It is looked at by people, so it tells what it
+ * reads in full; of a private one, the plan's text does.
  */
 static char *
 make_text(IvmArrangement *arrangement)
@@ -337,7 +338,10 @@ make_text(IvmArrangement *arrangement)
 	ListCell   *lc3;
 
 	initStringInfo(&buffer);
-	appendStringInfo(&buffer, "%s\nby", ivm_plan_node_text(arrangement->input));
+	if (arrangement->shared)
+		appendStringInfo(&buffer, "%s%s\nby", ivm_format_text(), ivm_plan_node_text(arrangement->input));
+	else
+		appendStringInfo(&buffer, "of %s by", ivm_digest_text(arrangement->input->digest));
 	forthree(lc, arrangement->keys, lc2, arrangement->operators, lc3, arrangement->collations)
 	{
 		RegProcedure left_hash = InvalidOid;

@@ -187,12 +187,7 @@ collect_relids(IvmPlan *plan)
 
 	foreach(lc, plan->nodes)
 	{
-		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
-
-		if (node->kind == IVM_SCAN)
-			plan->relids = list_append_unique_oid(plan->relids, node->relid);
-		else if (node->kind == IVM_RECOMPUTE)
-			plan->relids = list_concat_unique_oid(plan->relids, node->relids);
+		plan->relids = list_concat_unique_oid(plan->relids, ((IvmPlanNode *) lfirst(lc))->relids);
 	}
 	list_sort(plan->relids, list_oid_cmp);
 }
@@ -293,13 +288,12 @@ translate_statement(IvmCompiler *compiler, List *named)
 	plan->root = number_node(plan, &texts, plan->root);
 	collect_relids(plan);
 	ivm_plan_find_trees(plan, named);
-	ivm_plan_number_shapes(plan);
+	ivm_plan_identify_nodes(plan);
 	foreach(lc, plan->nodes)
 	{
 		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
 
-		if (node->kind == IVM_JOIN)
-			ivm_join_make_paths(compiler, node);
+		ivm_node_kind(node)->complete(compiler, node);
 	}
 }
 

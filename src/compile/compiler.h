@@ -9,6 +9,7 @@
  *		check_support.c refuses what cannot be maintained at all
  *		narrow.c		plan tree without the columns that nobody reads
  *		translate.c		plan tree -> delta plan, with join.c and aggregate.c
+ *		node_kind.c		what there is to know of each kind of node
  *		join.c			the paths through each join
  *		arrangement.c	where each path looks rows up
  *		key.c			a unique key of the result
@@ -150,6 +151,25 @@ extern IvmPlanNode *ivm_node_map(IvmCompiler *compiler, IvmPlanNode *child, List
 
 /* Skips plan nodes that neither change nor drop a row (Sort, Hash, Material). */
 extern Plan *ivm_plan_skip_passive(Plan *plan);
+
+/* ---- node_kind.c ---- */
+
+typedef struct IvmNodeRoutine
+{
+	/* Copies what only nodes of this kind have, in a copy of the node. */
+	void		(*copy) (IvmPlanNode *node);
+
+	/* The name of the column that the target list's Var passes on; NULL: none is known. */
+	const char *(*column_name) (IvmPlanNode *node, Var *var);
+
+	/* Can these conditions, and a projection above them, be the node's own? */
+	bool		(*absorbs) (List *quals);
+
+	/* The tree is final, and its nodes are numbered: makes what needs that. */
+	void		(*complete) (IvmCompiler *compiler, IvmPlanNode *node);
+} IvmNodeRoutine;
+
+extern const IvmNodeRoutine *ivm_node_kind(IvmPlanNode *node);
 
 /* ---- join.c ---- */
 extern IvmPlanNode *ivm_translate_join(IvmCompiler *compiler, Plan *plan);

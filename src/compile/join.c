@@ -627,7 +627,7 @@ node_can_change(IvmPlanNode *node)
 	ListCell   *lc;
 
 	check_stack_depth();
-	if (node->kind == IVM_SCAN || node->kind == IVM_RECOMPUTE)
+	if (node->relids != NIL)
 		return true;
 	foreach(lc, node->inputs)
 	{

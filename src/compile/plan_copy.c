@@ -9,7 +9,8 @@
  * copied once.  The planner's subtrees that nodes point to are copied only if
  * they are not part of the plan's statement, which is in place already.
  *
- * Node numbers are the positions in the list of nodes afterwards.
+ * Node numbers are the positions in the list of nodes afterwards.  What only nodes of
+ * one kind have is copied by the kind's routine (node_kind.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -71,24 +72,9 @@ copy_node(CopyContext *context, IvmPlanNode *node)
 	result->quals = copyObject(node->quals);
 	result->desc = CreateTupleDescCopy(node->desc);
 	result->plan = copy_subtree(node->plan);
-	result->attributes = bms_copy(node->attributes);
-	result->clauses = copyObject(node->clauses);
-	result->paths = NIL;		/* filled in when there are arrangements */
-	result->group_columns = list_copy(node->group_columns);
-	result->group_operators = list_copy(node->group_operators);
-	result->group_collations = list_copy(node->group_collations);
-	result->calls = NIL;
-	foreach(lc, node->calls)
-	{
-		IvmAggregateCall *call = (IvmAggregateCall *) palloc(sizeof(IvmAggregateCall));
-
-		*call = *(IvmAggregateCall *) lfirst(lc);
-		call->aggref = copyObject(call->aggref);
-		result->calls = lappend(result->calls, call);
-	}
 	result->relids = list_copy(node->relids);
-	result->trees = list_copy(node->trees);
-	result->reason = copy_string(node->reason);
+	result->paths = NIL;		/* filled in when there are arrangements */
+	ivm_node_kind(node)->copy(result);
 	return result;
 }
 

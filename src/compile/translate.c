@@ -105,23 +105,7 @@ name_columns(IvmPlanNode *node)
 		if (NameStr(attribute->attname)[0] != '\0')
 			continue;
 		if (IsA(var, Var))
-		{
-			if (node->kind == IVM_SCAN)
-				name = var->varattno == 0 ? get_rel_name(node->relid) :
-					get_attname(node->relid, var->varattno, true);
-			else if (node->kind != IVM_AGGREGATE && var->varattno > 0)
-			{
-				IvmPlanNode *input = (IvmPlanNode *) list_nth(node->inputs, var->varno - 1);
-
-				name = NameStr(TupleDescAttr(input->desc, var->varattno - 1)->attname);
-			}
-			else if (node->kind == IVM_AGGREGATE && var->varattno <= list_length(node->group_columns))
-			{
-				IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
-
-				name = NameStr(TupleDescAttr(input->desc, list_nth_int(node->group_columns, var->varattno - 1) - 1)->attname);
-			}
-		}
+			name = ivm_node_kind(node)->column_name(node, var);
 		if (name != NULL && name[0] != '\0')
 			namestrcpy(&attribute->attname, name);
 		else
@@ -280,42 +264,21 @@ ivm_node_map(IvmCompiler *compiler, IvmPlanNode *child, List *tlist, List *quals
 		return child;
 	}
 
-	merge = !is_shared(compiler, child);
-	switch (child->kind)
-	{
-		case IVM_SCAN:
-		case IVM_MAP:
-		case IVM_AGGREGATE:
-			break;
-		case IVM_JOIN:
-			/* a filter could run before the join's own conditions */
-			if (quals != NIL)
-				merge = false;
-			break;
-		default:
-			merge = false;
-			break;
-	}
-	if (merge && ivm_substitution_repeats_work(tlist, quals, child->tlist))
-		merge = false;
-
-	node = ivm_node_create(compiler, merge ? child->kind : IVM_MAP, plan);
+	merge = !is_shared(compiler, child) && ivm_node_kind(child)->absorbs(quals) &&
+		!ivm_substitution_repeats_work(tlist, quals, child->tlist);
+	node = ivm_node_create(compiler, IVM_MAP, plan);
 	if (merge)
 	{
+		IvmPlanNode own = *node;
 		List	   *lists[1];
 
 		lists[0] = child->tlist;
-		node->inputs = child->inputs;
+		*node = *child;
+		node->plan = own.plan;
+		node->desc = own.desc;
 		node->tlist = (List *) ivm_expression_substitute((Node *) tlist, 1, lists);
 		node->quals = list_concat_copy(child->quals,
 									   (List *) ivm_expression_substitute((Node *) quals, 1, lists));
-		node->relid = child->relid;
-		node->clauses = child->clauses;
-		node->grand = child->grand;
-		node->group_columns = child->group_columns;
-		node->group_operators = child->group_operators;
-		node->group_collations = child->group_collations;
-		node->calls = child->calls;
 		if (node->kind == IVM_SCAN)
 			set_scan_attributes(node);
 	}
@@ -365,6 +328,7 @@ translate_scan(IvmCompiler *compiler, Plan *plan)
 
 	node = ivm_node_create(compiler, IVM_SCAN, plan);
 	node->relid = rt_fetch(scanrelid, compiler->statement->rtable)->relid;
+	node->relids = list_make1_oid(node->relid);
 	node->tlist = (List *) ivm_expression_renumber((Node *) expressions, scanrelid, 1);
 	node->quals = (List *) ivm_expression_renumber((Node *) plan->qual, scanrelid, 1);
 	set_scan_attributes(node);

@@ -39,29 +39,51 @@
 #include "arrange/state_table.h"
 #include "dataflow/operator.h"
 
+#define ROUTINE(kind, word) [kind] = &ivm_op_##word,
+
 static const IvmOperatorRoutine *const routines[] = {
-	[IVM_SCAN] = &ivm_op_scan,
-	[IVM_MAP] = &ivm_op_map,
-	[IVM_APPEND] = &ivm_op_append,
-	[IVM_JOIN] = &ivm_op_join,
-	[IVM_AGGREGATE] = &ivm_op_aggregate,
-	[IVM_RECOMPUTE] = &ivm_op_recompute,
-	[IVM_STATIC] = &ivm_op_static,
+	IVM_NODE_KINDS(ROUTINE)
 };
 
 static bool
 node_is_stateful(IvmPlanNode *node)
 {
-	switch (node->kind)
+	return routines[node->kind]->keeps_state || (node->kind == IVM_JOIN && ivm_join_is_stateful(node));
+}
+
+static int
+compare_table_readers(const void *a, const void *b)
+{
+	const IvmTableReader *x = a;
+	const IvmTableReader *y = b;
+
+	if (x->relid != y->relid)
+		return x->relid < y->relid ? -1 : 1;
+	return x->op < y->op ? -1 : x->op > y->op;
+}
+
+static void
+list_table_readers(IvmDataflow *dataflow)
+{
+	int			size = 0;
+	ListCell   *cell;
+
+	for (int i = 0; i < dataflow->noperators; i++)
+		size += list_length(dataflow->operators[i].node->relids);
+	dataflow->table_readers = palloc(sizeof(IvmTableReader) * Max(size, 1));
+	for (int i = 0; i < dataflow->noperators; i++)
 	{
-		case IVM_AGGREGATE:
-		case IVM_RECOMPUTE:
-			return true;
-		case IVM_JOIN:
-			return ivm_join_is_stateful(node);
-		default:
-			return false;
+		IvmOperator *op = &dataflow->operators[i];
+
+		foreach(cell, op->node->relids)
+		{
+			IvmTableReader *reader = &dataflow->table_readers[dataflow->ntable_readers++];
+
+			reader->relid = lfirst_oid(cell);
+			reader->op = op;
+		}
 	}
+	qsort(dataflow->table_readers, dataflow->ntable_readers, sizeof(IvmTableReader), compare_table_readers);
 }
 
 static void
@@ -115,6 +137,7 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 			dataflow->root = op;
 		op->routine->init(op);
 	}
+	list_table_readers(dataflow);
 	dataflow->output_key = ivm_dataflow_output_key(plan);
 	MemoryContextSwitchTo(old);
 	return dataflow;
@@ -180,18 +203,20 @@ receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 void
 ivm_dataflow_push(IvmDataflow *dataflow, Oid relid, TupleTableSlot *row, int64 weight)
 {
-	for (int i = 0; i < dataflow->noperators; i++)
-	{
-		IvmOperator *op = &dataflow->operators[i];
+	int			low = 0;
+	int			high = dataflow->ntable_readers;
 
-		if (op->node->kind == IVM_SCAN && op->node->relid == relid)
-			receive(op, 0, row, weight);
-		else if (op->node->kind == IVM_RECOMPUTE && list_member_oid(op->node->relids, relid))
-		{
-			op->counters.rows_in++;
-			ivm_recompute_touch(op);
-		}
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (dataflow->table_readers[middle].relid < relid)
+			low = middle + 1;
+		else
+			high = middle;
 	}
+	for (; low < dataflow->ntable_readers && dataflow->table_readers[low].relid == relid; low++)
+		receive(dataflow->table_readers[low].op, 0, row, weight);
 }
 
 bool
@@ -205,7 +230,7 @@ ivm_dataflow_touch(IvmDataflow *dataflow, Oid tree)
 
 		if (op->node->kind != IVM_RECOMPUTE || !list_member_oid(op->node->trees, tree))
 			continue;
-		ivm_recompute_touch(op);
+		op->routine->receive(op, 0, NULL, 0);
 		any = true;
 	}
 	return any;
@@ -432,7 +457,7 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 char *
 ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 {
-	return psprintf(IVM_STATE_NAME_PREFIX "%d", relid, node->shape_id);
+	return ivm_state_table_name(relid, node->digest);
 }
 
 Oid
@@ -458,7 +483,7 @@ ivm_dataflow_state_names(IvmPlan *plan, Oid relid)
 	{
 		IvmPlanNode *node = lfirst(cell);
 
-		if (node->kind == IVM_AGGREGATE || node->kind == IVM_RECOMPUTE)
+		if (routines[node->kind]->keeps_state)
 			names = lappend(names, ivm_operator_state_name(node, relid));
 	}
 	foreach(cell, plan->arrangements)

@@ -317,18 +317,18 @@ hash_of(IvmJoinProbe *probe, const Datum *values)
 	return hash;
 }
 
-static void
+static bool
 give_values(void *context, const Datum *values, const bool *isnull, int64 weight)
 {
 	IvmJoinProbe *probe = context;
 
 	if (probe->remembering)
 		probe->remembering = ivm_remembered_rows_add(probe->rows, values, isnull, weight);
-	probe->receiver(probe->receiver_context, values, isnull, weight);
+	return probe->receiver(probe->receiver_context, values, isnull, weight);
 }
 
 /* A row was found, by the lookup or elsewhere. */
-static void
+static bool
 give(void *context, TupleTableSlot *row, int64 weight)
 {
 	IvmJoinProbe *probe = context;
@@ -336,21 +336,22 @@ give(void *context, TupleTableSlot *row, int64 weight)
 	slot_getallattrs(row);
 	if (probe->filling)
 		ivm_cache_fill_add(probe->fill, row->tts_values, row->tts_isnull, weight);
-	give_values(probe, row->tts_values, row->tts_isnull, weight);
+	return give_values(probe, row->tts_values, row->tts_isnull, weight);
 }
 
 /* Gives the rows of the new state: from the cache, or as they are found. */
-static void
+static bool
 look_up_new(IvmJoinProbe *probe, const Datum *values)
 {
 	uint64		hash = 0;
+	bool		more = true;
 
 	probe->filling = false;
 	if (probe->cached && ivm_cache_wants(probe->cache))
 	{
 		hash = hash_of(probe, values);
-		if (ivm_cache_give(probe->cache, hash, values, give_values, probe, &probe->filling))
-			return;
+		if (ivm_cache_give(probe->cache, hash, values, give_values, probe, &more, &probe->filling))
+			return more;
 	}
 	if (probe->filling && probe->fill == NULL)
 	{
@@ -361,55 +362,62 @@ look_up_new(IvmJoinProbe *probe, const Datum *values)
 	}
 	if (probe->filling)
 		ivm_cache_fill_begin(probe->fill);
-	ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
-	if (probe->filling)
+	more = ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
+	/* some of the rows are no use */
+	if (probe->filling && more)
 		ivm_cache_fill_end(probe->fill, hash, values);
 	probe->filling = false;
+	return more;
 }
 
 /* Gives the rows as they are found. */
-static void
+static bool
 look_up(IvmJoinProbe *probe, const Datum *values)
 {
-	look_up_new(probe, values);
-	if (probe->minus != NULL && !ivm_row_index_is_empty(probe->minus))
+	bool		more = look_up_new(probe, values);
+
+	if (more && probe->minus != NULL && !ivm_row_index_is_empty(probe->minus))
 	{
 		IvmRow	   *row;
 
 		ivm_row_index_find(probe->minus, hash_of(probe, values));
-		while ((row = ivm_row_index_next(probe->minus)) != NULL)
+		while (more && (row = ivm_row_index_next(probe->minus)) != NULL)
 		{
 			ExecStoreMinimalTuple(ivm_row_tuple(row), probe->row, false);
-			give(probe, probe->row, -row->weight);
+			more = give(probe, probe->row, -row->weight);
 		}
 		ExecClearTuple(probe->row);
 	}
+	return more;
 }
 
-static void
+static bool
 add_to_zset(void *context, TupleTableSlot *row, int64 weight)
 {
 	ivm_zset_add(context, row, weight);
+	return true;
 }
 
-static void
+static bool
 give_sum(IvmJoinProbe *probe)
 {
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
+	bool		more = true;
 
 	ivm_zset_parts_begin(probe->sum, &parts);
-	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+	while (more && (rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
-		for (int64 i = 0; i < count; i++)
+		for (int64 i = 0; i < count && more; i++)
 		{
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), probe->row, false);
-			give(probe, probe->row, rows[i]->weight);
+			more = give(probe, probe->row, rows[i]->weight);
 		}
 		ExecClearTuple(probe->row);
 	}
 	ivm_zset_parts_end(&parts);
+	return more;
 }
 
 /* Adds up the rows of the key, new state and delta, in *sum; false if there is no delta of it. */
@@ -496,30 +504,33 @@ check_old(IvmJoinProbe *probe, const Datum *values)
 }
 
 /* Gives the rows, and remembers them if they fit. */
-static void
+static bool
 look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
 {
 	bool		is_sum;
+	bool		more;
 
 	ivm_remembered_rows_begin_adding(probe->rows);
 	is_sum = add_up(probe, values, &probe->sum);
 	probe->remembering = true;
-	if (is_sum)
-		give_sum(probe);
-	else
-		look_up(probe, values);
+	more = is_sum ? give_sum(probe) : look_up(probe, values);
 
-	if (probe->remembering)
+	if (probe->remembering && more)
 		probe->remembered = REMEMBERED_ROWS;
+	else if (is_sum)
+		probe->remembered = REMEMBERED_SUM;
 	else
-		probe->remembered = is_sum ? REMEMBERED_SUM : REMEMBERED_REFUSED;
-	if (probe->remembering && is_sum)
+		probe->remembered = more ? REMEMBERED_REFUSED : REMEMBERED_NOTHING;
+	if (is_sum && probe->remembered == REMEMBERED_ROWS)
 		ivm_zset_clear(probe->sum);
 	probe->remembering = false;
 	ivm_remembered_rows_end_adding(probe->rows);
+	if (!more)
+		ivm_remembered_rows_clear(probe->rows);
+	return more;
 }
 
-void
+bool
 ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
 					IvmJoinProbeReceiver receiver, void *context)
 {
@@ -531,24 +542,20 @@ ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
 		keep_key(probe, values);
 		if (unlikely(ivm_debug_check_old))
 			check_old(probe, values);
-		look_up(probe, values);
-		return;
+		return look_up(probe, values);
 	}
 	if (probe->remembered == REMEMBERED_ROWS && !ivm_remembered_rows_are_whole(probe->rows))
 		probe->remembered = REMEMBERED_NOTHING;
 	switch (probe->remembered)
 	{
 		case REMEMBERED_NOTHING:
-			look_up_and_remember(probe, values);
-			break;
+			return look_up_and_remember(probe, values);
 		case REMEMBERED_ROWS:
-			ivm_remembered_rows_give(probe->rows, receiver, context);
-			break;
+			return ivm_remembered_rows_give(probe->rows, receiver, context);
 		case REMEMBERED_SUM:
-			give_sum(probe);
-			break;
+			return give_sum(probe);
 		case REMEMBERED_REFUSED:
-			look_up(probe, values);
-			break;
+			return look_up(probe, values);
 	}
+	return true;
 }

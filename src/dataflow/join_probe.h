@@ -16,8 +16,8 @@
 
 typedef struct IvmJoinProbe IvmJoinProbe;
 
-/* Gets each row found: as many values as the input has columns. */
-typedef void (*IvmJoinProbeReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
+/* Gets each row found: as many values as the input has columns.  False: it wants no more. */
+typedef bool (*IvmJoinProbeReceiver) (void *context, const Datum *values, const bool *isnull, int64 weight);
 
 /*
  * Made with the plan; "probes" are the expressions whose values are looked for.  *caches are those (IvmCache) of
@@ -38,11 +38,12 @@ extern void ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expe
 extern void ivm_join_probe_stop(IvmJoinProbe *probe);
 
 /*
- * Calls the receiver for all rows whose key equals the values, none of which is NULL.  There may be
+ * Calls the receiver for all rows whose key equals the values, none of which is NULL, until that says
+ * false, and then says so itself.  There may be
  * more, which do not match, and rows may come with weights that cancel out.  It
  * may use other probes meanwhile, not this one.
  */
-extern void ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
+extern bool ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
 								IvmJoinProbeReceiver receiver, void *context);
 
 /*

@@ -610,6 +610,7 @@ aggregate_replay(IvmOperator *op)
 }
 
 const IvmOperatorRoutine ivm_op_aggregate = {
+	.keeps_state = true,
 	.init = aggregate_init,
 	.begin = aggregate_begin,
 	.receive = aggregate_receive,

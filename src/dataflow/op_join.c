@@ -301,7 +301,7 @@ join_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 		ivm_zset_add(state->inputs[input].delta, row, weight);
 }
 
-static void walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight);
+static bool walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight);
 
 /* Puts a row into the wide row.  Its values stay the row's. */
 static inline void
@@ -314,7 +314,7 @@ bind(JoinRun *state, int input_number, const Datum *values, const bool *isnull)
 }
 
 /* A row of the stage's input was found: test it, and go on to the next stage. */
-static void
+static bool
 found_row(void *context, const Datum *values, const bool *isnull, int64 weight)
 {
 	JoinWalk   *position = context;
@@ -323,7 +323,7 @@ found_row(void *context, const Datum *values, const bool *isnull, int64 weight)
 	CHECK_FOR_INTERRUPTS();
 	bind(position->op->state, stage->plan->input, values, isnull);
 	ResetExprContext(stage->qual_context);
-	if (ExecQual(stage->qual, stage->qual_context))
+	return !ExecQual(stage->qual, stage->qual_context) ||
 		walk(position->op, position->path, position->stage + 1, position->weight * weight);
 }
 
@@ -348,8 +348,9 @@ compute_values(JoinStage *stage)
 
 /*
  * Binds the inputs from that stage on, and emits what comes out at the end.
+ * Returns true, as all rows are wanted.
  */
-static void
+static bool
 walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 {
 	JoinRun    *state = op->state;
@@ -359,12 +360,12 @@ walk(IvmOperator *op, JoinWay *path, int stage_number, int64 weight)
 	if (stage_number == path->nstages)
 	{
 		ivm_operator_emit_projected(op, state->wide, weight);
-		return;
+		return true;
 	}
 
 	check_stack_depth();
 	stage = &path->stages[stage_number];
-	if (compute_values(stage))
+	return !compute_values(stage) ||
 		ivm_join_probe_rows(stage->probe, stage->values, found_row, &position);
 }
 
@@ -377,7 +378,7 @@ walk_from(IvmOperator *op, JoinWay *path, TupleTableSlot *row, int64 weight)
 	bind(op->state, path->plan->start, row->tts_values, row->tts_isnull);
 	ResetExprContext(path->qual_context);
 	if (ExecQual(path->qual, path->qual_context))
-		walk(op, path, 0, weight);
+		(void) walk(op, path, 0, weight);
 }
 
 /*

@@ -38,13 +38,7 @@ recompute_begin(IvmOperator *op)
 	((RecomputeState *) op->state)->touched = op->dataflow->populating;
 }
 
-void
-ivm_recompute_touch(IvmOperator *op)
-{
-	((RecomputeState *) op->state)->touched = true;
-}
-
-/* Inputs of the node tell the same as the tables do. */
+/* A row of one of its tables changed; which one is no matter. */
 static void
 recompute_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
@@ -119,6 +113,7 @@ recompute_replay(IvmOperator *op)
 }
 
 const IvmOperatorRoutine ivm_op_recompute = {
+	.keeps_state = true,
 	.init = recompute_init,
 	.begin = recompute_begin,
 	.receive = recompute_receive,

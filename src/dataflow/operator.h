@@ -3,8 +3,8 @@
  * operator.h
  *	  What an operator of the dataflow is to the others.
  *
- * To make an operator: write its file with an IvmOperatorRoutine, name it in
- * dataflow.c's table, and let the compiler emit its node.
+ * To make an operator: add its kind to plan/plan.h, write its file with an
+ * IvmOperatorRoutine, and let the compiler emit its node.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,6 +20,9 @@ typedef struct IvmOperator IvmOperator;
 
 typedef struct IvmOperatorRoutine
 {
+	/* Has it a state table of its own, named by the node's digest? */
+	bool		keeps_state;
+
 	/* Makes the state that lives as long as the dataflow. */
 	void		(*init) (IvmOperator *op);
 
@@ -27,8 +30,8 @@ typedef struct IvmOperatorRoutine
 	void		(*begin) (IvmOperator *op);
 
 	/*
-	 * A row of input number "input" changed.  NULL: the operator has no
-	 * inputs.
+	 * A row of input number "input" changed, or of a table that the operator reads
+	 * itself (then it is 0).  A recomputed part does not ask which.
 	 */
 	void		(*receive) (IvmOperator *op, int input, TupleTableSlot *row, int64 weight);
 
@@ -60,6 +63,13 @@ typedef struct IvmReader
 	IvmOperator *op;
 	int			input;
 } IvmReader;
+
+/* An operator that gets the rows of a table itself. */
+typedef struct IvmTableReader
+{
+	Oid			relid;
+	IvmOperator *op;
+} IvmTableReader;
 
 struct IvmOperator
 {
@@ -93,6 +103,8 @@ struct IvmDataflow
 	int			noperators;
 	IvmOperator *operators;		/* inputs before their readers */
 	IvmOperator *root;
+	int			ntable_readers;
+	IvmTableReader *table_readers;	/* by relid */
 	IvmRowKey  *output_key;		/* NULL: the view has none */
 
 	/* of the batch */
@@ -137,8 +149,5 @@ extern const IvmOperatorRoutine ivm_op_static;
 extern const IvmOperatorRoutine ivm_op_join;
 extern const IvmOperatorRoutine ivm_op_aggregate;
 extern const IvmOperatorRoutine ivm_op_recompute;
-
-/* A table that a recomputed part reads was changed. */
-extern void ivm_recompute_touch(IvmOperator *op);
 
 #endif							/* IVM_OPERATOR_H */

@@ -243,27 +243,29 @@ ivm_remembered_rows_are_whole(IvmRememberedRows *rows)
 	return rows->whole;
 }
 
-void
+bool
 ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context)
 {
 	int			natts = rows->shape.desc->natts;
+	bool		more = true;
 
 	if (rows->chunks == NULL)
-		return;					/* the key has no rows */
+		return true;			/* the key has no rows */
 	pin_chunks(rows);
-	for (Chunk *chunk = rows->chunks->first; chunk != NULL; chunk = chunk->next)
+	for (Chunk *chunk = rows->chunks->first; chunk != NULL && more; chunk = chunk->next)
 	{
 		Size		position = MAXALIGN(sizeof(Chunk));
 
-		while (position < chunk->used)
+		while (position < chunk->used && more)
 		{
 			IvmValueRow *row = (IvmValueRow *) ((char *) chunk + position);
 
-			receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
+			more = receiver(context, ivm_value_row_values(row), ivm_value_row_isnull(row, natts), row->weight);
 			position += row->size;
 		}
 	}
 	unpin_chunks(rows);
+	return more;
 }
 
 void

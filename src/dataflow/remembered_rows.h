@@ -41,8 +41,11 @@ extern bool ivm_remembered_rows_add(IvmRememberedRows *rows, const Datum *values
 /* Are all rows that were added still there? */
 extern bool ivm_remembered_rows_are_whole(IvmRememberedRows *rows);
 
-/* Gives all rows, in the order in which they were added; they stay in place for the receiver. */
-extern void ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context);
+/*
+ * Gives all rows, in the order in which they were added; they stay in place for the receiver.  False if that
+ * wanted no more.
+ */
+extern bool ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context);
 
 /* Another key comes: drops the rows and keeps their memory for its own. */
 extern void ivm_remembered_rows_clear(IvmRememberedRows *rows);

@@ -235,7 +235,8 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	}
 	same_members = row->fingerprint != NULL && strcmp(row->fingerprint, plan->fingerprint) == 0;
 	if (row->text == NULL || strcmp(row->text, plan->text) != 0)
-		*reason = "the plan of its query changed";
+		*reason = row->text == NULL || ivm_text_has_format(row->text) ? "the plan of its query changed" :
+			"its state is in the format of another version of the extension";
 	else if (!same_members)
 		*reason = ivm_members_compare(consumer, row, plan);
 	if (*reason == NULL && !complete)
@@ -466,17 +467,11 @@ ivm_plan_register(IvmDatabase *database, IvmPlan *plan)
 	foreach(cell, plan->nodes)
 	{
 		IvmPlanNode *node = lfirst(cell);
+		ListCell   *inner;
 
-		if (node->kind == IVM_SCAN)
-			generation = ivm_registry_add(database, node->relid, node->attributes);
-		else if (node->kind == IVM_RECOMPUTE)
-		{
-			ListCell   *inner;
-
-			/* every column: a change in one that is not decoded is none */
-			foreach(inner, node->relids)
-				generation = ivm_registry_add(database, lfirst_oid(inner), NULL);
-		}
+		/* a change in a column that is not decoded is none */
+		foreach(inner, node->relids)
+			generation = ivm_registry_add(database, lfirst_oid(inner), node->attributes);
 	}
 	return generation;
 }

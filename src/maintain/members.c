@@ -88,7 +88,7 @@ scans_of_tree(IvmPlan *plan, Oid tree)
 	{
 		IvmPlanNode *node = lfirst(cell);
 
-		if (node->kind != IVM_SCAN || node->tree != tree)
+		if (node->tree != tree)
 			continue;
 		shapes = list_append_unique_int(shapes, node->shape_id);
 		members = list_append_unique_oid(members, node->relid);
@@ -101,7 +101,7 @@ scans_of_tree(IvmPlan *plan, Oid tree)
 		{
 			IvmPlanNode *node = lfirst(inner);
 
-			if (node->kind == IVM_SCAN && node->tree == tree && node->relid == lfirst_oid(cell))
+			if (node->tree == tree && node->relid == lfirst_oid(cell))
 				scans = lappend(scans, node);
 		}
 		/* no two of them are of one shape */

@@ -323,7 +323,30 @@ explain_paths(ExplainState *state, IvmPlanNode *join, int indent)
 /* ---- nodes ---- */
 
 static void
-explain_aggregate(ExplainState *state, IvmPlanNode *node, int indent)
+scan_explain(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	List	   *context = deparse_context (state, node->inputs, node->kind == IVM_SCAN ? node : NULL);
+
+	if (node->tlist != NIL)
+		add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
+	if (node->quals != NIL)
+		add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
+}
+
+static void
+join_explain(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	List	   *context = deparse_context (state, node->inputs, NULL);
+
+	if (node->tlist != NIL)
+		add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
+	if (node->clauses != NIL)
+		add_line(state, indent, "Join Cond: %s", expression_list(node->clauses, context, true, " AND "));
+	explain_paths(state, node, indent);
+}
+
+static void
+aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
 	List	   *context = deparse_context (state, node->inputs, NULL);
 	IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
@@ -357,7 +380,7 @@ explain_aggregate(ExplainState *state, IvmPlanNode *node, int indent)
 }
 
 static void
-explain_recompute(ExplainState *state, IvmPlanNode *node, int indent)
+recompute_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
 	StringInfoData tables;
 	ListCell   *lc;
@@ -369,32 +392,42 @@ explain_recompute(ExplainState *state, IvmPlanNode *node, int indent)
 	add_line(state, indent, "Tables: %s", tables.data);
 }
 
+static void
+explain_nothing(ExplainState *state, IvmPlanNode *node, int indent)
+{
+}
+
+#define map_explain		scan_explain
+#define append_explain	explain_nothing
+#define static_explain	explain_nothing
+
+#define EXPLAIN(kind, word) [kind] = word##_explain,
+
+static void (*const explain_of_kind[]) (ExplainState *state, IvmPlanNode *node, int indent) = {
+	IVM_NODE_KINDS(EXPLAIN)
+};
+
 static char *
 node_title(ExplainState *state, IvmPlanNode *node)
 {
-	const char *alias;
+	const char *alias = node_alias(state->plan, node);
 	const char *name;
 
-	switch (node->kind)
+	if (node->kind == IVM_SCAN)
 	{
-		case IVM_SCAN:
-			alias = node_alias(state->plan, node);
-			name = get_rel_name(node->relid);
-			if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
-				return psprintf("Scan on %s %s", qualified_name(node->relid), quote_identifier(alias));
-			return psprintf("Scan on %s", qualified_name(node->relid));
-		default:
-			alias = node_alias(state->plan, node);
-			if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))
-				return psprintf("%s %s", ivm_plan_node_name(node), quote_identifier(alias));
-			return pstrdup(ivm_plan_node_name(node));
+		name = get_rel_name(node->relid);
+		if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
+			return psprintf("Scan on %s %s", qualified_name(node->relid), quote_identifier(alias));
+		return psprintf("Scan on %s", qualified_name(node->relid));
 	}
+	if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))
+		return psprintf("%s %s", ivm_plan_node_name(node), quote_identifier(alias));
+	return pstrdup(ivm_plan_node_name(node));
 }
 
 static void
 explain_node(ExplainState *state, IvmPlanNode *node, int indent)
 {
-	List	   *context;
 	ListCell   *lc;
 
 	check_stack_depth();
@@ -410,44 +443,7 @@ explain_node(ExplainState *state, IvmPlanNode *node, int indent)
 	add_line(state, indent, "->  %s  (node=%d)", node_title(state, node), node->node_id);
 	indent += 6;
 
-	switch (node->kind)
-	{
-		case IVM_SCAN:
-			context = deparse_context (state, NIL, node);
-
-			if (node->tlist != NIL)
-				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
-			if (node->quals != NIL)
-				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
-			break;
-		case IVM_MAP:
-			context = deparse_context (state, node->inputs, NULL);
-
-			if (node->tlist != NIL)
-				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
-			if (node->quals != NIL)
-				add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
-			break;
-		case IVM_JOIN:
-			context = deparse_context (state, node->inputs, NULL);
-
-			if (node->tlist != NIL)
-				add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
-			if (node->clauses != NIL)
-				add_line(state, indent, "Join Cond: %s", expression_list(node->clauses, context, true, " AND "));
-			explain_paths(state, node, indent);
-			break;
-		case IVM_AGGREGATE:
-			explain_aggregate(state, node, indent);
-			break;
-		case IVM_RECOMPUTE:
-			explain_recompute(state, node, indent);
-			break;
-		case IVM_APPEND:
-		case IVM_STATIC:
-			break;
-	}
-
+	explain_of_kind[node->kind] (state, node, indent);
 	foreach(lc, node->inputs)
 		explain_node(state, (IvmPlanNode *) lfirst(lc), indent);
 }

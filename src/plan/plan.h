@@ -14,6 +14,17 @@
  * arguments and filters read the input's row, tlist and quals read the raw
  * row: the group columns, then one column for each IvmAggregateCall.
  *
+ * A kind of node is known by its line in IVM_NODE_KINDS.  What has to be known of each kind is a
+ * routine whose name begins with the kind's word, in tables that are made of that list:
+ *
+ *		plan/node_text.c	its name, and its text
+ *		plan/explain.c		what EXPLAIN shows of it
+ *		compile/node_kind.c	how it is copied, where its columns come from, what it takes
+ *							into itself, and what has to be made when nodes are numbered
+ *		dataflow/dataflow.c	the operator
+ *
+ * so that a kind which lacks one does not compile.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef IVM_PLAN_H
@@ -25,15 +36,29 @@
 #include "nodes/plannodes.h"
 #include "nodes/primnodes.h"
 
+/*
+ * scan			delta of a table, filtered and projected
+ * map			filter and projection of one input
+ * append		all inputs' rows
+ * join			n-way inner join
+ * aggregate	groups, also DISTINCT
+ * recompute	run again and compare
+ * static		rows that no table determines
+ */
+#define IVM_NODE_KINDS(KIND) \
+	KIND(IVM_SCAN, scan) \
+	KIND(IVM_MAP, map) \
+	KIND(IVM_APPEND, append) \
+	KIND(IVM_JOIN, join) \
+	KIND(IVM_AGGREGATE, aggregate) \
+	KIND(IVM_RECOMPUTE, recompute) \
+	KIND(IVM_STATIC, static)
+
+#define IVM_KIND_NUMBER(kind, word) kind,
+
 typedef enum IvmNodeKind
 {
-	IVM_SCAN,					/* delta of a table, filtered and projected */
-	IVM_MAP,					/* filter and projection of one input */
-	IVM_APPEND,					/* all inputs' rows */
-	IVM_JOIN,					/* n-way inner join */
-	IVM_AGGREGATE,				/* groups, also DISTINCT */
-	IVM_RECOMPUTE,				/* run again and compare */
-	IVM_STATIC					/* rows that no table determines */
+	IVM_NODE_KINDS(IVM_KIND_NUMBER)
 } IvmNodeKind;
 
 /* How an aggregate function is kept up to date. */
@@ -48,6 +73,12 @@ typedef enum IvmAccumulatorKind
 	IVM_ACC_BOOL				/* bool_and, bool_or, every: counts of true
 								 * and not null */
 } IvmAccumulatorKind;
+
+/* What stands for a text where that would be too long. */
+typedef struct IvmDigest
+{
+	uint64		parts[2];
+} IvmDigest;
 
 typedef struct IvmAggregateCall
 {
@@ -86,7 +117,7 @@ typedef struct IvmArrangement
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
 	char	   *text;			/* canonical definition; identity of a shared
-								 * one */
+								 * one; its digest names the state table */
 	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would
 								 * replace it, or NULL */
 } IvmArrangement;
@@ -115,8 +146,9 @@ typedef struct IvmPlanNode
 	IvmNodeKind kind;
 	int			node_id;
 	int			shape_id;		/* the same where the scans of a tree count as
-								 * one, so that partitions may come and go;
-								 * names state tables */
+								 * one, so that partitions may come and go */
+	IvmDigest	digest;			/* of all that decides about its rows; names
+								 * its state table */
 	List	   *inputs;			/* IvmPlanNode */
 	List	   *tlist;			/* Expr, one for each output column; NIL: the
 								 * row as it is */
@@ -124,14 +156,16 @@ typedef struct IvmPlanNode
 	TupleDesc	desc;			/* output row; column names as far as known */
 	Plan	   *plan;			/* the planner's subtree with the same output
 								 * columns; NULL for the final projection */
+	List	   *relids;			/* oid: tables whose rows it gets itself, not
+								 * from an input */
 
 	/* IVM_SCAN */
 	Oid			relid;
 	Oid			tree;			/* the table that the query names: itself, or
 								 * one above it; InvalidOid: its place in the
 								 * tree matters */
-	Bitmapset  *attributes;		/* attnums read, no offset; all of them for a
-								 * whole-row reference */
+	Bitmapset  *attributes;		/* attnums read, no offset; NULL in other
+								 * kinds: all */
 
 	/* IVM_JOIN */
 	List	   *clauses;		/* all join clauses */
@@ -146,8 +180,7 @@ typedef struct IvmPlanNode
 	List	   *calls;			/* IvmAggregateCall */
 
 	/* IVM_RECOMPUTE */
-	List	   *relids;			/* oid: tables whose change makes it run again */
-	List	   *trees;			/* oid: "tree" of each of these */
+	List	   *trees;			/* oid: "tree" of each of its tables */
 	char	   *reason;			/* why it has no delta rule, for people:
 								 * "window function" */
 } IvmPlanNode;
@@ -180,8 +213,19 @@ extern char *ivm_plan_node_text(IvmPlanNode *node);
 /* Deterministic text of a whole plan, without which index serves a base arrangement; palloc'd. */
 extern char *ivm_plan_text(IvmPlan *plan);
 
-/* Sets the nodes' shape_id. */
-extern void ivm_plan_number_shapes(IvmPlan *plan);
+/* Sets the nodes' shape_id and digest. */
+extern void ivm_plan_identify_nodes(IvmPlan *plan);
+
+/* The line that texts of plans and of shared arrangements begin with: the format of state. */
+extern char *ivm_format_text(void);
+
+/* Is that text, which is stored, of the format that this library writes and reads? */
+extern bool ivm_text_has_format(const char *text);
+
+extern IvmDigest ivm_text_digest(const char *text);
+
+/* 32 hexadecimal digits, palloc'd. */
+extern char *ivm_digest_text(IvmDigest digest);
 
 /* Can the scan be told in terms of the columns of that table? */
 extern bool ivm_scan_fits_tree(IvmPlanNode *scan, Oid tree);

@@ -1,29 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * plan_text.c
- *	  Deterministic text of delta plans.
+ *	  Deterministic text of expressions and of the planner's subtrees.
  *
- * A plan is compiled wherever it is needed, and compared with the one that the
- * view was filled by through its text: equal texts mean that the view's
- * contents and its state tables go on being right.  So the text has everything
- * that decides about rows, and nothing else:
+ * They are in the server's own node notation, with objects by oid and without
+ * positions in the query's source.  A constant of an anonymous row type is told by
+ * columns and values: its bytes contain a number that each process gives out in
+ * its own order.  A subtree of the planner has no costs, its relations are
+ * told by oid instead of by their place in the range table, and it has one scan for
+ * those of a tree's members.
  *
- *	- operators and their expressions in the server's own node notation, with
- *	  objects by oid, without positions in the query's source;
- *	- constants of anonymous row types by columns and values: their bytes contain
- *	  a number that each process gives out in its own order;
- *	- for a recomputed part the planner's subtree, without costs, with
- *	  relations by oid instead of by their place in the range table, and with one
- *	  scan for those of a tree's members;
- *	- private arrangements, since their state tables hold what they say;
- *	- the key, since the view's index relies on it;
- *
- * but not which index serves an arrangement, or that the table is small, and not
- * which partitions or children a table has: of the scans of a tree there is one
- * text, in terms of the table that the query names, if it is the same for
- * all.  The tree's members are in the fingerprint.
- *
- * The text is never read back.
+ * Texts are never read back.
  *
  * Memory: results, and garbage, in the current context.
  *
@@ -41,14 +28,10 @@
 #include "parser/parsetree.h"
 #include "plan/plan_text.h"
 #include "plan/plan_walk.h"
-#include "plan/shape.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
-
-/* Of the format; a new one makes every view be rebuilt. */
-#define PLAN_TEXT_VERSION 4
 
 typedef struct NormalizeContext
 {
@@ -487,211 +470,4 @@ ivm_subplan_text(PlannedStmt *statement, Plan *plan)
 	}
 	appendStringInfoString(&buffer, ")");
 	return buffer.data;
-}
-
-/* ---- nodes ---- */
-
-static void
-append_integers(StringInfo buffer, const char *label, List *list)
-{
-	ListCell   *lc;
-
-	if (list == NIL)
-		return;
-	appendStringInfo(buffer, " %s (", label);
-	foreach(lc, list)
-		appendStringInfo(buffer, "%s%u", lc == list_head(list) ? "" : " ",
-						 IsA(list, OidList) ? lfirst_oid(lc) : (Oid) lfirst_int(lc));
-	appendStringInfoChar(buffer, ')');
-}
-
-/* ---- texts of nodes ---- */
-
-/* Appends the nodes below and including "node" that are not yet in the list, inputs first. */
-static List *
-collect_nodes(List *nodes, IvmPlanNode *node)
-{
-	ListCell   *lc;
-
-	check_stack_depth();
-	if (list_member_ptr(nodes, node))
-		return nodes;
-	foreach(lc, node->inputs)
-		nodes = collect_nodes(nodes, (IvmPlanNode *) lfirst(lc));
-	return lappend(nodes, node);
-}
-
-static void
-append_inputs(StringInfo buffer, IvmShapes *shapes, IvmPlanNode *node)
-{
-	List	   *numbers = NIL;
-	ListCell   *lc;
-
-	if (shapes != NULL && node->kind == IVM_APPEND)
-		numbers = ivm_input_shapes(shapes, node);
-	else
-	{
-		/* without shapes the inputs have their numbers already */
-		foreach(lc, node->inputs)
-		{
-			IvmPlanNode *input = (IvmPlanNode *) lfirst(lc);
-
-			numbers = lappend_int(numbers, shapes == NULL ? input->node_id : ivm_shape_number(shapes, input));
-		}
-	}
-	append_integers(buffer, "of", numbers);
-}
-
-static void
-append_node(StringInfo buffer, IvmShapes *shapes, IvmPlanNode *node, char *subplan_text)
-{
-	ListCell   *lc;
-
-	appendStringInfo(buffer, "%d %s", shapes == NULL ? node->node_id : ivm_shape_number(shapes, node),
-					 ivm_plan_node_name(node));
-	append_inputs(buffer, shapes, node);
-	if (shapes != NULL && node->kind == IVM_SCAN && OidIsValid(node->tree))
-		appendStringInfoString(buffer, ivm_scan_text(node));
-	else
-	{
-		ivm_text_append_row_type(buffer, node);
-		if (node->kind == IVM_SCAN)
-			appendStringInfo(buffer, " member %u", node->relid);
-		ivm_text_append_expressions(buffer, "columns", node->tlist);
-		ivm_text_append_expressions(buffer, "filter", node->quals);
-	}
-	ivm_text_append_expressions(buffer, "clauses", node->clauses);
-
-	if (node->kind == IVM_AGGREGATE)
-	{
-		if (node->grand)
-			appendStringInfoString(buffer, " grand");
-		append_integers(buffer, "group", node->group_columns);
-		append_integers(buffer, "operators", node->group_operators);
-		append_integers(buffer, "collations", node->group_collations);
-		foreach(lc, node->calls)
-		{
-			IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
-
-			appendStringInfo(buffer, " call %d %s", (int) call->kind,
-							 ivm_expression_text((Node *) call->aggref));
-		}
-	}
-	if (subplan_text != NULL)
-		appendStringInfo(buffer, " plan %s", subplan_text);
-	appendStringInfoChar(buffer, '\n');
-}
-
-/* Of this very operator: its table is the one that it reads. */
-char *
-ivm_plan_operator_text(PlannedStmt *statement, IvmPlanNode *node)
-{
-	StringInfoData buffer;
-	char	   *subplan_text = NULL;
-	int			node_id = node->node_id;
-
-	initStringInfo(&buffer);
-	if (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC)
-		subplan_text = ivm_subplan_text(statement, node->plan);
-	node->node_id = 0;
-	append_node(&buffer, NULL, node, subplan_text);
-	node->node_id = node_id;
-	return buffer.data;
-}
-
-/*
- * Without a statement the subtree of a Recompute cannot be written; whoever asks
- * for a node's text alone asks for scans and appends of them.
- */
-static void
-append_nodes(StringInfo buffer, IvmPlanNode *root, PlannedStmt *statement)
-{
-	IvmShapes		shapes = {0};
-	ListCell   *lc;
-
-	foreach(lc, collect_nodes(NIL, root))
-	{
-		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
-		char	   *subplan_text = NULL;
-
-		if (!ivm_shape_add(&shapes, node))
-			continue;
-		if (statement != NULL && (node->kind == IVM_RECOMPUTE || node->kind == IVM_STATIC))
-			subplan_text = ivm_subplan_text(statement, node->plan);
-		append_node(buffer, &shapes, node, subplan_text);
-	}
-}
-
-char *
-ivm_plan_node_text(IvmPlanNode *node)
-{
-	StringInfoData buffer;
-
-	initStringInfo(&buffer);
-	append_nodes(&buffer, node, NULL);
-	return buffer.data;
-}
-
-static int
-compare_strings(const ListCell *a, const ListCell *b)
-{
-	return strcmp((char *) lfirst(a), (char *) lfirst(b));
-}
-
-char *
-ivm_plan_text(IvmPlan *plan)
-{
-	StringInfoData buffer;
-	List	   *private = NIL;
-	ListCell   *lc;
-
-	initStringInfo(&buffer);
-	appendStringInfo(&buffer, "version %d\n", PLAN_TEXT_VERSION);
-	append_nodes(&buffer, plan->root, plan->statement);
-
-	foreach(lc, plan->arrangements)
-	{
-		IvmArrangement *arrangement = (IvmArrangement *) lfirst(lc);
-
-		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared)
-			private = lappend(private, psprintf("arrangement of %d %s\n", arrangement->input->shape_id,
-												arrangement->text));
-	}
-	list_sort(private, compare_strings);
-	foreach(lc, private)
-		appendStringInfoString(&buffer, (char *) lfirst(lc));
-
-	if (plan->single_row)
-		appendStringInfoString(&buffer, "single row\n");
-	if (plan->key != NIL)
-	{
-		appendStringInfoString(&buffer, "key");
-		append_integers(&buffer, "columns", plan->key);
-		append_integers(&buffer, "operators", plan->key_operators);
-		appendStringInfoChar(&buffer, '\n');
-	}
-	return buffer.data;
-}
-
-const char *
-ivm_plan_node_name(IvmPlanNode *node)
-{
-	switch (node->kind)
-	{
-		case IVM_SCAN:
-			return "Scan";
-		case IVM_MAP:
-			return "Map";
-		case IVM_APPEND:
-			return "Append";
-		case IVM_JOIN:
-			return "Join";
-		case IVM_AGGREGATE:
-			return node->calls == NIL && !node->grand ? "Distinct" : "Aggregate";
-		case IVM_RECOMPUTE:
-			return "Recompute";
-		case IVM_STATIC:
-			return "Static";
-	}
-	return "?";
 }

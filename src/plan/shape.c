@@ -8,7 +8,7 @@
  * each member.  Those of them that say the same, in terms of the table that is named,
  * are of one shape, and so is an append of them; any other node has a shape of its own.
  * Numbers of shapes are the same whichever members there are, so the text of a plan uses
- * them, and so do the names of state tables.
+ * them.
  *
  * Memory: results, and garbage, in the current context.
  *
@@ -212,19 +212,4 @@ ivm_shape_add(IvmShapes *shapes, IvmPlanNode *node)
 	shapes->numbers = lappend_int(shapes->numbers, number);
 	shapes->texts = lappend(shapes->texts, text);
 	return is_new;
-}
-
-void
-ivm_plan_number_shapes(IvmPlan *plan)
-{
-	IvmShapes		shapes = {0};
-	ListCell   *lc;
-
-	foreach(lc, plan->nodes)
-	{
-		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
-
-		(void) ivm_shape_add(&shapes, node);
-		node->shape_id = llast_int(shapes.numbers);
-	}
 }
