@@ -149,6 +149,9 @@ finds_keys_exactly(IvmArrangement *arrangement)
 		if (OidIsValid(probe->index) && list_length(probe->key_numbers) < list_length(arrangement->keys))
 			return false;
 	}
+	foreach(cell, arrangement->below_keys)
+		if (list_length(lfirst(cell)) < list_length(arrangement->keys))
+			return false;
 	return true;
 }
 

@@ -40,7 +40,7 @@ extern bool ivm_statement_syntax;
 extern char *ivm_debug_points;
 extern char *ivm_debug_spill;
 extern double ivm_debug_alloc_failures; /* 0 to 1 */
-extern bool ivm_debug_check_old;	/* see dataflow/join_probe.c */
+extern bool ivm_debug_check_old;	/* see dataflow/probe.c */
 #ifdef IVM_DEBUG
 extern int	ivm_debug_hash_bits;	/* what is left of the hashes of rows and
 									 * keys */

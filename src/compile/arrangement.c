@@ -8,7 +8,9 @@
  *	1. X is a table, or several appended, and each has an index whose leading
  *	   columns are some of the keys: look up there.  Nothing is stored.
  *	2. X is made of tables so small that reading them whole is as cheap.
- *	3. a state table of X's rows.  Of tables, it can be shared with every other
+ *	3. X is an operator that keeps its rows by these keys, or what it reads can be looked
+ *	   up by them (through.c).
+ *	4. a state table of X's rows.  Of tables, it can be shared with every other
  *	   view that has the same need, and the user is told which index would make
  *	   it unnecessary.
  *
@@ -491,8 +493,11 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	arrangement->collations = collations;
 	arrangement->shared = scans != NIL && can_be_shared(scans, keys);
 	arrangement->text = make_text(arrangement);
+	arrangement->nends = 1;
 
-	if (scans != NIL && !use_indexes(arrangement, scans))
+	if (scans == NIL)
+		ivm_arrangement_push(compiler, arrangement);
+	else if (!use_indexes(arrangement, scans))
 	{
 		/*
 		 * Without a key a lookup reads everything, and a state table is
@@ -507,6 +512,7 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	if (arrangement->kind != IVM_ARRANGE_STATE)
 		arrangement->shared = false;
 
+	/* behind those that it is made of */
 	plan->arrangements = lappend(plan->arrangements, arrangement);
 	return arrangement;
 }

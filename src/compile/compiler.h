@@ -10,8 +10,9 @@
  *		narrow.c		plan tree without the columns that nobody reads
  *		translate.c		plan tree -> delta plan, with join.c and aggregate.c
  *		node_kind.c		what there is to know of each kind of node
- *		join.c			the paths through each join
+ *		join_path.c		the paths through each join
  *		arrangement.c	where each path looks rows up
+ *		through.c		looking up rows of operators without storing them
  *		key.c			a unique key of the result
  *		reads.c			what its expressions read in the catalogs
  *		roles.c			whose rights decide what it reads
@@ -167,13 +168,39 @@ typedef struct IvmNodeRoutine
 
 	/* The tree is final, and its nodes are numbered: makes what needs that. */
 	void		(*complete) (IvmCompiler *compiler, IvmPlanNode *node);
+
+	/*
+	 * Makes the arrangement, of such a node, one of what the node keeps or reads
+	 * anyway; false if that cannot be.
+	 */
+	bool		(*push) (IvmCompiler *compiler, IvmArrangement *arrangement);
 } IvmNodeRoutine;
 
 extern const IvmNodeRoutine *ivm_node_kind(IvmPlanNode *node);
 
 /* ---- join.c ---- */
 extern IvmPlanNode *ivm_translate_join(IvmCompiler *compiler, Plan *plan);
+
+/* ---- join_path.c ---- */
 extern void ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join);
+extern bool ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement);
+
+/* ---- through.c ---- */
+
+/* Makes the new arrangement, a state table of an operator's rows, one that stores nothing, if that is right. */
+extern void ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement);
+
+extern bool ivm_push_map(IvmCompiler *compiler, IvmArrangement *arrangement);
+extern bool ivm_push_append(IvmCompiler *compiler, IvmArrangement *arrangement);
+extern bool ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement);
+extern bool ivm_push_recompute(IvmCompiler *compiler, IvmArrangement *arrangement);
+
+/*
+ * Makes it an arrangement through one more of the input's inputs, of which the keys are these expressions; "numbers"
+ * (integer) says which of the arrangement's keys each is.
+ */
+extern void ivm_arrangement_add_below(IvmCompiler *compiler, IvmArrangement *arrangement, IvmPlanNode *input,
+									  List *keys, List *numbers);
 
 /* ---- aggregate.c ---- */
 extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);

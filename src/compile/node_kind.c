@@ -153,10 +153,27 @@ complete_nothing(IvmCompiler *compiler, IvmPlanNode *node)
 #define recompute_complete	complete_nothing
 #define static_complete		complete_nothing
 
+/* ---- push: what the node's rows can be looked up in (through.c, join_path.c) ---- */
+
+/* Scans are looked up in their tables (arrangement.c). */
+static bool
+cannot_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	return false;
+}
+
+#define scan_push		cannot_push
+#define map_push		ivm_push_map
+#define append_push		ivm_push_append
+#define join_push		ivm_push_join
+#define aggregate_push	ivm_push_aggregate
+#define recompute_push	ivm_push_recompute
+#define static_push		cannot_push
+
 /* ---- the table ---- */
 
 #define ROUTINES(kind, word) \
-	[kind] = {word##_copy, word##_column_name, word##_absorbs, word##_complete},
+	[kind] = {word##_copy, word##_column_name, word##_absorbs, word##_complete, word##_push},
 
 static const IvmNodeRoutine routines[] = {
 	IVM_NODE_KINDS(ROUTINES)

@@ -78,6 +78,9 @@ copy_node(CopyContext *context, IvmPlanNode *node)
 	return result;
 }
 
+static IvmJoinPath *copy_path(CopyContext *context, IvmJoinPath *path);
+
+/* Those that it is made of have been copied. */
 static IvmArrangement *
 copy_arrangement(CopyContext *context, IvmArrangement *arrangement)
 {
@@ -99,6 +102,16 @@ copy_arrangement(CopyContext *context, IvmArrangement *arrangement)
 		probe->key_numbers = list_copy(probe->key_numbers);
 		result->probes = lappend(result->probes, probe);
 	}
+	result->own_keys = list_copy(arrangement->own_keys);
+	result->below = NIL;
+	foreach(lc, arrangement->below)
+		result->below = lappend(result->below,
+								counterpart(context->from->arrangements, context->to->arrangements, lfirst(lc)));
+	result->below_keys = NIL;
+	foreach(lc, arrangement->below_keys)
+		result->below_keys = lappend(result->below_keys, list_copy((List *) lfirst(lc)));
+	if (arrangement->path != NULL)
+		result->path = copy_path(context, arrangement->path);
 	result->text = copy_string(arrangement->text);
 	result->advice = copy_string(arrangement->advice);
 	return result;

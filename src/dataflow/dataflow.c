@@ -37,6 +37,7 @@
 
 #include "arrange/arrange.h"
 #include "arrange/state_table.h"
+#include "dataflow/arranger.h"
 #include "dataflow/operator.h"
 
 #define ROUTINE(kind, word) [kind] = &ivm_op_##word,
@@ -44,12 +45,6 @@
 static const IvmOperatorRoutine *const routines[] = {
 	IVM_NODE_KINDS(ROUTINE)
 };
-
-static bool
-node_is_stateful(IvmPlanNode *node)
-{
-	return routines[node->kind]->keeps_state || (node->kind == IVM_JOIN && ivm_join_is_stateful(node));
-}
 
 static int
 compare_table_readers(const void *a, const void *b)
@@ -107,11 +102,12 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 
 	dataflow->plan = plan;
 	dataflow->context = context;
-	dataflow->operators = palloc0(sizeof(IvmOperator) * list_length(plan->nodes));
+	dataflow->noperators = list_length(plan->nodes);
+	dataflow->operators = palloc0(sizeof(IvmOperator) * dataflow->noperators);
 	foreach(cell, plan->nodes)
 	{
 		IvmPlanNode *node = lfirst(cell);
-		IvmOperator *op = &dataflow->operators[dataflow->noperators++];
+		IvmOperator *op = &dataflow->operators[node->node_id];
 		ListCell   *inner;
 		int			input = 0;
 
@@ -120,7 +116,7 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 		op->dataflow = dataflow;
 		op->node = node;
 		op->is_root = node == plan->root;
-		op->is_stateful = op->has_state = node_is_stateful(node);
+		op->is_stateful = op->has_state = op->routine->keeps_state;
 		op->counters.node_id = node->node_id;
 		op->counters.parent_id = -1;
 		op->counters.name = ivm_plan_node_name(node);
@@ -137,6 +133,7 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 			dataflow->root = op;
 		op->routine->init(op);
 	}
+	ivm_arrangers_create(dataflow);
 	list_table_readers(dataflow);
 	dataflow->output_key = ivm_dataflow_output_key(plan);
 	MemoryContextSwitchTo(old);
@@ -187,9 +184,13 @@ ivm_dataflow_begin(IvmDataflow *dataflow, Snapshot snapshot, IvmArena *arena, bo
 		ivm_zset_partition_by(dataflow->output, ivm_row_key_hash, dataflow->output_key);
 	for (int i = 0; i < dataflow->noperators; i++)
 	{
-		dataflow->operators[i].replay = NULL;
-		if (dataflow->operators[i].routine->begin != NULL)
-			dataflow->operators[i].routine->begin(&dataflow->operators[i]);
+		IvmOperator *op = &dataflow->operators[i];
+
+		op->replay = NULL;
+		if (op->routine->begin != NULL)
+			op->routine->begin(op);
+		if (op->arranger != NULL)
+			ivm_arranger_begin(op->arranger, dataflow);
 	}
 }
 
@@ -253,6 +254,8 @@ ivm_operator_emit(IvmOperator *op, TupleTableSlot *row, int64 weight)
 		return;
 	}
 	op->counters.rows_out++;
+	if (op->arranger != NULL)
+		ivm_arranger_receive(op->arranger, row, weight);
 	for (int i = 0; i < op->nreaders; i++)
 	{
 		/* the executor gives the output of those */
@@ -278,9 +281,15 @@ ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight)
 }
 
 IvmOperator *
+ivm_dataflow_operator(IvmDataflow *dataflow, IvmPlanNode *node)
+{
+	return &dataflow->operators[node->node_id];
+}
+
+IvmOperator *
 ivm_operator_input(IvmOperator *op, int input)
 {
-	return &op->dataflow->operators[((IvmPlanNode *) list_nth(op->node->inputs, input))->node_id];
+	return ivm_dataflow_operator(op->dataflow, list_nth(op->node->inputs, input));
 }
 
 /*
@@ -315,7 +324,7 @@ ivm_dataflow_populate(IvmDataflow *dataflow)
 	for (int i = 0; i < dataflow->noperators; i++)
 	{
 		IvmOperator *op = &dataflow->operators[i];
-		bool		needed = op->is_root;
+		bool		needed = op->is_root || op->arranger != NULL;
 
 		if (op->has_state)
 			continue;
@@ -332,14 +341,18 @@ ivm_dataflow_finish(IvmDataflow *dataflow)
 	for (int i = 0; i < dataflow->noperators; i++)
 	{
 		IvmOperator *op = &dataflow->operators[i];
+		bool		finishes = op->routine->finish != NULL && (!dataflow->populating || op->has_state);
 		instr_time	start;
 		instr_time	duration;
 
-		if (op->routine->finish == NULL || (dataflow->populating && !op->has_state))
+		if (!finishes && op->arranger == NULL)
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		INSTR_TIME_SET_CURRENT(start);
-		op->routine->finish(op);
+		if (finishes)
+			op->routine->finish(op);
+		if (op->arranger != NULL)
+			ivm_arranger_finish(op->arranger);
 		INSTR_TIME_SET_CURRENT(duration);
 		INSTR_TIME_SUBTRACT(duration, start);
 		op->counters.total_time += INSTR_TIME_GET_MILLISEC(duration);
@@ -358,8 +371,14 @@ void
 ivm_dataflow_end(IvmDataflow *dataflow)
 {
 	for (int i = 0; i < dataflow->noperators; i++)
-		if (dataflow->operators[i].routine->end != NULL)
-			dataflow->operators[i].routine->end(&dataflow->operators[i]);
+	{
+		IvmOperator *op = &dataflow->operators[i];
+
+		if (op->routine->end != NULL)
+			op->routine->end(op);
+		if (op->arranger != NULL)
+			ivm_arranger_end(op->arranger);
+	}
 	ivm_zset_close(dataflow->output);
 	dataflow->running = false;
 }
@@ -443,13 +462,11 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 		int64		size = 0;
 		ListCell   *cell;
 
-		if (!op->is_stateful)
-			continue;
-		if (op->node->kind == IVM_JOIN)
-			foreach(cell, ivm_join_private_arrangements(op->node))
-				size += state_size(ivm_arrangement_state_name(lfirst(cell), relid));
-		else
+		if (op->is_stateful)
 			size = state_size(ivm_operator_state_name(op->node, relid));
+		if (op->arranger != NULL)
+			foreach(cell, ivm_arranger_state_names(op->arranger))
+				size += state_size(lfirst(cell));
 		op->counters.state_bytes = size;
 	}
 }

@@ -617,4 +617,5 @@ const IvmOperatorRoutine ivm_op_aggregate = {
 	.finish = aggregate_finish,
 	.replay = aggregate_replay,
 	.end = aggregate_end,
+	.finder = &ivm_aggregate_finder,
 };

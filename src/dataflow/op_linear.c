@@ -54,12 +54,14 @@ const IvmOperatorRoutine ivm_op_map = {
 	.init = linear_init,
 	.receive = linear_receive,
 	.replay = linear_replay,
+	.finder = &ivm_linear_finder,
 };
 
 const IvmOperatorRoutine ivm_op_append = {
 	.init = linear_init,
 	.receive = linear_receive,
 	.replay = linear_replay,
+	.finder = &ivm_linear_finder,
 };
 
 const IvmOperatorRoutine ivm_op_static = {

@@ -52,6 +52,14 @@ collect(void *context, TupleTableSlot *row, int64 weight)
 	CHECK_FOR_INTERRUPTS();
 }
 
+static IvmStateTable *
+open_table(IvmOperator *op)
+{
+	char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
+
+	return ivm_state_table_open(ivm_operator_state_table(name), op->dataflow->snapshot);
+}
+
 static void
 recompute_finish(IvmOperator *op)
 {
@@ -71,8 +79,7 @@ recompute_finish(IvmOperator *op)
 	difference = ivm_zset_create(dataflow->arena, op->node->desc);
 	ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, collect, difference);
 
-	table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
-								 dataflow->snapshot);
+	table = open_table(op);
 	ivm_state_table_scan(table);
 	while ((stored = ivm_state_table_next(table)) != NULL)
 		ivm_zset_add_tuple(difference, stored->tuple, -stored->weight);
@@ -96,9 +103,7 @@ recompute_finish(IvmOperator *op)
 static void
 recompute_replay(IvmOperator *op)
 {
-	IvmDataflow *dataflow = op->dataflow;
-	IvmStateTable *table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
-												dataflow->snapshot);
+	IvmStateTable *table = open_table(op);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
 	IvmStateRow *stored;
 
@@ -112,6 +117,87 @@ recompute_replay(IvmOperator *op)
 	ivm_state_table_close(table);
 }
 
+/*
+ * All rows, for who has no key.
+ */
+
+typedef struct RecomputeFinder
+{
+	IvmOperator *op;
+	TupleTableSlot *row;
+
+	/* of the batch */
+	MemoryContext batch_context;
+	IvmStateTable *table;		/* NULL: not opened yet */
+} RecomputeFinder;
+
+static void *
+recompute_finder_create(IvmOperator *op, IvmArrangement *arrangement)
+{
+	RecomputeFinder *finder = palloc0(sizeof(RecomputeFinder));
+
+	finder->op = op;
+	finder->row = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
+	return finder;
+}
+
+static void
+recompute_finder_begin(void *context)
+{
+	RecomputeFinder *finder = context;
+
+	finder->batch_context = CurrentMemoryContext;
+	finder->table = NULL;
+}
+
+static void
+recompute_finder_expect(void *context, int64 probes)
+{
+}
+
+static bool
+recompute_finder_find(void *context, const Datum *values, const bool *isnull,
+					  IvmLookupReceiver receiver, void *receiver_context)
+{
+	RecomputeFinder *finder = context;
+	IvmStateRow *stored;
+	bool		more = true;
+
+	if (finder->table == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(finder->batch_context);
+
+		finder->table = open_table(finder->op);
+		MemoryContextSwitchTo(old);
+	}
+	ivm_state_table_scan(finder->table);
+	while (more && (stored = ivm_state_table_next(finder->table)) != NULL)
+	{
+		ExecStoreMinimalTuple(stored->tuple, finder->row, false);
+		more = receiver(receiver_context, finder->row, stored->weight);
+	}
+	ExecClearTuple(finder->row);
+	return more;
+}
+
+static void
+recompute_finder_end(void *context)
+{
+	RecomputeFinder *finder = context;
+
+	if (finder->table != NULL)
+		ivm_state_table_close(finder->table);
+	finder->table = NULL;
+}
+
+static const IvmFinderRoutine recompute_finder = {
+	.create = recompute_finder_create,
+	.begin = recompute_finder_begin,
+	.expect = recompute_finder_expect,
+	.find = recompute_finder_find,
+	.end = recompute_finder_end,
+};
+
 const IvmOperatorRoutine ivm_op_recompute = {
 	.keeps_state = true,
 	.init = recompute_init,
@@ -119,4 +205,5 @@ const IvmOperatorRoutine ivm_op_recompute = {
 	.receive = recompute_receive,
 	.finish = recompute_finish,
 	.replay = recompute_replay,
+	.finder = &recompute_finder,
 };

@@ -13,10 +13,26 @@
 
 #include "postgres.h"
 
+#include "arrange/arrange.h"
 #include "arrange/projection.h"
 #include "dataflow/dataflow.h"
 
 typedef struct IvmOperator IvmOperator;
+
+/*
+ * How rows of an operator's output are found by a key, for an arrangement of kind OPERATOR or
+ * THROUGH: what ivm_source_... (source.h) is for those.  Each place in the plan that looks
+ * up has a finder of its own, so one is never asked while it gives rows.
+ */
+typedef struct IvmFinderRoutine
+{
+	void	   *(*create) (IvmOperator *op, IvmArrangement *arrangement);
+	void		(*begin) (void *finder);
+	void		(*expect) (void *finder, int64 probes);
+	bool		(*find) (void *finder, const Datum *values, const bool *isnull,
+						 IvmLookupReceiver receiver, void *context);
+	void		(*end) (void *finder);
+} IvmFinderRoutine;
 
 typedef struct IvmOperatorRoutine
 {
@@ -55,6 +71,9 @@ typedef struct IvmOperatorRoutine
 	 * Forgets what it knows from earlier batches.  NULL: nothing.
 	 */
 	void		(*forget) (IvmOperator *op);
+
+	/* NULL: there are no such arrangements of its rows. */
+	const IvmFinderRoutine *finder;
 } IvmOperatorRoutine;
 
 /* Who reads an operator's output. */
@@ -86,6 +105,8 @@ struct IvmOperator
 	 */
 	bool		has_state;
 	bool		is_stateful;	/* keeps state itself */
+	struct IvmArranger *arranger;	/* of private state tables of its rows;
+									 * NULL: there are none */
 
 	IvmRowReceiver replay;		/* while it is replayed: who gets the rows,
 								 * instead of readers */
@@ -138,9 +159,8 @@ extern void ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, in
 extern char *ivm_operator_state_name(IvmPlanNode *node, Oid relid);
 extern Oid	ivm_operator_state_table(const char *name);
 
-/* True if the join keeps a private state table of some input. */
-extern bool ivm_join_is_stateful(IvmPlanNode *node);
-extern List *ivm_join_private_arrangements(IvmPlanNode *node);
+/* The operator of a node of the plan. */
+extern IvmOperator *ivm_dataflow_operator(IvmDataflow *dataflow, IvmPlanNode *node);
 
 extern const IvmOperatorRoutine ivm_op_scan;
 extern const IvmOperatorRoutine ivm_op_map;
@@ -149,5 +169,9 @@ extern const IvmOperatorRoutine ivm_op_static;
 extern const IvmOperatorRoutine ivm_op_join;
 extern const IvmOperatorRoutine ivm_op_aggregate;
 extern const IvmOperatorRoutine ivm_op_recompute;
+
+extern const IvmFinderRoutine ivm_linear_finder;	/* of map and append */
+extern const IvmFinderRoutine ivm_join_finder;
+extern const IvmFinderRoutine ivm_aggregate_finder;
 
 #endif							/* IVM_OPERATOR_H */

@@ -3,7 +3,7 @@
  * remembered_rows.c
  *	  The rows of one key, as values, for as long as there is memory.
  *
- * A join that looks a key up again and again (join_probe.c) keeps its rows here,
+ * A join that looks a key up again and again (probe.c) keeps its rows here,
  * ready to be used: values and nulls of all columns, as a receiver wants them, with a
  * copy of what the values point to.  There are those of one key at a time.
  *
@@ -244,7 +244,7 @@ ivm_remembered_rows_are_whole(IvmRememberedRows *rows)
 }
 
 bool
-ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context)
+ivm_remembered_rows_give(IvmRememberedRows *rows, IvmProbeReceiver receiver, void *context)
 {
 	int			natts = rows->shape.desc->natts;
 	bool		more = true;

@@ -12,7 +12,7 @@
 
 #include "access/tupdesc.h"
 
-#include "dataflow/join_probe.h"
+#include "dataflow/probe.h"
 #include "memory/arena.h"
 
 typedef struct IvmRememberedRows IvmRememberedRows;
@@ -45,7 +45,7 @@ extern bool ivm_remembered_rows_are_whole(IvmRememberedRows *rows);
  * Gives all rows, in the order in which they were added; they stay in place for the receiver.  False if that
  * wanted no more.
  */
-extern bool ivm_remembered_rows_give(IvmRememberedRows *rows, IvmJoinProbeReceiver receiver, void *context);
+extern bool ivm_remembered_rows_give(IvmRememberedRows *rows, IvmProbeReceiver receiver, void *context);
 
 /* Another key comes: drops the rows and keeps their memory for its own. */
 extern void ivm_remembered_rows_clear(IvmRememberedRows *rows);

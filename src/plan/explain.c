@@ -248,8 +248,44 @@ raw_expressions(IvmPlanNode *node, List *expressions)
 
 /* ---- joins ---- */
 
+/* What it is looked up by. */
 static char *
-arrangement_place(IvmArrangement *arrangement)
+arrangement_keys(ExplainState *state, IvmArrangement *arrangement)
+{
+	if (arrangement->keys == NIL)
+		return pstrdup("every row");
+	return psprintf("by %s", expression_list(arrangement->keys,
+											 deparse_context (state, list_make1(arrangement->input), NULL),
+											 false, ", "));
+}
+
+static char *arrangement_place(ExplainState *state, IvmArrangement *arrangement);
+
+/* The places where the rows of an arrangement through others come from in the end. */
+static void
+append_leaves(ExplainState *state, StringInfo buffer, IvmArrangement *arrangement)
+{
+	ListCell   *lc;
+
+	check_stack_depth();
+	if (arrangement->kind != IVM_ARRANGE_THROUGH)
+	{
+		appendStringInfo(buffer, "%s%s %s, %s", buffer->len > 0 ? "; " : "",
+						 quote_identifier((char *) linitial(input_names(state, list_make1(arrangement->input)))),
+						 arrangement_keys(state, arrangement), arrangement_place(state, arrangement));
+		return;
+	}
+	foreach(lc, arrangement->below)
+		append_leaves(state, buffer, (IvmArrangement *) lfirst(lc));
+	if (arrangement->path != NULL)
+	{
+		foreach(lc, arrangement->path->stages)
+			append_leaves(state, buffer, ((IvmJoinStage *) lfirst(lc))->arrangement);
+	}
+}
+
+static char *
+arrangement_place(ExplainState *state, IvmArrangement *arrangement)
 {
 	StringInfoData buffer;
 	List	   *seen = NIL;
@@ -283,8 +319,31 @@ arrangement_place(IvmArrangement *arrangement)
 			return pstrdup(arrangement->keys == NIL ? "table read whole" : "small table read whole");
 		case IVM_ARRANGE_STATE:
 			return pstrdup(arrangement->shared ? "shared state table" : "state table");
+		case IVM_ARRANGE_OPERATOR:
+			return psprintf("%s of node %d", arrangement->input->kind == IVM_AGGREGATE ? "groups" : "rows",
+							arrangement->input->node_id);
+		case IVM_ARRANGE_THROUGH:
+			append_leaves(state, &buffer, arrangement);
+			return psprintf("through: %s", buffer.data);
 	}
 	return NULL;
+}
+
+/* What would make a state table unnecessary that is used in the end. */
+static void
+explain_advice(ExplainState *state, IvmArrangement *arrangement, int indent)
+{
+	ListCell   *lc;
+
+	if (arrangement->advice != NULL)
+		add_line(state, indent, "Advice: %s", arrangement->advice);
+	foreach(lc, arrangement->below)
+		explain_advice(state, (IvmArrangement *) lfirst(lc), indent);
+	if (arrangement->path != NULL)
+	{
+		foreach(lc, arrangement->path->stages)
+			explain_advice(state, ((IvmJoinStage *) lfirst(lc))->arrangement, indent);
+	}
 }
 
 static void
@@ -303,19 +362,10 @@ explain_paths(ExplainState *state, IvmPlanNode *join, int indent)
 		{
 			IvmJoinStage *stage = (IvmJoinStage *) lfirst(lc2);
 			IvmArrangement *arrangement = stage->arrangement;
-			char	   *keys;
 
-			if (arrangement->keys == NIL)
-				keys = pstrdup("every row");
-			else
-				keys = psprintf("by %s",
-								expression_list(arrangement->keys,
-												deparse_context (state, list_make1(arrangement->input), NULL),
-												false, ", "));
 			add_line(state, indent + 2, "%s %s  (%s)", quote_identifier((char *) list_nth(names, stage->input)),
-					 keys, arrangement_place(arrangement));
-			if (arrangement->advice != NULL)
-				add_line(state, indent + 4, "Advice: %s", arrangement->advice);
+					 arrangement_keys(state, arrangement), arrangement_place(state, arrangement));
+			explain_advice(state, arrangement, indent + 4);
 		}
 	}
 }

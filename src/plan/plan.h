@@ -93,7 +93,10 @@ typedef enum IvmArrangementKind
 	IVM_ARRANGE_INDEX,			/* base arrangement: one index for each base
 								 * table */
 	IVM_ARRANGE_SCAN,			/* small base tables: read whole, once a batch */
-	IVM_ARRANGE_STATE			/* a state table */
+	IVM_ARRANGE_STATE,			/* a state table */
+	IVM_ARRANGE_OPERATOR,		/* the state that the input keeps anyway */
+	IVM_ARRANGE_THROUGH			/* what the input reads: its inputs' rows,
+								 * looked up and put through it */
 } IvmArrangementKind;
 
 /* One base table's part of a base arrangement. */
@@ -115,9 +118,17 @@ typedef struct IvmArrangement
 	List	   *operators;		/* oid list: probe = key, hashable equality */
 	List	   *collations;		/* oid list */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
+	List	   *own_keys;		/* OPERATOR: integer: by group column, which
+								 * of the keys it equals; NIL: all rows */
+	List	   *below;			/* THROUGH: IvmArrangement, of each input of
+								 * the input; of a join, of the path's start */
+	List	   *below_keys;		/* THROUGH: of each of them an integer list:
+								 * which of the keys are its keys */
+	struct IvmJoinPath *path;	/* THROUGH a join; looks up new states */
+	int			nends;			/* in how many places a lookup ends */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
-	char	   *text;			/* canonical definition; identity of a shared
-								 * one; its digest names the state table */
+	char	   *text;			/* STATE: canonical definition; identity of a
+								 * shared one; its digest names the table */
 	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would
 								 * replace it, or NULL */
 } IvmArrangement;

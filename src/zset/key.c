@@ -137,6 +137,25 @@ find_image_length(Oid operator, Oid collation)
 }
 
 /*
+ * Values without a hash function are hashed by their image or not at all, which depends on
+ * more than the operator.
+ */
+bool
+ivm_equalities_hash_alike(Oid looked_for, Oid stored)
+{
+	Oid			left;
+	Oid			right;
+	Oid			stored_left;
+	Oid			stored_right;
+
+	if (looked_for == stored)
+		return true;
+	find_hash_functions(looked_for, &left, &right);
+	find_hash_functions(stored, &stored_left, &stored_right);
+	return OidIsValid(right) && right == stored_right;
+}
+
+/*
  * Builds a key in the current context.  operators and collations have
  * "ncolumns" elements and are copied.  An error only for an operator that
  * does not exist.

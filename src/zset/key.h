@@ -51,6 +51,12 @@ extern uint64 ivm_key_hash_right(IvmKey *key, const Datum *values, const bool *i
  */
 extern bool ivm_equality_is_of_images(Oid type, Oid operator, Oid collation);
 
+/*
+ * Can what is kept by the hash of "stored", as a right side, be found by the hash of "looked_for", as a
+ * left side?
+ */
+extern bool ivm_equalities_hash_alike(Oid looked_for, Oid stored);
+
 extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 						  const Datum *right, const bool *right_isnull);
 

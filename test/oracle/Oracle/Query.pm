@@ -40,6 +40,7 @@ my @families = (
 	[ 5, 1, 'common table expression', \&_q_cte ],
 	[ 6, 1, 'aggregate of aggregates', \&_q_nested_aggregate ],
 	[ 4, 1, 'self join', \&_q_self_join ],
+	[ 8, 1, 'lookups through operators', \&_q_through ],
 	[ 4, 0, 'outer join', \&_q_outer_join ],
 	[ 3, 0, 'window', \&_q_window ],
 	[ 3, 0, 'min and max', \&_q_min_max ],
@@ -368,8 +369,9 @@ sub _same_kinds
 
 sub _union_all
 {
-	my ($self, $depth) = @_;
-	my ($left, $right) = ($self->_source($depth), $self->_source($depth));
+	my ($self, $depth, @sources) = @_;
+	push @sources, $self->_source($depth) while @sources < 2;
+	my ($left, $right) = @sources;
 	my ($l, $r) = _same_kinds($left, $right, between(1, 4));
 
 	# two sources without a common kind: one column is made for both
@@ -628,6 +630,58 @@ sub _q_nested_aggregate
 	return $self->_group($inner) if chance(60);
 	my $join = $self->_join(2, $inner, $self->_table);
 	return _join_select($join, map { [ _expression($join->{columns}) ] } 1 .. 3);
+}
+
+# Joins of what is computed and read more than once: their rows are looked up in one another, down to
+# the tables.  Each of the levels may read those before it.
+sub _q_through
+{
+	my ($self) = @_;
+	my (@with, @readable);
+
+	foreach my $level (1 .. between(2, 3))
+	{
+		my $before = @with ? 'with ' . join(', ', @with) . ' ' : '';
+		my $sizes = @{ $self->{sizes} };
+		my ($sql, @kinds) = $self->_level(@readable);
+		# tables grow, and what is multiplied grows faster
+		push @{ $self->{sizes} }, "select from ($sql) s, generate_series(1, 20) g";
+		s/^/$before/ foreach @{ $self->{sizes} }[ $sizes .. $#{ $self->{sizes} } ];
+		my $number = 0;
+		my @columns = map { [ 'c' . ++$number, $_ ] } @kinds;
+		push @with, "w$level as materialized ($sql)";
+		push @readable, sub { _source_of("w$level", $self->_alias, @columns) };
+	}
+	my $with = 'with ' . join(', ', @with);
+	my @sources = map { $_->() } $readable[-1], pick(@readable);
+	push @sources, $self->_table if chance(35);
+	my $sizes = @{ $self->{sizes} };
+	my $join = $self->_join(scalar @sources, @sources);
+	push @{ $self->{sizes} },
+	  "select from (select from $join->{sql}" . ($join->{where} ne '' ? " where $join->{where}" : '') . ') s, generate_series(1, 10) g';
+	s/^/$with / foreach @{ $self->{sizes} }[ $sizes .. $#{ $self->{sizes} } ];
+	my ($sql, @result) =
+	  chance(30)
+	  ? $self->_group($join)
+	  : _join_select($join, map { [ _expression($join->{columns}) ] } 1 .. between(2, 4));
+	return ("$with $sql", @result);
+}
+
+sub _level
+{
+	my ($self, @readable) = @_;
+	my $source = sub { @readable && chance(75) ? pick(@readable)->() : $self->_table };
+	my $joined = sub {
+		my $join = $self->_join(2, $source->(), $source->());
+		return _join_select($join, pick_some(between(2, 4), @{ $join->{columns} }), [ _expression($join->{columns}) ]);
+	};
+	return weighted(
+		4, $joined,
+		3, sub { $self->_group($source->()) },
+		2, sub { $self->_group($self->_join(2, $source->(), $source->())) },
+		3, sub { $self->_union_all(0, $source->(), $source->()) },
+		1, sub { $self->_distinct($source->()) },
+		1, sub { $self->_select($source->(), 60) })->();
 }
 
 # ----- families that are recomputed (some of them, until they have a rule) -----

@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
- * join_probe.c
- *	  Rows of one input of a join by their key, in the new or the old state.
+ * probe.c
+ *	  Rows of one input of an operator by their key, in the new or the old state.
  *
- * A lookup (arrange/lookup.c) gives the new state of the input.  Where the
+ * A source (source.c) gives the new state of the input, whether that is a table or
+ * another operator.  Where the
  * old state is wanted, the rows of the input's delta that have the key are given
  * after those, with the opposite weight: old = new - delta.  What was just
  * inserted comes twice then, and cancels out in the end.
@@ -13,7 +14,7 @@
  * out, before those that count.  So a key that is looked up for the second
  * time in a row is remembered: its rows, with
  * new and delta added up, are kept in memory (remembered_rows.c) until another key
- * comes.  Probes are sorted by their key (ivm_join_probe_order), so equal ones
+ * comes.  Probes are sorted by their key (ivm_probe_order), so equal ones
  * follow each other.  A key that comes once pays for a comparison and a copy of
  * the key.
  *
@@ -47,8 +48,10 @@
 #include "arrange/cache.h"
 #include "arrange/projection.h"
 #include "base/settings.h"
-#include "dataflow/join_probe.h"
+#include "dataflow/operator.h"
+#include "dataflow/probe.h"
 #include "dataflow/remembered_rows.h"
+#include "dataflow/source.h"
 #include "zset/key.h"
 #include "zset/row_index.h"
 
@@ -64,11 +67,12 @@ typedef enum Remembered
 	REMEMBERED_REFUSED			/* there are too many of them */
 } Remembered;
 
-struct IvmJoinProbe
+struct IvmProbe
 {
+	IvmDataflow *dataflow;
 	IvmPlanNode *input;			/* whose rows are found */
 	TupleDesc	desc;			/* of it */
-	IvmLookup  *lookup;
+	IvmSource  *source;
 	int			nkeys;
 	IvmKey	   *key;
 	bool		by_value;		/* an index is read in the order of the first
@@ -82,7 +86,6 @@ struct IvmJoinProbe
 
 	/* of the batch */
 	MemoryContext context;
-	IvmArena   *arena;
 	IvmCacheFill *fill;			/* NULL: none yet */
 
 	/* of the run */
@@ -101,13 +104,13 @@ struct IvmJoinProbe
 	IvmZset    *sum;
 	IvmZset    *checked;		/* ivm.debug_check_old */
 
-	IvmJoinProbeReceiver receiver;
+	IvmProbeReceiver receiver;
 	void	   *receiver_context;
 };
 
 /* The cache that serves this probe, a new one if need be. */
 static IvmCache *
-share_cache(IvmJoinProbe *probe, IvmArrangement *arrangement, List **caches)
+share_cache(IvmProbe *probe, IvmArrangement *arrangement, List **caches)
 {
 	IvmCache   *cache;
 	ListCell   *cell;
@@ -124,14 +127,15 @@ share_cache(IvmJoinProbe *probe, IvmArrangement *arrangement, List **caches)
 	return cache;
 }
 
-IvmJoinProbe *
-ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List **caches)
+IvmProbe *
+ivm_probe_create(IvmDataflow *dataflow, IvmArrangement *arrangement, List *probes, List **caches)
 {
-	IvmJoinProbe *probe = palloc0(sizeof(IvmJoinProbe));
+	IvmProbe *probe = palloc0(sizeof(IvmProbe));
 	int			nkeys = list_length(arrangement->keys);
 	Oid		   *operators = palloc(sizeof(Oid) * Max(nkeys, 1));
 	Oid		   *collations = palloc(sizeof(Oid) * Max(nkeys, 1));
 
+	probe->dataflow = dataflow;
 	probe->input = arrangement->input;
 	probe->desc = arrangement->input->desc;
 	probe->nkeys = nkeys;
@@ -145,23 +149,22 @@ ivm_join_probe_create(IvmArrangement *arrangement, List *probes, Oid relid, List
 		collations[i] = list_nth_oid(arrangement->collations, i);
 		get_typlenbyval(exprType(list_nth(probes, i)), &probe->lengths[i], &probe->byval[i]);
 	}
-	probe->lookup = ivm_lookup_create(arrangement, relid);
+	probe->source = ivm_source_create(dataflow, arrangement);
 	probe->key = ivm_key_create(nkeys, operators, collations, false);
 	probe->key_states = ExecInitExprList(arrangement->keys, NULL);
 	probe->econtext = ivm_expr_context_create();
 	probe->by_value = nkeys > 0 && probe->byval[0] && arrangement->kind == IVM_ARRANGE_INDEX;
-	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm join probe key", ALLOCSET_SMALL_SIZES);
+	probe->last_context = AllocSetContextCreate(CurrentMemoryContext, "ivm probe key", ALLOCSET_SMALL_SIZES);
 	probe->rows = ivm_remembered_rows_create(probe->desc);
 	probe->cache = caches == NULL ? NULL : share_cache(probe, arrangement, caches);
 	return probe;
 }
 
 void
-ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bool populate)
+ivm_probe_begin(IvmProbe *probe)
 {
-	ivm_lookup_begin(probe->lookup, snapshot, arena, populate);
+	ivm_source_begin(probe->source);
 	probe->context = CurrentMemoryContext;
-	probe->arena = arena;
 	probe->fill = NULL;
 	probe->filling = false;
 	probe->minus = NULL;
@@ -169,15 +172,15 @@ ivm_join_probe_begin(IvmJoinProbe *probe, Snapshot snapshot, IvmArena *arena, bo
 	probe->has_last = false;
 	probe->remembered = REMEMBERED_NOTHING;
 	probe->remembering = false;
-	ivm_remembered_rows_begin(probe->rows, arena);
+	ivm_remembered_rows_begin(probe->rows, probe->dataflow->arena);
 	probe->sum = NULL;
 	probe->checked = NULL;
 }
 
 void
-ivm_join_probe_end(IvmJoinProbe *probe)
+ivm_probe_end(IvmProbe *probe)
 {
-	ivm_lookup_end(probe->lookup);
+	ivm_source_end(probe->source);
 }
 
 /*
@@ -186,7 +189,7 @@ ivm_join_probe_end(IvmJoinProbe *probe)
 
 /* Another key comes. */
 static void
-forget(IvmJoinProbe *probe)
+forget(IvmProbe *probe)
 {
 	if (probe->remembered == REMEMBERED_ROWS)
 		ivm_remembered_rows_clear(probe->rows);
@@ -197,13 +200,13 @@ forget(IvmJoinProbe *probe)
 
 /* The delta by key. */
 static void
-index_delta(IvmJoinProbe *probe, IvmZset *delta)
+index_delta(IvmProbe *probe, IvmZset *delta)
 {
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
 
-	probe->minus = ivm_row_index_create(probe->arena);
+	probe->minus = ivm_row_index_create(probe->dataflow->arena);
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
@@ -224,7 +227,7 @@ index_delta(IvmJoinProbe *probe, IvmZset *delta)
 }
 
 void
-ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached)
+ivm_probe_start(IvmProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached)
 {
 	Assert(probe->minus == NULL && probe->row == NULL);
 	probe->has_last = false;
@@ -235,11 +238,11 @@ ivm_join_probe_start(IvmJoinProbe *probe, IvmZset *minus, int64 expected, Size m
 	probe->cached = cached && probe->cache != NULL;
 	if (probe->cached)
 		expected = ivm_cache_start(probe->cache, expected);
-	ivm_lookup_expect(probe->lookup, expected);
+	ivm_source_expect(probe->source, expected);
 }
 
 void
-ivm_join_probe_stop(IvmJoinProbe *probe)
+ivm_probe_stop(IvmProbe *probe)
 {
 	forget(probe);
 	ivm_remembered_rows_stop(probe->rows);
@@ -257,7 +260,7 @@ ivm_join_probe_stop(IvmJoinProbe *probe)
 }
 
 void
-ivm_join_probe_order(IvmJoinProbe *probe, const Datum *values, uint64 *first, uint64 *second)
+ivm_probe_order(IvmProbe *probe, const Datum *values, uint64 *first, uint64 *second)
 {
 	*first = *second = 0;
 	if (probe->by_value)
@@ -274,7 +277,7 @@ ivm_join_probe_order(IvmJoinProbe *probe, const Datum *values, uint64 *first, ui
 
 /* Is it the key of the last probe? */
 static bool
-is_last_key(IvmJoinProbe *probe, const Datum *values)
+is_last_key(IvmProbe *probe, const Datum *values)
 {
 	if (!probe->has_last)
 		return false;
@@ -288,7 +291,7 @@ is_last_key(IvmJoinProbe *probe, const Datum *values)
 }
 
 static void
-keep_key(IvmJoinProbe *probe, const Datum *values)
+keep_key(IvmProbe *probe, const Datum *values)
 {
 	MemoryContext old = MemoryContextSwitchTo(probe->last_context);
 
@@ -307,7 +310,7 @@ keep_key(IvmJoinProbe *probe, const Datum *values)
 }
 
 static uint64
-hash_of(IvmJoinProbe *probe, const Datum *values)
+hash_of(IvmProbe *probe, const Datum *values)
 {
 	MemoryContext old = MemoryContextSwitchTo(probe->econtext->ecxt_per_tuple_memory);
 	uint64		hash = ivm_key_hash_left(probe->key, values, probe->isnull);
@@ -320,7 +323,7 @@ hash_of(IvmJoinProbe *probe, const Datum *values)
 static bool
 give_values(void *context, const Datum *values, const bool *isnull, int64 weight)
 {
-	IvmJoinProbe *probe = context;
+	IvmProbe *probe = context;
 
 	if (probe->remembering)
 		probe->remembering = ivm_remembered_rows_add(probe->rows, values, isnull, weight);
@@ -331,7 +334,7 @@ give_values(void *context, const Datum *values, const bool *isnull, int64 weight
 static bool
 give(void *context, TupleTableSlot *row, int64 weight)
 {
-	IvmJoinProbe *probe = context;
+	IvmProbe *probe = context;
 
 	slot_getallattrs(row);
 	if (probe->filling)
@@ -341,7 +344,7 @@ give(void *context, TupleTableSlot *row, int64 weight)
 
 /* Gives the rows of the new state: from the cache, or as they are found. */
 static bool
-look_up_new(IvmJoinProbe *probe, const Datum *values)
+look_up_new(IvmProbe *probe, const Datum *values)
 {
 	uint64		hash = 0;
 	bool		more = true;
@@ -362,7 +365,7 @@ look_up_new(IvmJoinProbe *probe, const Datum *values)
 	}
 	if (probe->filling)
 		ivm_cache_fill_begin(probe->fill);
-	more = ivm_lookup_probe(probe->lookup, values, probe->isnull, give, probe);
+	more = ivm_source_find(probe->source, values, probe->isnull, give, probe);
 	/* some of the rows are no use */
 	if (probe->filling && more)
 		ivm_cache_fill_end(probe->fill, hash, values);
@@ -372,7 +375,7 @@ look_up_new(IvmJoinProbe *probe, const Datum *values)
 
 /* Gives the rows as they are found. */
 static bool
-look_up(IvmJoinProbe *probe, const Datum *values)
+look_up(IvmProbe *probe, const Datum *values)
 {
 	bool		more = look_up_new(probe, values);
 
@@ -399,7 +402,7 @@ add_to_zset(void *context, TupleTableSlot *row, int64 weight)
 }
 
 static bool
-give_sum(IvmJoinProbe *probe)
+give_sum(IvmProbe *probe)
 {
 	IvmZsetParts parts;
 	IvmRow	  **rows;
@@ -422,7 +425,7 @@ give_sum(IvmJoinProbe *probe)
 
 /* Adds up the rows of the key, new state and delta, in *sum; false if there is no delta of it. */
 static bool
-add_up(IvmJoinProbe *probe, const Datum *values, IvmZset **sum)
+add_up(IvmProbe *probe, const Datum *values, IvmZset **sum)
 {
 	IvmRow	   *row;
 
@@ -436,7 +439,7 @@ add_up(IvmJoinProbe *probe, const Datum *values, IvmZset **sum)
 	{
 		MemoryContext old = MemoryContextSwitchTo(probe->context);
 
-		*sum = ivm_zset_create(probe->arena, probe->desc);
+		*sum = ivm_zset_create(probe->dataflow->arena, probe->desc);
 		MemoryContextSwitchTo(old);
 	}
 	for (; row != NULL; row = ivm_row_index_next(probe->minus))
@@ -444,13 +447,13 @@ add_up(IvmJoinProbe *probe, const Datum *values, IvmZset **sum)
 		CHECK_FOR_INTERRUPTS();
 		ivm_zset_add_tuple(*sum, ivm_row_tuple(row), -row->weight);
 	}
-	ivm_lookup_probe(probe->lookup, values, probe->isnull, add_to_zset, *sum);
+	(void) ivm_source_find(probe->source, values, probe->isnull, add_to_zset, *sum);
 	return true;
 }
 
 /* Does the row, of the delta or of the sum, have that key? */
 static bool
-has_key(IvmJoinProbe *probe, TupleTableSlot *row, const Datum *values)
+has_key(IvmProbe *probe, TupleTableSlot *row, const Datum *values)
 {
 	MemoryContext old;
 	Datum	   *key;
@@ -476,7 +479,7 @@ has_key(IvmJoinProbe *probe, TupleTableSlot *row, const Datum *values)
 
 /* Raises an error if a row of that key was there less than zero times before the batch. */
 static void
-check_old(IvmJoinProbe *probe, const Datum *values)
+check_old(IvmProbe *probe, const Datum *values)
 {
 	IvmZsetParts parts;
 	IvmRow	  **rows;
@@ -505,7 +508,7 @@ check_old(IvmJoinProbe *probe, const Datum *values)
 
 /* Gives the rows, and remembers them if they fit. */
 static bool
-look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
+look_up_and_remember(IvmProbe *probe, const Datum *values)
 {
 	bool		is_sum;
 	bool		more;
@@ -531,8 +534,8 @@ look_up_and_remember(IvmJoinProbe *probe, const Datum *values)
 }
 
 bool
-ivm_join_probe_rows(IvmJoinProbe *probe, const Datum *values,
-					IvmJoinProbeReceiver receiver, void *context)
+ivm_probe_rows(IvmProbe *probe, const Datum *values,
+					IvmProbeReceiver receiver, void *context)
 {
 	probe->receiver = receiver;
 	probe->receiver_context = context;

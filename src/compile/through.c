@@ -1,0 +1,274 @@
+/*-------------------------------------------------------------------------
+ *
+ * through.c
+ *	  Looking up an operator's rows without storing them for it.
+ *
+ * Asked for "rows of X by these keys", where X is no table:
+ *
+ *		map			the rows of its input, by the keys put in terms of that
+ *		append		the rows of each input
+ *		join		the rows of one input that has some of the keys, and from there
+ *					the path that a change of it takes (join_path.c)
+ *		aggregate	its own state table, by the hash of the group columns, if each of them
+ *					is one of the keys
+ *
+ * Each of these is exact if the lookups in the inputs are, and gives the new state if they
+ * do; so by induction is the whole, and the old state is the reader's business.  All but
+ * the aggregate store nothing.  Rows that do not match may come, since the reader tests its
+ * conditions: keys that an input does not have are left out.
+ *
+ * It is not done where it would read much more than it gives: an aggregate by a part
+ * of its group columns would read all rows of whole groups.  There a private state
+ * table is made: of the input of a map if that has several readers, which then share it,
+ * else of what the map's filter leaves.
+ *
+ * Nor is it done where a lookup would end in very many places: each of them is
+ * opened and prepared for each place that looks up, and of joins of joins there are twice as many at
+ * each level.
+ *
+ * The equality of a key need not be that of the grouping.  They only have to
+ * be hashed alike: what the one finds equal then has one hash in the other.
+ *
+ * The choice follows from the plan alone.  Which index serves in the end is no matter.
+ *
+ * Memory: everything in the plan's context, which is current.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "compile/compiler.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "plan/plan_text.h"
+#include "zset/key.h"
+
+/* In more places than this no lookup ends. */
+#define MOST_ENDS 32
+
+/* A key of an arrangement below, and which of the keys above it is. */
+typedef struct BelowKey
+{
+	Node	   *key;
+	char	   *text;
+	int			number;
+} BelowKey;
+
+static int
+compare_below_keys(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((BelowKey *) lfirst(a))->text, ((BelowKey *) lfirst(b))->text);
+}
+
+void
+ivm_arrangement_add_below(IvmCompiler *compiler, IvmArrangement *arrangement, IvmPlanNode *input,
+						  List *keys, List *numbers)
+{
+	List	   *below_keys = NIL;
+	List	   *sorted_keys = NIL;
+	List	   *sorted_numbers = NIL;
+	List	   *operators = NIL;
+	List	   *collations = NIL;
+	const char *last = NULL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	/* in canonical order, since arrangements are shared by their text */
+	forboth(lc, keys, lc2, numbers)
+	{
+		BelowKey   *key = (BelowKey *) palloc(sizeof(BelowKey));
+
+		key->key = (Node *) lfirst(lc);
+		key->text = ivm_expression_text(key->key);
+		key->number = lfirst_int(lc2);
+		below_keys = lappend(below_keys, key);
+	}
+	list_sort(below_keys, compare_below_keys);
+	foreach(lc, below_keys)
+	{
+		BelowKey   *key = (BelowKey *) lfirst(lc);
+
+		/* what two of the keys above come from is one key below */
+		if (last != NULL && strcmp(last, key->text) == 0)
+			continue;
+		last = key->text;
+		sorted_keys = lappend(sorted_keys, key->key);
+		sorted_numbers = lappend_int(sorted_numbers, key->number);
+		operators = lappend_oid(operators, list_nth_oid(arrangement->operators, key->number));
+		collations = lappend_oid(collations, list_nth_oid(arrangement->collations, key->number));
+	}
+	arrangement->kind = IVM_ARRANGE_THROUGH;
+	arrangement->below = lappend(arrangement->below,
+								 ivm_arrangement_make(compiler, input, sorted_keys, operators, collations));
+	arrangement->below_keys = lappend(arrangement->below_keys, sorted_numbers);
+}
+
+/* How many places a lookup through these ends in. */
+static int
+count_ends(IvmArrangement *arrangement)
+{
+	int			result = 0;
+	ListCell   *lc;
+
+	foreach(lc, arrangement->below)
+		result += ((IvmArrangement *) lfirst(lc))->nends;
+	if (arrangement->path != NULL)
+	{
+		foreach(lc, arrangement->path->stages)
+			result += ((IvmJoinStage *) lfirst(lc))->arrangement->nends;
+	}
+	return result;
+}
+
+void
+ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	IvmPlan    *plan = compiler->plan;
+	int			before = list_length(plan->arrangements);
+
+	if (!ivm_node_kind(arrangement->input)->push(compiler, arrangement) ||
+		arrangement->kind != IVM_ARRANGE_THROUGH)
+		return;
+	arrangement->nends = count_ends(arrangement);
+	if (arrangement->nends <= MOST_ENDS)
+		return;
+
+	/* those that were made for it serve nobody else */
+	plan->arrangements = list_truncate(plan->arrangements, before);
+	arrangement->kind = IVM_ARRANGE_STATE;
+	arrangement->nends = 1;
+	arrangement->below = NIL;
+	arrangement->below_keys = NIL;
+	arrangement->path = NULL;
+}
+
+static int
+count_readers(IvmPlan *plan, IvmPlanNode *input)
+{
+	int			result = 0;
+	ListCell   *lc;
+
+	foreach(lc, plan->nodes)
+		result += list_member_ptr(((IvmPlanNode *) lfirst(lc))->inputs, input);
+	return result;
+}
+
+bool
+ivm_push_map(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	IvmPlan    *plan = compiler->plan;
+	IvmPlanNode *map = arrangement->input;
+	IvmPlanNode *input = (IvmPlanNode *) linitial(map->inputs);
+	IvmArrangement *below;
+	int			before = list_length(plan->arrangements);
+	List	   *keys = arrangement->keys;
+	List	   *own = NIL;
+	List	   *numbers = NIL;
+
+	/* all rows of the input for a part of them */
+	if (keys == NIL && map->quals != NIL)
+		return false;
+	if (map->tlist != NIL)
+	{
+		List	   *lists[1];
+
+		lists[0] = map->tlist;
+		keys = (List *) ivm_expression_substitute((Node *) keys, 1, lists);
+	}
+	for (int i = 0; i < list_length(keys); i++)
+	{
+		Node	   *key = (Node *) list_nth(keys, i);
+
+		/* a constant finds nothing, or everything */
+		if (!contain_var_clause(key))
+			continue;
+		own = lappend(own, key);
+		numbers = lappend_int(numbers, i);
+	}
+	if (own == NIL && keys != NIL)
+		return false;
+	ivm_arrangement_add_below(compiler, arrangement, input, own, numbers);
+
+	/* a table for this map alone is better of its own rows */
+	below = (IvmArrangement *) linitial(arrangement->below);
+	if (below->kind == IVM_ARRANGE_STATE && !below->shared &&
+		list_length(plan->arrangements) > before && count_readers(plan, input) == 1)
+	{
+		plan->arrangements = list_truncate(plan->arrangements, before);
+		arrangement->kind = IVM_ARRANGE_STATE;
+		arrangement->below = NIL;
+		arrangement->below_keys = NIL;
+		return false;
+	}
+	return true;
+}
+
+bool
+ivm_push_append(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	List	   *numbers = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < list_length(arrangement->keys); i++)
+		numbers = lappend_int(numbers, i);
+	foreach(lc, arrangement->input->inputs)
+		ivm_arrangement_add_below(compiler, arrangement, (IvmPlanNode *) lfirst(lc), arrangement->keys, numbers);
+	return true;
+}
+
+/* Which of the keys is that column of the raw row, and is hashed as the group is; -1 if none. */
+static int
+key_of_group(IvmArrangement *arrangement, List *raw_keys, int column)
+{
+	IvmPlanNode *aggregate = arrangement->input;
+
+	for (int i = 0; i < list_length(raw_keys); i++)
+	{
+		Var		   *var = (Var *) list_nth(raw_keys, i);
+
+		while (IsA(var, RelabelType))
+			var = (Var *) ((RelabelType *) var)->arg;
+		if (IsA(var, Var) && var->varattno == column + 1 &&
+			list_nth_oid(arrangement->collations, i) == list_nth_oid(aggregate->group_collations, column) &&
+			ivm_equalities_hash_alike(list_nth_oid(arrangement->operators, i),
+									  list_nth_oid(aggregate->group_operators, column)))
+			return i;
+	}
+	return -1;
+}
+
+bool
+ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	IvmPlanNode *aggregate = arrangement->input;
+	List	   *lists[1];
+	List	   *keys;
+	List	   *own_keys = NIL;
+
+	if (arrangement->keys != NIL)
+	{
+		lists[0] = aggregate->tlist;
+		keys = (List *) ivm_expression_substitute((Node *) arrangement->keys, 1, lists);
+		for (int i = 0; i < list_length(aggregate->group_columns); i++)
+		{
+			int			key = key_of_group(arrangement, keys, i);
+
+			if (key < 0)
+				return false;
+			own_keys = lappend_int(own_keys, key);
+		}
+	}
+	arrangement->kind = IVM_ARRANGE_OPERATOR;
+	arrangement->own_keys = own_keys;
+	return true;
+}
+
+/* Its state table is in no order that helps but to read it whole. */
+bool
+ivm_push_recompute(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	if (arrangement->keys != NIL)
+		return false;
+	arrangement->kind = IVM_ARRANGE_OPERATOR;
+	return true;
+}
