@@ -48,6 +48,9 @@ select plan('t_distinct');
 create incremental view t_grand as
 	select a.id, g.s from a join (select count(*) as n, sum(y) as s from b) g on g.n > a.x;
 select plan('t_grand');
+create incremental view t_grand_key as
+	select a.id, g.s from a join (select count(*) as n, sum(y) as s from b) g on g.n = a.id;
+select plan('t_grand_key');
 create incremental view t_all as
 	select a.id, g.s from a join (select k, sum(y) as s from b group by k) g on g.s > a.id;
 select plan('t_all');
@@ -116,6 +119,13 @@ select state_tables('t_deep');
 create incremental view t_recompute as
 	select a.id, m.y from a join (select k, max(y) as y from b group by k) m using (k);
 select plan('t_recompute');
+select state_tables('t_recompute');
+-- by two keys, and without one
+create incremental view t_recompute_twice as
+	with m as materialized (select k, max(y) as y from b group by k)
+	select a.id, m.y, n.k from a join m on m.k = a.k join m n on n.y = a.x;
+select plan('t_recompute_twice');
+select state_tables('t_recompute_twice');
 create incremental view t_recompute_all as
 	select a.id, m.y from a join (select max(y) as y from b) m on m.y > a.x;
 select plan('t_recompute_all');

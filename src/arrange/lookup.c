@@ -503,7 +503,12 @@ ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *del
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
 			if (!ivm_key_hash_row(lookup->key, lookup->key_states, lookup->econtext, slot, &hash))
-				continue;		/* a NULL key never matches */
+			{
+				/* a NULL key never matches */
+				if (!arrangement->whole)
+					continue;
+				hash = 0;		/* no key has that */
+			}
 			rows[i]->hash = hash;
 			rows[kept++] = rows[i];
 		}

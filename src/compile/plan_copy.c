@@ -167,6 +167,8 @@ ivm_plan_copy(IvmPlan *plan)
 
 		foreach(lc3, ((IvmPlanNode *) lfirst(lc))->paths)
 			node->paths = lappend(node->paths, copy_path(&context, (IvmJoinPath *) lfirst(lc3)));
+		if (node->kept != NULL)
+			node->kept = counterpart(plan->arrangements, result->arrangements, node->kept);
 	}
 
 	result->root = counterpart(plan->nodes, result->nodes, plan->root);

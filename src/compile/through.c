@@ -11,6 +11,8 @@
  *					the path that a change of it takes (join_path.c)
  *		aggregate	its own state table, by the hash of the group columns, if each of them
  *					is one of the keys
+ *		recompute	the state table with its last output, which is kept by the first keys that
+ *					anybody asks for
  *
  * Each of these is exact if the lookups in the inputs are, and gives the new state if they
  * do; so by induction is the whole, and the old state is the reader's business.  All but
@@ -134,6 +136,13 @@ ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 		return;
 
 	/* those that were made for it serve nobody else */
+	for (int i = before; i < list_length(plan->arrangements); i++)
+	{
+		IvmArrangement *made = (IvmArrangement *) list_nth(plan->arrangements, i);
+
+		if (made->whole)
+			made->input->kept = NULL;
+	}
 	plan->arrangements = list_truncate(plan->arrangements, before);
 	arrangement->kind = IVM_ARRANGE_STATE;
 	arrangement->nends = 1;
@@ -191,7 +200,7 @@ ivm_push_map(IvmCompiler *compiler, IvmArrangement *arrangement)
 
 	/* a table for this map alone is better of its own rows */
 	below = (IvmArrangement *) linitial(arrangement->below);
-	if (below->kind == IVM_ARRANGE_STATE && !below->shared &&
+	if (below->kind == IVM_ARRANGE_STATE && !below->shared && !below->whole &&
 		list_length(plan->arrangements) > before && count_readers(plan, input) == 1)
 	{
 		plan->arrangements = list_truncate(plan->arrangements, before);
@@ -263,12 +272,22 @@ ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 	return true;
 }
 
-/* Its state table is in no order that helps but to read it whole. */
+/* One state table serves for the last output and for lookups by one key. */
 bool
 ivm_push_recompute(IvmCompiler *compiler, IvmArrangement *arrangement)
 {
-	if (arrangement->keys != NIL)
-		return false;
-	arrangement->kind = IVM_ARRANGE_OPERATOR;
-	return true;
+	IvmPlanNode *recompute = arrangement->input;
+
+	if (arrangement->keys == NIL)
+	{
+		arrangement->kind = IVM_ARRANGE_OPERATOR;
+		return true;
+	}
+	if (recompute->kept == NULL)
+	{
+		recompute->kept = arrangement;
+		arrangement->whole = true;
+		arrangement->text = psprintf("%s whole", arrangement->text);
+	}
+	return false;
 }

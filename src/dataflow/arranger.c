@@ -45,7 +45,7 @@ ivm_arrangers_create(IvmDataflow *dataflow)
 		IvmArrangement *arrangement = lfirst(cell);
 		IvmOperator *op;
 
-		if (arrangement->kind != IVM_ARRANGE_STATE || arrangement->shared)
+		if (arrangement->kind != IVM_ARRANGE_STATE || arrangement->shared || arrangement->whole)
 			continue;
 		op = ivm_dataflow_operator(dataflow, arrangement->input);
 		if (op->arranger == NULL)

@@ -474,6 +474,8 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 char *
 ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 {
+	if (node->kept != NULL)
+		return ivm_arrangement_state_name(node->kept, relid);
 	return ivm_state_table_name(relid, node->digest);
 }
 
@@ -507,7 +509,7 @@ ivm_dataflow_state_names(IvmPlan *plan, Oid relid)
 	{
 		IvmArrangement *arrangement = lfirst(cell);
 
-		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared)
+		if (arrangement->kind == IVM_ARRANGE_STATE && !arrangement->shared && !arrangement->whole)
 			names = lappend(names, ivm_arrangement_state_name(arrangement, relid));
 	}
 	return names;

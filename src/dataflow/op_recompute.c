@@ -3,7 +3,8 @@
  * op_recompute.c
  *	  Parts of a query without a delta rule: run again, and compared.
  *
- * The state table holds the last output.  When a table that the part reads was
+ * The state table holds the last output: by the rows' hashes, or, if somebody looks rows up by a
+ * key, by that of the key.  When a table that the part reads was
  * changed in the batch, the part is run under the batch's snapshot; what is new
  * in the output and what is gone is the delta.  Which rows changed does not
  * matter.
@@ -69,6 +70,7 @@ recompute_finish(IvmOperator *op)
 	IvmStateTable *table;
 	IvmStateRow *stored;
 	TupleTableSlot *slot;
+	IvmArrangement *kept = op->node->kept;
 	IvmZsetParts parts;
 	int64		count;
 	IvmRow	  **rows;
@@ -90,14 +92,18 @@ recompute_finish(IvmOperator *op)
 		for (int64 i = 0; i < count; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
+			if (kept == NULL)
+				ivm_state_table_add(table, rows[i]->hash, ivm_row_tuple(rows[i]), rows[i]->weight);
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), slot, false);
 			ivm_operator_emit(op, slot, rows[i]->weight);
 		}
 	ivm_zset_parts_end(&parts);
+	ivm_state_table_close(table);
+	if (kept != NULL)
+		ivm_arrangement_apply(kept, ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
+							  difference, dataflow->snapshot);
 	ivm_zset_close(difference);
 	ExecDropSingleTupleTableSlot(slot);
-	ivm_state_table_close(table);
 }
 
 static void

@@ -318,6 +318,8 @@ arrangement_place(ExplainState *state, IvmArrangement *arrangement)
 		case IVM_ARRANGE_SCAN:
 			return pstrdup(arrangement->keys == NIL ? "table read whole" : "small table read whole");
 		case IVM_ARRANGE_STATE:
+			if (arrangement->whole)
+				return psprintf("rows of node %d", arrangement->input->node_id);
 			return pstrdup(arrangement->shared ? "shared state table" : "state table");
 		case IVM_ARRANGE_OPERATOR:
 			return psprintf("%s of node %d", arrangement->input->kind == IVM_AGGREGATE ? "groups" : "rows",

@@ -127,6 +127,8 @@ typedef struct IvmArrangement
 	struct IvmJoinPath *path;	/* THROUGH a join; looks up new states */
 	int			nends;			/* in how many places a lookup ends */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
+	bool		whole;			/* private STATE: it is what the input keeps
+								 * itself, rows without a key included */
 	char	   *text;			/* STATE: canonical definition; identity of a
 								 * shared one; its digest names the table */
 	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would
@@ -194,6 +196,8 @@ typedef struct IvmPlanNode
 	List	   *trees;			/* oid: "tree" of each of its tables */
 	char	   *reason;			/* why it has no delta rule, for people:
 								 * "window function" */
+	IvmArrangement *kept;		/* whose table has the last output; NULL: a
+								 * table that nobody looks up by a key */
 } IvmPlanNode;
 
 typedef struct IvmPlan
