@@ -66,6 +66,10 @@ create collation if not exists lowered (provider = icu, locale = 'und-u-ks-level
 create incremental view t_collation as
 	select c.id, g.n from c join (select t, count(*) as n from c group by t) g on g.t = c.t collate lowered;
 select plan('t_collation');
+-- blanks at the end count for the grouping, and not for the join
+create incremental view t_blanks as
+	select c.id, g.t || '|' as t, g.n from c join (select t, count(*) as n from c group by t) g on g.t::bpchar = c.t::bpchar;
+select plan('t_blanks');
 
 -- joins, maps and appends are looked up in their inputs
 create incremental view t_join as
@@ -139,7 +143,7 @@ select * from oracle();
 -- every table, and several at once
 insert into a values (101, 3, 1), (102, null, 2), (103, 4, 4);
 insert into b values (101, 3, 1.0), (102, null, 2.00), (103, 3, 1.00);
-insert into c values (101, 3, 't1'), (102, null, 'T1'), (103, 101, 't2');
+insert into c values (101, 3, 't1'), (102, null, 'T1'), (103, 101, 't2'), (104, 4, 't1 '), (105, 5, 't1  ');
 select * from oracle() where missing + extra > 0;
 begin;
 update a set k = k + 1, x = x - 1 where id % 3 = 0;
