@@ -329,7 +329,12 @@ ivm_dataflow_populate(IvmDataflow *dataflow)
 		if (op->has_state)
 			continue;
 		for (int j = 0; j < op->nreaders; j++)
-			needed |= op->readers[j].op->has_state;
+		{
+			IvmOperator *reader = op->readers[j].op;
+
+			needed |= reader->has_state &&
+				(reader->routine->wants == NULL || reader->routine->wants(reader, op->readers[j].input));
+		}
 		if (needed)
 			ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, receive_executed, op);
 	}

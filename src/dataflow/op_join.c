@@ -86,7 +86,11 @@ join_init(IvmOperator *op)
 										   node->desc);
 }
 
-/* The path that population runs: the one that has to read the fewest tables whole. */
+/*
+ * The path that population runs: the one with the fewest lookups other than in tables and their indexes.
+ * Rows of shared state tables are read from the tables, whole; those of groups have just been written, and are
+ * few against the rows that they are of, so they had better start.
+ */
 static JoinWay *
 population_path(JoinRun *state)
 {
@@ -96,15 +100,19 @@ population_path(JoinRun *state)
 	for (int i = 0; i < state->npaths; i++)
 	{
 		JoinWay    *path = &state->paths[i];
-		int			shared = 0;
+		int			others = 0;
 		ListCell   *cell;
 
 		foreach(cell, path->plan->stages)
-			shared += ((IvmJoinStage *) lfirst(cell))->arrangement->shared;
-		if (best == NULL || shared < least)
+		{
+			IvmArrangementKind kind = ((IvmJoinStage *) lfirst(cell))->arrangement->kind;
+
+			others += kind != IVM_ARRANGE_INDEX && kind != IVM_ARRANGE_SCAN;
+		}
+		if (best == NULL || others < least)
 		{
 			best = path;
-			least = shared;
+			least = others;
 		}
 	}
 	return best;
@@ -132,6 +140,12 @@ join_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 
 	if (!state->inputs[input].ignored)
 		ivm_zset_add(state->inputs[input].delta, row, weight);
+}
+
+static bool
+join_wants(IvmOperator *op, int input)
+{
+	return !((JoinRun *) op->state)->inputs[input].ignored;
 }
 
 static bool
@@ -299,6 +313,7 @@ const IvmOperatorRoutine ivm_op_join = {
 	.init = join_init,
 	.begin = join_begin,
 	.receive = join_receive,
+	.wants = join_wants,
 	.finish = join_finish,
 	.replay = join_replay,
 	.end = join_end,

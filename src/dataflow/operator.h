@@ -51,6 +51,12 @@ typedef struct IvmOperatorRoutine
 	 */
 	void		(*receive) (IvmOperator *op, int input, TupleTableSlot *row, int64 weight);
 
+	/*
+	 * Population, which has begun: does the operator want the rows of that
+	 * input?  NULL: it does.
+	 */
+	bool		(*wants) (IvmOperator *op, int input);
+
 	/* All inputs are complete: emit what was kept back.  NULL: nothing is. */
 	void		(*finish) (IvmOperator *op);
 
