@@ -37,3 +37,5 @@ populate "population, aggregate of $accounts rows" \
 	"SELECT bid, count(*), sum(balance) FROM accounts GROUP BY bid" "(bid)"
 populate "population, join of $accounts rows" \
 	"SELECT a.aid, a.balance, b.name FROM accounts a JOIN branches b ON b.bid = a.bid" "(aid)"
+populate "population, join with groups of $accounts rows" \
+	"SELECT a.aid, a.balance, g.s FROM accounts a JOIN (SELECT bid, sum(balance) AS s FROM accounts GROUP BY bid) g ON g.bid = a.bid" "(aid)"

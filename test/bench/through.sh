@@ -58,6 +58,7 @@ through_time()
 	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
 }
 
+declare -A names=([groups]='lookups in groups' [nest]='lookups five deep')
 for shape in groups nest; do
 	times=()
 	for size in "$small" "$large"; do
@@ -70,6 +71,6 @@ for shape in groups nest; do
 		times+=("$(median "${measured[@]}")")
 		state=$(value "SELECT pg_size_pretty(sum(state_bytes)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
 	done
-	row "lookups through operators, $shape, $large over $small" "$(divide "${times[1]}" "${times[0]}")" "<= 1.5" \
+	row "${names[$shape]}, $large over $small rows" "$(divide "${times[1]}" "${times[0]}")" "<= 1.5" \
 		"ms a batch ${times[1]}/${times[0]}, state $state"
 done
