@@ -4,7 +4,7 @@
  *	  Looking rows up by a key: base arrangements, scans, state tables.
  *
  * A lookup always gives the new state of the arrangement's input.  The old
- * state is the new one minus the batch's delta: the join operator subtracts.
+ * state is the new one minus the batch's delta: the reader subtracts.
  *
  *-------------------------------------------------------------------------
  */
