@@ -4,7 +4,8 @@
  *	  Rows found by a hash: in memory, or in a file that is sorted by it.
  *
  * Rows are added, all of them, and then found by the hash that they were added
- * with.  As long as there is memory they hang in the buckets of a hash table.
+ * with, or walked in its order.  As long as there is memory they hang in the buckets of a hash table, which
+ * are ranges of the hash, in order.
  * Otherwise they are put into a partitioned file (spill.c); when all are there,
  * its partitions, which are ranges of the hash, are sorted one after the other and
  * written to a second file, in which the rows stand in the order of the hash.
@@ -88,6 +89,8 @@ struct IvmRowIndex
 	/* rows in memory */
 	IvmRow	   *rows;			/* until all are added, linked */
 	uint64		nbuckets;
+	int			bucket_shift;	/* the bits of a hash above it are its
+								 * bucket's number */
 	IvmRow	  **buckets;
 	bool		check_size;		/* one hash may have more than the limit */
 	bool		looking;		/* a search is under way in memory */
@@ -154,7 +157,7 @@ free_rows(IvmRowIndex *index)
 	index->rows = NULL;
 	for (uint64 i = 0; i < index->nbuckets; i++)
 	{
-		if (index->looking && i == (index->wanted & (index->nbuckets - 1)))
+		if (index->looking && i == index->wanted >> index->bucket_shift)
 			index->held = index->buckets[i];
 		else
 			free_chain(index, index->buckets[i]);
@@ -433,9 +436,10 @@ static bool
 build_buckets(IvmRowIndex *index)
 {
 	uint64		n = 16;
+	int			shift = 60;
 	IvmRow	  **buckets;
 
-	while (n < index->count)
+	for (; n < index->count; shift--)
 		n *= 2;
 	buckets = ivm_arena_try_alloc(index->arena, sizeof(IvmRow *) * n);
 	if (buckets == NULL)
@@ -449,7 +453,7 @@ build_buckets(IvmRowIndex *index)
 	memset(buckets, 0, sizeof(IvmRow *) * n);
 	for (IvmRow *row = index->rows, *next; row != NULL; row = next)
 	{
-		IvmRow	  **bucket = &buckets[row->hash & (n - 1)];
+		IvmRow	  **bucket = &buckets[row->hash >> shift];
 
 		next = row->next;
 		row->next = *bucket;
@@ -458,6 +462,7 @@ build_buckets(IvmRowIndex *index)
 	index->rows = NULL;
 	index->buckets = buckets;
 	index->nbuckets = n;
+	index->bucket_shift = shift;
 	index->reclaimer.bytes += sizeof(IvmRow *) * n;
 	return true;
 }
@@ -577,7 +582,7 @@ is_too_large(IvmRowIndex *index, uint64 hash)
 {
 	Size		left = ivm_pin_limit();
 
-	for (IvmRow *row = index->buckets[hash & (index->nbuckets - 1)]; row != NULL; row = row->next)
+	for (IvmRow *row = index->buckets[hash >> index->bucket_shift]; row != NULL; row = row->next)
 	{
 		Size		size = MAXALIGN(sizeof(IvmRow)) + ivm_row_tuple(row)->t_len;
 
@@ -604,7 +609,7 @@ ivm_row_index_find(IvmRowIndex *index, uint64 hash)
 	{
 		index->wanted = hash;
 		index->ended = true;	/* for the file, should it come to that */
-		index->next = index->buckets[hash & (index->nbuckets - 1)];
+		index->next = index->buckets[hash >> index->bucket_shift];
 		index->looking = index->next != NULL;
 	}
 }
@@ -626,4 +631,60 @@ ivm_row_index_next(IvmRowIndex *index)
 		return NULL;
 	}
 	return index->file == NULL ? NULL : next_in_file(index);
+}
+
+/*
+ * Walking
+ */
+
+static bool
+walk_file(IvmRowIndex *index, uint64 *hash)
+{
+	find_in_file(index, *hash);
+	index->ended = true;
+	while (index->position < index->end)
+	{
+		StoredRow	header;
+
+		if (BufFileRead(index->file, &header, sizeof(header)) != sizeof(header))
+			file_error();
+		if (header.hash >= *hash)
+		{
+			/* the row itself is for who looks for it */
+			*hash = header.hash;
+			return true;
+		}
+		CHECK_FOR_INTERRUPTS();
+		seek(index, index->position + sizeof(header) + header.length);
+	}
+	return false;
+}
+
+bool
+ivm_row_index_walk(IvmRowIndex *index, uint64 *hash)
+{
+	Assert(index->finished);
+	if (index->looking)
+		end_look(index);
+	if (index->file != NULL)
+		return walk_file(index, hash);
+	for (uint64 i = *hash >> index->bucket_shift; i < index->nbuckets; i++)
+	{
+		uint64		least = 0;
+		bool		found = false;
+
+		for (IvmRow *row = index->buckets[i]; row != NULL; row = row->next)
+		{
+			if (row->hash < *hash || (found && row->hash >= least))
+				continue;
+			least = row->hash;
+			found = true;
+		}
+		if (found)
+		{
+			*hash = least;
+			return true;
+		}
+	}
+	return false;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * row_index.h
- *	  Rows found by a hash: in memory, or in a file that is sorted by it.
+ *	  Rows found by a hash, or walked in its order: in memory, or in a file that is sorted by it.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,5 +40,12 @@ extern bool ivm_row_index_is_empty(IvmRowIndex *index);
  */
 extern void ivm_row_index_find(IvmRowIndex *index, uint64 hash);
 extern IvmRow *ivm_row_index_next(IvmRowIndex *index);
+
+/*
+ * The hashes in ascending order: sets *hash to the least that some row has and that is not below *hash, or
+ * says false if there is none.  Ends a look at rows that is under way.  A walk is a loop over this, with *hash one more each
+ * time, and its rows may be found in between; in a file that reads from one end to the other.
+ */
+extern bool ivm_row_index_walk(IvmRowIndex *index, uint64 *hash);
 
 #endif							/* IVM_ROW_INDEX_H */
