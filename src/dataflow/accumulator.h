@@ -23,7 +23,7 @@ typedef struct IvmAccumulatorState
 {
 	IvmMovingState base;		/* of kinds that are not moving: a value and a
 								 * count of values */
-	struct IvmExactSum *sum;	/* IVM_ACC_FLOAT_SUM */
+	void	   *own;			/* what the kind has besides */
 } IvmAccumulatorState;
 
 extern IvmAccumulators *ivm_accumulators_create(List *calls);
