@@ -42,9 +42,6 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
-/* What a stored group has besides its columns and a column for each aggregate call (op_aggregate.c). */
-#define OTHER_STATE_COLUMNS	3
-
 /* While the expressions of an Agg node are taken apart. */
 typedef struct AggregateContext
 {
@@ -261,9 +258,9 @@ number_mutator(Node *node, AggregateContext *context)
 	return expression_tree_mutator(node, number_mutator, context);
 }
 
-static IvmPlanNode *
-make_group_node(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
-				Oid *operators, Oid *collations)
+IvmPlanNode *
+ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
+					  Oid *operators, Oid *collations)
 {
 	IvmPlanNode *input;
 	IvmPlanNode *node;
@@ -300,7 +297,7 @@ finish_group_node(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, Li
 		collect((Node *) quals, &context);
 	if (context.failed)
 		return NULL;
-	if (list_length(node->group_columns) + list_length(node->calls) + OTHER_STATE_COLUMNS > MaxTupleAttributeNumber)
+	if (list_length(node->group_columns) + list_length(node->calls) + IVM_GROUP_OTHER_COLUMNS > MaxTupleAttributeNumber)
 	{
 		compiler->reason = "more columns and aggregates than a row can have";
 		return NULL;
@@ -328,8 +325,8 @@ ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan)
 		return NULL;
 	}
 
-	node = make_group_node(compiler, plan, agg->numCols, agg->grpColIdx,
-						   agg->grpOperators, agg->grpCollations);
+	node = ivm_group_node_create(compiler, plan, agg->numCols, agg->grpColIdx,
+								 agg->grpOperators, agg->grpCollations);
 	if (node == NULL)
 		return NULL;
 	node->grand = agg->aggstrategy == AGG_PLAIN;
@@ -342,8 +339,8 @@ ivm_translate_group(IvmCompiler *compiler, Plan *plan)
 	Group	   *group = (Group *) plan;
 	IvmPlanNode *node;
 
-	node = make_group_node(compiler, plan, group->numCols, group->grpColIdx,
-						   group->grpOperators, group->grpCollations);
+	node = ivm_group_node_create(compiler, plan, group->numCols, group->grpColIdx,
+								 group->grpOperators, group->grpCollations);
 	if (node == NULL)
 		return NULL;
 	return finish_group_node(compiler, node, plan->targetlist, plan->qual);
@@ -365,8 +362,8 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 		return NULL;
 	}
 
-	node = make_group_node(compiler, plan, unique->numCols, unique->uniqColIdx,
-						   unique->uniqOperators, unique->uniqCollations);
+	node = ivm_group_node_create(compiler, plan, unique->numCols, unique->uniqColIdx,
+								 unique->uniqOperators, unique->uniqCollations);
 	if (node == NULL)
 		return NULL;
 	return finish_group_node(compiler, node, plan->targetlist, NIL);

@@ -8,7 +8,7 @@
  *		planning.c		query -> planner's plan tree
  *		check_support.c refuses what cannot be maintained at all
  *		narrow.c		plan tree without the columns that nobody reads
- *		translate.c		plan tree -> delta plan, with join.c and aggregate.c
+ *		translate.c		plan tree -> delta plan, with join.c, aggregate.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
  *		arrangement.c	where each path looks rows up
@@ -203,9 +203,23 @@ extern void ivm_arrangement_add_below(IvmCompiler *compiler, IvmArrangement *arr
 									  List *keys, List *numbers);
 
 /* ---- aggregate.c ---- */
+
+/* What a stored group has besides its columns and a column for each aggregate call (op_aggregate.c). */
+#define IVM_GROUP_OTHER_COLUMNS	3
+
+/* An aggregate over the plan's input, with these group columns and nothing else; NULL with compiler->reason set. */
+extern IvmPlanNode *ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
+										  Oid *operators, Oid *collations);
+
 extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_group(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_unique(IvmCompiler *compiler, Plan *plan);
+
+/* ---- setop.c ---- */
+extern IvmPlanNode *ivm_translate_set_operation(IvmCompiler *compiler, Plan *plan);
+
+/* Keys of what INTERSECT and EXCEPT give, as ivm_plan_keys. */
+extern List *ivm_set_operation_keys(PlannedStmt *statement, Plan *plan);
 
 /* ---- arrangement.c ---- */
 
@@ -225,6 +239,9 @@ extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *
  * equality and their own collation.
  */
 extern List *ivm_plan_keys(PlannedStmt *statement, Plan *plan);
+
+/* The key that grouping by these columns makes, of columns of the input, as ivm_plan_keys. */
+extern List *ivm_group_keys(List *input_targetlist, int ncolumns, AttrNumber *columns, Oid *operators, Oid *collations);
 
 /* The partitioned tables that all of these relations are partitions of, the nearest first; NIL if there is none. */
 extern List *ivm_common_ancestors(List *relids);

@@ -575,9 +575,8 @@ join_keys(PlannedStmt *statement, Plan *plan)
 
 /* ---- grouping ---- */
 
-/* The groups' columns as a key, in terms of columns "varno" of the input. */
-static List *
-group_keys(List *input_targetlist, int ncolumns, AttrNumber *columns, Oid *operators, Oid *collations)
+List *
+ivm_group_keys(List *input_targetlist, int ncolumns, AttrNumber *columns, Oid *operators, Oid *collations)
 {
 	List	   *key = NIL;
 
@@ -667,8 +666,8 @@ ivm_plan_keys(PlannedStmt *statement, Plan *plan)
 					return NIL;
 				if (agg->aggstrategy == AGG_PLAIN)
 					return list_make1(NIL);
-				return project_keys(group_keys(plan->lefttree->targetlist, agg->numCols,
-											   agg->grpColIdx, agg->grpOperators, agg->grpCollations),
+				return project_keys(ivm_group_keys(plan->lefttree->targetlist, agg->numCols,
+												   agg->grpColIdx, agg->grpOperators, agg->grpCollations),
 									plan->targetlist, OUTER_VAR);
 			}
 
@@ -676,16 +675,19 @@ ivm_plan_keys(PlannedStmt *statement, Plan *plan)
 			{
 				Group	   *group = (Group *) plan;
 
-				return project_keys(group_keys(plan->lefttree->targetlist, group->numCols,
+				return project_keys(ivm_group_keys(plan->lefttree->targetlist, group->numCols,
 											   group->grpColIdx, group->grpOperators, group->grpCollations),
 									plan->targetlist, OUTER_VAR);
 			}
+
+		case T_SetOp:
+			return ivm_set_operation_keys(statement, plan);
 
 		case T_Unique:
 			{
 				Unique	   *unique = (Unique *) plan;
 
-				return group_keys(plan->lefttree->targetlist, unique->numCols,
+				return ivm_group_keys(plan->lefttree->targetlist, unique->numCols,
 								  unique->uniqColIdx, unique->uniqOperators, unique->uniqCollations);
 			}
 

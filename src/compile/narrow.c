@@ -541,6 +541,7 @@ ivm_plan_narrow(Plan *plan, Bitmapset *needed)
 								  ((MergeAppend *) plan)->numCols, ((MergeAppend *) plan)->mergeplans);
 
 		case T_Unique:
+		case T_SetOp:
 			{
 				Bitmapset  *all = all_columns(plan);
 

@@ -415,15 +415,6 @@ missing_rule(Plan *plan)
 			return "a window function";
 		case T_Limit:
 			return "LIMIT or OFFSET";
-		case T_SetOp:
-			switch (((SetOp *) plan)->cmd)
-			{
-				case SETOPCMD_INTERSECT:
-				case SETOPCMD_INTERSECT_ALL:
-					return "INTERSECT";
-				default:
-					return "EXCEPT";
-			}
 		case T_RecursiveUnion:
 		case T_WorkTableScan:
 			return "a recursive query";
@@ -517,6 +508,9 @@ translate_by_rule(IvmCompiler *compiler, Plan *plan)
 
 		case T_Unique:
 			return ivm_translate_unique(compiler, plan);
+
+		case T_SetOp:
+			return ivm_translate_set_operation(compiler, plan);
 
 		default:
 			break;

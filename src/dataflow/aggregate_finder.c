@@ -100,6 +100,7 @@ give_group(AggregateFinder *finder, MinimalTuple tuple, IvmLookupReceiver receiv
 	TupleTableSlot *result;
 	MemoryContext old;
 	IvmAccumulatorState *states;
+	int64		weight;
 
 	MemoryContextReset(finder->group_context);
 	old = MemoryContextSwitchTo(finder->group_context);
@@ -114,8 +115,11 @@ give_group(AggregateFinder *finder, MinimalTuple tuple, IvmLookupReceiver receiv
 	ExecStoreVirtualTuple(raw);
 	MemoryContextSwitchTo(old);
 
+	weight = ivm_group_weight(run, raw);
+	if (weight == 0)
+		return true;
 	result = ivm_projection_apply(finder->projection, raw);
-	return result == NULL || receiver(context, result, 1);
+	return result == NULL || receiver(context, result, weight);
 }
 
 static bool

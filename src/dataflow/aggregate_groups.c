@@ -366,7 +366,9 @@ ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTableSlot *row, i
 	MemoryContext context = GetMemoryChunkContext(group);
 
 	group->count += weight;
-	if (looks_like(state, row, &group->look))
+	if (!ivm_group_shows(state, row))
+		 /* it is only counted */ ;
+	else if (looks_like(state, row, &group->look))
 	{
 		group->alike += weight;
 		if (weight > 0)
@@ -423,14 +425,49 @@ stored_row(AggregateRun *state, AggregateGroup *group)
 	return ivm_row_form_values(state->state_desc, values, isnull);
 }
 
+/* The raw row as often as the group has it; "sign" is 1 or -1. */
 static void
-emit_raw(IvmOperator *op, MinimalTuple tuple, int64 weight)
+emit_raw(IvmOperator *op, MinimalTuple tuple, int sign)
 {
 	AggregateRun *state = op->state;
+	int64		weight;
 
 	ExecStoreMinimalTuple(tuple, state->raw_row, false);
-	ivm_operator_emit_projected(op, state->raw_row, weight);
+	weight = ivm_group_weight(state, state->raw_row);
+	if (weight != 0)
+		ivm_operator_emit_projected(op, state->raw_row, sign * weight);
 	ExecClearTuple(state->raw_row);
+}
+
+/* Is all that can be seen of two raw rows of a group the same? */
+static bool
+shows_the_same(AggregateRun *state, MinimalTuple old, MinimalTuple new)
+{
+	TupleTableSlot *row = state->raw_row;
+	AggregateLook look;
+	int64		weight;
+	bool		result;
+
+	if (ivm_row_image_equal(old, new))
+		return true;
+	if (state->flag_column == 0)
+		return false;
+	ExecStoreMinimalTuple(old, row, false);
+	weight = ivm_group_weight(state, row);
+	make_look(state, CurrentMemoryContext, row->tts_values, row->tts_isnull, &look);
+	ExecStoreMinimalTuple(new, row, false);
+	result = ivm_group_weight(state, row) == weight;
+	slot_getallattrs(row);
+	for (int i = 0; i < state->ncolumns && result; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(state->key_desc, i);
+
+		result = row->tts_isnull[i] == look.isnull[i] &&
+			(row->tts_isnull[i] ||
+			 datum_image_eq(row->tts_values[i], look.values[i], attribute->attbyval, attribute->attlen));
+	}
+	ExecClearTuple(row);
+	return result;
 }
 
 void
@@ -465,7 +502,7 @@ write_group(IvmOperator *op, AggregateGroup *group)
 	else if (group->stored)
 		ivm_state_table_delete(table, &group->tid);
 
-	if (group->old_output != NULL && output != NULL && ivm_row_image_equal(group->old_output, output))
+	if (group->old_output != NULL && output != NULL && shows_the_same(state, group->old_output, output))
 		return;
 	if (group->old_output != NULL)
 		emit_raw(op, group->old_output, -1);
@@ -514,14 +551,16 @@ add_to_refused(void *receiver_context, TupleTableSlot *row, int64 weight)
 	CHECK_FOR_INTERRUPTS();
 	if (group != NULL)
 	{
-		if (group->count == 0)
+		bool		shows = ivm_group_shows(state, row);
+
+		if (shows && group->alike == 0)
 		{
 			/* it shows a row that is there */
 			free_look(&group->look);
 			make_look(state, context, values, isnull, &group->look);
 		}
 		group->count += weight;
-		if (looks_like(state, row, &group->look))
+		if (shows && looks_like(state, row, &group->look))
 			group->alike += weight;
 		(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
 	}
@@ -557,8 +596,11 @@ void
 ivm_group_close(IvmOperator *op, AggregateGroup *group)
 {
 	AggregateRun *state = op->state;
+	int64		shown = state->flag_column != 0 ? group->states[0].base.count : group->count;
 
-	if (!group->refused && group->count > 0 && group->alike <= 0)
+	if (shown == 0)
+		group->alike = 0;
+	else if (!group->refused && shown > 0 && group->alike <= 0)
 		group->refused = !change_look(state, group);
 	if (group->refused)
 		refuse(op, group);

@@ -69,6 +69,8 @@ typedef struct AggregateRun
 	bool		varies;			/* may the columns of a group's rows look
 								 * different? */
 	bool		commutes;		/* rows may go before they come */
+	int			flag_column;	/* of a set operation, else 0 */
+	SetOpCmd	set_operation;
 	IvmAccumulators *accumulators;
 	int			ncalls;
 	TupleDesc	input_desc;
@@ -100,6 +102,14 @@ typedef struct AggregateRun
 	IvmSpill   *spill;			/* rows of groups that found no room */
 	List	   *partitions;		/* to be read, the last first */
 } AggregateRun;
+
+/* ---- set_operation.c ---- */
+
+/* Is it one of the input rows that a group shows one of?  Of a set operation those of the left side are. */
+extern bool ivm_group_shows(AggregateRun *state, TupleTableSlot *row);
+
+/* How many times the group with that raw row is in the output, but for the node's conditions. */
+extern int64 ivm_group_weight(AggregateRun *state, TupleTableSlot *raw);
 
 /* ---- aggregate_groups.c; all is called in the scratch context, which the caller resets ---- */
 

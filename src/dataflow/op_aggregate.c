@@ -79,6 +79,8 @@ aggregate_init(IvmOperator *op)
 	op->state = state;
 	state->ncolumns = list_length(node->group_columns);
 	state->ncalls = list_length(node->calls);
+	state->flag_column = node->flag_column;
+	state->set_operation = node->set_operation;
 	state->columns = palloc(sizeof(AttrNumber) * Max(state->ncolumns, 1));
 	operators = palloc(sizeof(Oid) * Max(state->ncolumns, 1));
 	collations = palloc(sizeof(Oid) * Max(state->ncolumns, 1));

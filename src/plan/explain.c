@@ -416,8 +416,12 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 		var->varattnosyn = 0;
 		groups = lappend(groups, var);
 	}
-	foreach(lc, node->calls)
-		calls = lappend(calls, ((IvmAggregateCall *) lfirst(lc))->aggref);
+	/* those of a set operation count its sides' rows */
+	if (node->flag_column == 0)
+	{
+		foreach(lc, node->calls)
+			calls = lappend(calls, ((IvmAggregateCall *) lfirst(lc))->aggref);
+	}
 
 	if (groups != NIL)
 		add_line(state, indent, "Group Key: %s", expression_list(groups, context, false, ", "));

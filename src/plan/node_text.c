@@ -107,6 +107,8 @@ aggregate_text(NodeText *text, IvmPlanNode *node)
 	append_integers(&text->buffer, "group", node->group_columns);
 	append_integers(&text->buffer, "operators", node->group_operators);
 	append_integers(&text->buffer, "collations", node->group_collations);
+	if (node->flag_column != 0)
+		appendStringInfo(&text->buffer, " set operation %d by %d", (int) node->set_operation, node->flag_column);
 	foreach(lc, node->calls)
 	{
 		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
@@ -141,6 +143,20 @@ static void (*const text_of_kind[]) (NodeText *text, IvmPlanNode *node) = {
 static const char *
 aggregate_name(IvmPlanNode *node)
 {
+	if (node->flag_column != 0)
+	{
+		switch (node->set_operation)
+		{
+			case SETOPCMD_INTERSECT:
+				return "Intersect";
+			case SETOPCMD_INTERSECT_ALL:
+				return "Intersect All";
+			case SETOPCMD_EXCEPT:
+				return "Except";
+			case SETOPCMD_EXCEPT_ALL:
+				return "Except All";
+		}
+	}
 	return node->calls == NIL && !node->grand ? "Distinct" : "Aggregate";
 }
 

@@ -41,7 +41,7 @@
  * map			filter and projection of one input
  * append		all inputs' rows
  * join			n-way inner join
- * aggregate	groups, also DISTINCT
+ * aggregate	groups, also DISTINCT, INTERSECT and EXCEPT
  * recompute	run again and compare
  * static		rows that no table determines
  */
@@ -191,6 +191,10 @@ typedef struct IvmPlanNode
 	List	   *group_operators;	/* oid: equality */
 	List	   *group_collations;	/* oid */
 	List	   *calls;			/* IvmAggregateCall */
+	int			flag_column;	/* of a set operation: the input column that
+								 * is 0 in rows of the left side; the calls
+								 * count both sides' rows.  0: it is none */
+	SetOpCmd	set_operation;
 
 	/* IVM_RECOMPUTE */
 	List	   *trees;			/* oid: "tree" of each of its tables */

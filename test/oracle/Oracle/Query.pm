@@ -41,12 +41,12 @@ my @families = (
 	[ 6, 1, 'aggregate of aggregates', \&_q_nested_aggregate ],
 	[ 4, 1, 'self join', \&_q_self_join ],
 	[ 8, 1, 'lookups through operators', \&_q_through ],
+	[ 7, 1, 'set operation', \&_q_set_operation ],
 	[ 4, 0, 'outer join', \&_q_outer_join ],
 	[ 3, 0, 'window', \&_q_window ],
 	[ 3, 0, 'min and max', \&_q_min_max ],
 	[ 2, 0, 'limit', \&_q_limit ],
 	[ 2, 0, 'distinct on', \&_q_distinct_on ],
-	[ 3, 0, 'set operation', \&_q_set_operation ],
 	[ 3, 0, 'semi join', \&_q_semi_join ],
 	[ 2, 0, 'correlated subquery', \&_q_correlated ],
 	[ 2, 0, 'grouping sets', \&_q_grouping_sets ],
@@ -308,13 +308,14 @@ sub _source
 		$self->{nested} = 1;
 		my $method = pick(
 			\&_q_outer_join, \&_q_outer_join, \&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
-			\&_q_set_operation, \&_q_semi_join, \&_q_correlated, \&_q_grouping_sets, \&_q_srf);
+			\&_q_semi_join, \&_q_correlated, \&_q_grouping_sets, \&_q_srf);
 		return $self->_subquery($method->($self));
 	}
 	my @made = weighted(
 		4, [ sub { $self->_select($self->_source($depth + 1), 30) } ],
 		3, [ sub { $self->_group($self->_source($depth + 1)) } ],
 		2, [ sub { $self->_union_all($depth + 1) } ],
+		2, [ sub { $self->_set_operation($self->_source($depth + 1), $self->_source($depth + 1)) } ],
 		1, [ sub { $self->_distinct($self->_source($depth + 1)) } ],
 		1, [ sub { return ("select x as c1, chr(97 + x) as c2 from generate_series(0, 6) x", 'int', 'text') } ],
 		1, [ sub { return ("values (1, 'a'), (2, 'apple'), (2, null), (null, 'b')", 'int', 'text') } ]
@@ -384,6 +385,32 @@ sub _union_all
 	my ($r_list) = _list($r);
 	return ("select $l_list from $left->{sql}" . _where($left->{columns}, 40)
 		  . " union all select $r_list from $right->{sql}" . _where($right->{columns}, 40), @kinds);
+}
+
+# One or two of UNION, INTERSECT and EXCEPT.
+sub _set_operation
+{
+	my ($self, $left, $right) = @_;
+	my ($l, $r) = _same_kinds($left, $right, between(1, 3));
+	if (!@$l)
+	{
+		$l = [ [ '1', 'int' ] ];
+		$r = [ [ '2', 'int' ] ];
+	}
+	my ($l_list, @kinds) = _list($l);
+	my ($r_list) = _list($r);
+	my $sides = sub {
+		return "select $l_list from $left->{sql}" . _where($left->{columns}, 40) if $_[0];
+		return "select $r_list from $right->{sql}" . _where($right->{columns}, 40);
+	};
+	my $operation = sub { pick('union', 'intersect', 'except', 'intersect all', 'except all', 'union all') };
+	my $sql = $sides->(1) . ' ' . $operation->() . ' ' . $sides->(0);
+	if (chance(35))
+	{
+		my $third = $sides->(chance(50));
+		$sql = chance(50) ? "($sql) " . $operation->() . " $third" : "$third " . $operation->() . " ($sql)";
+	}
+	return ($sql, @kinds);
 }
 
 # ----- joins ------------------------------------------------------------------
@@ -667,6 +694,28 @@ sub _q_through
 	return ("$with $sql", @result);
 }
 
+# Set operations of joins of aggregates, and the other way round.
+sub _q_set_operation
+{
+	my ($self) = @_;
+	my $side = sub {
+		return weighted(
+			4, sub { $self->_source },
+			2, sub { $self->_subquery($self->_group($self->_source(1))) },
+			2, sub {
+				my $join = $self->_join(2, $self->_subquery($self->_group($self->_source(1))), $self->_table);
+				return $self->_subquery(_join_select($join, map { [ _expression($join->{columns}) ] } 1 .. 3));
+			})->();
+	};
+	my ($sql, @kinds) = $self->_set_operation($side->(), $side->());
+	return ($sql, @kinds) if chance(40);
+	my $operation = $self->_subquery($sql, @kinds);
+	return $self->_group($operation) if chance(40);
+	my $join = $self->_join(2, $operation, $self->_source(1));
+	return $self->_group($join) if chance(30);
+	return _join_select($join, map { [ _expression($join->{columns}) ] } 1 .. 3);
+}
+
 sub _level
 {
 	my ($self, @readable) = @_;
@@ -681,6 +730,7 @@ sub _level
 		2, sub { $self->_group($self->_join(2, $source->(), $source->())) },
 		3, sub { $self->_union_all(0, $source->(), $source->()) },
 		1, sub { $self->_distinct($source->()) },
+		2, sub { $self->_set_operation($source->(), $source->()) },
 		1, sub { $self->_select($source->(), 60) })->();
 }
 
@@ -753,19 +803,6 @@ sub _q_distinct_on
 	my ($list, @kinds) = _list(\@keys);
 	return ("select distinct on (c1) c1, c2, c3 from (select $list from $source->{sql}"
 		  . _where($source->{columns}, 30) . ') q order by c1, c2, c3', @kinds);
-}
-
-sub _q_set_operation
-{
-	my ($self) = @_;
-	my ($left, $right) = ($self->_source, $self->_source);
-	my ($l, $r) = _same_kinds($left, $right, between(1, 2));
-	return $self->_q_distinct if !@$l;
-	my ($l_list, @kinds) = _list($l);
-	my ($r_list) = _list($r);
-	my $operation = pick('union', 'intersect', 'except', 'intersect all', 'except all');
-	return ("select $l_list from $left->{sql}" . _where($left->{columns}, 40)
-		  . " $operation select $r_list from $right->{sql}" . _where($right->{columns}, 40), @kinds);
 }
 
 sub _q_semi_join
