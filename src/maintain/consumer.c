@@ -50,28 +50,26 @@ ivm_plan_upstream(IvmPlan *plan)
 char *
 ivm_upstream_problem(List *upstream, List *rows)
 {
+	IvmViewRow *worst = NULL;
 	ListCell   *cell;
 
+	/* of several the oldest, which the others read rather than the other way round */
 	foreach(cell, rows)
 	{
 		IvmViewRow *row = lfirst(cell);
 
-		if (!list_member_oid(upstream, row->relid))
+		if (!list_member_oid(upstream, row->relid) || (worst != NULL && worst->relid < row->relid))
 			continue;
-		if (row->kind == 'a')
-		{
-			if (row->state == IVM_STATE_ERROR)
-				return pstrdup(row->reason);
-			continue;
-		}
-		if (row->state == IVM_STATE_ERROR)
-			return psprintf("incremental view \"%s\", which it reads, is in state error",
-							get_rel_name(row->relid));
-		if (row->state == IVM_STATE_UNPOPULATED)
-			return psprintf("incremental view \"%s\", which it reads, has not been populated",
-							get_rel_name(row->relid));
+		if (row->state == IVM_STATE_ERROR || (row->state == IVM_STATE_UNPOPULATED && row->kind != 'a'))
+			worst = row;
 	}
-	return NULL;
+	if (worst == NULL)
+		return NULL;
+	if (worst->kind == 'a')
+		return pstrdup(worst->reason);
+	return psprintf(worst->state == IVM_STATE_ERROR ? "incremental view \"%s\", which it reads, is in state error" :
+					"incremental view \"%s\", which it reads, has not been populated",
+					get_rel_name(worst->relid));
 }
 
 void
