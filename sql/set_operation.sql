@@ -28,6 +28,8 @@ create incremental view e_all as select k from l except all select k from r;
 create incremental view u_image as select k, n, f, c from l union select k, n, f, c from r;
 create incremental view i_image as select k, n, f, c from l intersect select k, n, f, c from r;
 create incremental view i_all_image as select n, c from l intersect all select n, c from r;
+-- the planner puts the side first that it thinks smaller
+create incremental view i_right_image as select n, c from l intersect all select n, c from r where k between -10 and 10 and id < 1000;
 create incremental view e_image as select n, f, c from l except select n, f, c from r where k is not null;
 create incremental view e_all_image as select n, c from l except all select n, c from r;
 -- sorted: a type without hash function, on either side the smaller one first
@@ -60,6 +62,7 @@ create incremental view k_right as select k, id from l intersect all select k, i
 select plan('i_one');
 select plan('e_all');
 select plan('i_image');
+select plan('i_right_image');
 select plan('k_left');
 select plan('x_three');
 select plan('x_narrow');
@@ -90,6 +93,7 @@ select * from oracle();
 create function not_there() returns table (view text, row_text text) language sql as $$
 	select 'i_image', v::text from i_image v where not exists (select from l where (k, n, f, c)::text = v::text)
 	union all select 'i_all_image', v::text from i_all_image v where not exists (select from l where (n, c)::text = v::text)
+	union all select 'i_right_image', v::text from i_right_image v where not exists (select from l where (n, c)::text = v::text)
 	union all select 'e_image', v::text from e_image v where not exists (select from l where (n, f, c)::text = v::text)
 	union all select 'e_all_image', v::text from e_all_image v where not exists (select from l where (n, c)::text = v::text)
 $$;
