@@ -26,8 +26,6 @@ create incremental view r_limit as select id, x from t order by x desc, id limit
 create incremental view r_offset as select id from t order by id offset 15;
 create incremental view r_distinct_on as select distinct on (g) g, id, x from t order by g, x, id;
 create incremental view r_union as select x from t union select id from u;
-create incremental view r_grouping_sets as select g, x % 2 as odd, count(*), grouping(g) from t group by grouping sets ((g, x % 2), (g), ());
-create incremental view r_rollup as select g, count(*) from t group by rollup (g);
 create incremental view r_correlated as select id, (select count(*) from u where u.t_id = t.id) as n from t;
 create incremental view r_scalar as select id, x - (select avg(x) from t) as d from t;
 create incremental view r_srf as select id, generate_series(1, x % 3) as s from t;

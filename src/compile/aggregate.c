@@ -223,6 +223,7 @@ collect(Node *node, AggregateContext *context)
 	switch (nodeTag(node))
 	{
 		case T_GroupingFunc:
+			return false;
 		case T_Param:
 		case T_SubPlan:
 		case T_AlternativeSubPlan:
@@ -255,21 +256,18 @@ number_mutator(Node *node, AggregateContext *context)
 	if (IsA(node, Aggref))
 		return (Node *) raw_column(list_length(context->node->group_columns) +
 								   aggregate_call(context, (Aggref *) node), node);
+	/* there is one set, with all columns; else it has been replaced (grouping_sets.c) */
+	if (IsA(node, GroupingFunc))
+		return (Node *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(0), false, true);
 	return expression_tree_mutator(node, number_mutator, context);
 }
 
 IvmPlanNode *
-ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
-					  Oid *operators, Oid *collations)
+ivm_group_node_over(IvmCompiler *compiler, Plan *plan, IvmPlanNode *input, int ncolumns, AttrNumber *columns,
+					Oid *operators, Oid *collations)
 {
-	IvmPlanNode *input;
-	IvmPlanNode *node;
+	IvmPlanNode *node = ivm_node_create(compiler, IVM_AGGREGATE, plan);
 
-	input = ivm_translate(compiler, ivm_plan_skip_passive(plan->lefttree));
-	if (input == NULL)
-		return NULL;
-
-	node = ivm_node_create(compiler, IVM_AGGREGATE, plan);
 	node->inputs = list_make1(input);
 	for (int i = 0; i < ncolumns; i++)
 	{
@@ -282,8 +280,19 @@ ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumbe
 	return node;
 }
 
-static IvmPlanNode *
-finish_group_node(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, List *quals)
+IvmPlanNode *
+ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
+					  Oid *operators, Oid *collations)
+{
+	IvmPlanNode *input = ivm_translate(compiler, ivm_plan_skip_passive(plan->lefttree));
+
+	if (input == NULL)
+		return NULL;
+	return ivm_group_node_over(compiler, plan, input, ncolumns, columns, operators, collations);
+}
+
+IvmPlanNode *
+ivm_group_node_finish(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, List *quals)
 {
 	List	   *expressions = ivm_tlist_expressions(targetlist);
 	AggregateContext context;
@@ -314,23 +323,20 @@ ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan)
 	Agg		   *agg = (Agg *) plan;
 	IvmPlanNode *node;
 
-	if (agg->groupingSets != NIL || agg->chain != NIL || agg->aggstrategy == AGG_MIXED)
-	{
-		compiler->reason = "grouping sets";
-		return NULL;
-	}
 	if (agg->aggsplit != AGGSPLIT_SIMPLE)
 	{
 		compiler->reason = "partial aggregation";
 		return NULL;
 	}
+	if (agg->groupingSets != NIL)
+		return ivm_translate_grouping_sets(compiler, plan);
 
 	node = ivm_group_node_create(compiler, plan, agg->numCols, agg->grpColIdx,
 								 agg->grpOperators, agg->grpCollations);
 	if (node == NULL)
 		return NULL;
 	node->grand = agg->aggstrategy == AGG_PLAIN;
-	return finish_group_node(compiler, node, plan->targetlist, plan->qual);
+	return ivm_group_node_finish(compiler, node, plan->targetlist, plan->qual);
 }
 
 IvmPlanNode *
@@ -343,7 +349,7 @@ ivm_translate_group(IvmCompiler *compiler, Plan *plan)
 								 group->grpOperators, group->grpCollations);
 	if (node == NULL)
 		return NULL;
-	return finish_group_node(compiler, node, plan->targetlist, plan->qual);
+	return ivm_group_node_finish(compiler, node, plan->targetlist, plan->qual);
 }
 
 /* DISTINCT by sorting; DISTINCT ON keeps the first row of each group instead. */
@@ -366,5 +372,5 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 								 unique->uniqOperators, unique->uniqCollations);
 	if (node == NULL)
 		return NULL;
-	return finish_group_node(compiler, node, plan->targetlist, NIL);
+	return ivm_group_node_finish(compiler, node, plan->targetlist, NIL);
 }

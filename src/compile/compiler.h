@@ -8,7 +8,8 @@
  *		planning.c		query -> planner's plan tree
  *		check_support.c refuses what cannot be maintained at all
  *		narrow.c		plan tree without the columns that nobody reads
- *		translate.c		plan tree -> delta plan, with join.c, aggregate.c and setop.c
+ *		translate.c		plan tree -> delta plan, with join.c, aggregate.c,
+ *						grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
  *		arrangement.c	where each path looks rows up
@@ -147,6 +148,9 @@ extern IvmPlanNode *ivm_translate(IvmCompiler *compiler, Plan *plan);
 
 extern IvmPlanNode *ivm_node_create(IvmCompiler *compiler, IvmNodeKind kind, Plan *plan);
 
+/* Fills in column names that the plan does not have from where the columns come from. */
+extern void ivm_node_name_columns(IvmPlanNode *node);
+
 /* A projection and filter above "child", merged into it where that is right. */
 extern IvmPlanNode *ivm_node_map(IvmCompiler *compiler, IvmPlanNode *child, List *tlist, List *quals, Plan *plan);
 
@@ -211,9 +215,20 @@ extern void ivm_arrangement_add_below(IvmCompiler *compiler, IvmArrangement *arr
 extern IvmPlanNode *ivm_group_node_create(IvmCompiler *compiler, Plan *plan, int ncolumns, AttrNumber *columns,
 										  Oid *operators, Oid *collations);
 
+/* The same over an input that has been translated; it does not fail. */
+extern IvmPlanNode *ivm_group_node_over(IvmCompiler *compiler, Plan *plan, IvmPlanNode *input, int ncolumns,
+										AttrNumber *columns, Oid *operators, Oid *collations);
+
+/* Gives it the target list and conditions of a plan node, and the calls in these; NULL with compiler->reason set. */
+extern IvmPlanNode *ivm_group_node_finish(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist, List *quals);
+
+
 extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_group(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_unique(IvmCompiler *compiler, Plan *plan);
+
+/* ---- grouping_sets.c ---- */
+extern IvmPlanNode *ivm_translate_grouping_sets(IvmCompiler *compiler, Plan *plan);
 
 /* ---- setop.c ---- */
 extern IvmPlanNode *ivm_translate_set_operation(IvmCompiler *compiler, Plan *plan);

@@ -218,7 +218,18 @@ renumber_mutator(Node *node, RenumberContext *context)
 		}
 		return (Node *) copyObject(var);
 	}
-	return expression_tree_mutator(node, renumber_mutator, context);
+	node = expression_tree_mutator(node, renumber_mutator, context);
+	if (IsA(node, GroupingFunc))
+	{
+		GroupingFunc *function = (GroupingFunc *) node;
+		List	   *cols = NIL;
+		ListCell   *lc;
+
+		foreach(lc, function->cols)
+			cols = lappend_int(cols, renumbered(&context->renumberings[0], lfirst_int(lc)));
+		function->cols = cols;
+	}
+	return node;
 }
 
 #define renumber(expressions, context) ((void *) renumber_mutator((Node *) (expressions), (context)))
@@ -389,6 +400,45 @@ narrow_projecting(Plan *plan, Bitmapset *needed, AttrNumber *columns, int ncolum
 	return plan;
 }
 
+/*
+ * The grouping columns of all passes are used.  A pass that is chained has a Sort without an input, whose columns are the
+ * same ones.
+ */
+static Plan *
+narrow_grouping_sets(Plan *plan, Bitmapset *needed)
+{
+	List	   *passes = lcons(plan, list_copy(((Agg *) plan)->chain));
+	Bitmapset  *used;
+	RenumberContext context = {0};
+	ListCell   *lc;
+
+	plan->targetlist = keep(plan->targetlist, needed);
+	used = columns_used(plan->targetlist, OUTER_VAR, NULL);
+	used = columns_used(plan->qual, OUTER_VAR, used);
+	foreach(lc, passes)
+	{
+		Agg		   *pass = lfirst_node(Agg, lc);
+
+		for (int i = 0; i < pass->numCols; i++)
+			used = bms_add_member(used, pass->grpColIdx[i]);
+	}
+
+	add_renumbering(&context, OUTER_VAR, list_length(plan->lefttree->targetlist), used);
+	plan->lefttree = ivm_plan_narrow(plan->lefttree, used);
+	plan->targetlist = renumber(plan->targetlist, &context);
+	plan->qual = renumber(plan->qual, &context);
+	foreach(lc, passes)
+	{
+		Agg		   *pass = lfirst_node(Agg, lc);
+		Sort	   *sort = (Sort *) pass->plan.lefttree;
+
+		renumber_array(pass->grpColIdx, pass->numCols, &context);
+		if (&pass->plan != plan && sort != NULL)
+			renumber_array(sort->sortColIdx, sort->numCols, &context);
+	}
+	return plan;
+}
+
 /* True if each child yields the columns that the node passes on. */
 static bool
 passes_all_columns(Plan *plan, List *children)
@@ -502,8 +552,8 @@ ivm_plan_narrow(Plan *plan, Bitmapset *needed)
 			return narrow_projecting(plan, needed, NULL, 0);
 
 		case T_Agg:
-			if (((Agg *) plan)->groupingSets != NIL || ((Agg *) plan)->chain != NIL)
-				break;
+			if (((Agg *) plan)->groupingSets != NIL)
+				return narrow_grouping_sets(plan, needed);
 			return narrow_projecting(plan, needed, ((Agg *) plan)->grpColIdx, ((Agg *) plan)->numCols);
 
 		case T_Group:

@@ -71,9 +71,8 @@ make_desc(Plan *plan)
 	return desc;
 }
 
-/* Fills in column names that the plan does not have from where the columns come from. */
-static void
-name_columns(IvmPlanNode *node)
+void
+ivm_node_name_columns(IvmPlanNode *node)
 {
 	ListCell   *lc;
 	int			attno = 0;
@@ -193,7 +192,7 @@ finish_node(IvmPlanNode *node, Plan *plan, Plan *alone)
 	if (node->plan == plan)
 	{
 		node->plan = alone;
-		name_columns(node);
+		ivm_node_name_columns(node);
 	}
 	return node;
 }

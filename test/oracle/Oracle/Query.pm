@@ -42,6 +42,7 @@ my @families = (
 	[ 4, 1, 'self join', \&_q_self_join ],
 	[ 8, 1, 'lookups through operators', \&_q_through ],
 	[ 7, 1, 'set operation', \&_q_set_operation ],
+	[ 6, 1, 'grouping sets', \&_q_grouping_sets ],
 	[ 4, 0, 'outer join', \&_q_outer_join ],
 	[ 3, 0, 'window', \&_q_window ],
 	[ 3, 0, 'min and max', \&_q_min_max ],
@@ -49,7 +50,6 @@ my @families = (
 	[ 2, 0, 'distinct on', \&_q_distinct_on ],
 	[ 3, 0, 'semi join', \&_q_semi_join ],
 	[ 2, 0, 'correlated subquery', \&_q_correlated ],
-	[ 2, 0, 'grouping sets', \&_q_grouping_sets ],
 	[ 2, 0, 'set-returning function', \&_q_srf ],
 	[ 1, 0, 'recursion', \&_q_recursive ],);
 
@@ -308,7 +308,7 @@ sub _source
 		$self->{nested} = 1;
 		my $method = pick(
 			\&_q_outer_join, \&_q_outer_join, \&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
-			\&_q_semi_join, \&_q_correlated, \&_q_grouping_sets, \&_q_srf);
+			\&_q_semi_join, \&_q_correlated, \&_q_srf);
 		return $self->_subquery($method->($self));
 	}
 	my @made = weighted(
@@ -316,6 +316,7 @@ sub _source
 		3, [ sub { $self->_group($self->_source($depth + 1)) } ],
 		2, [ sub { $self->_union_all($depth + 1) } ],
 		2, [ sub { $self->_set_operation($self->_source($depth + 1), $self->_source($depth + 1)) } ],
+		1, [ sub { $self->_grouping_sets($self->_source($depth + 1)) } ],
 		1, [ sub { $self->_distinct($self->_source($depth + 1)) } ],
 		1, [ sub { return ("select x as c1, chr(97 + x) as c2 from generate_series(0, 6) x", 'int', 'text') } ],
 		1, [ sub { return ("values (1, 'a'), (2, 'apple'), (2, null), (null, 'b')", 'int', 'text') } ]
@@ -572,6 +573,30 @@ sub _group
 	return ($sql, @kinds);
 }
 
+# Grouping sets over a source; "where" is its join's.
+sub _grouping_sets
+{
+	my ($self, $source) = @_;
+	my $columns = $source->{columns};
+	my @keys = map { [ _key_expression($columns) ] } 1 .. between(1, 3);
+	my @sql = map { "($_->[0])" } @keys;
+	my $all = join ', ', @sql;
+	my @list = (@keys, map { _aggregate($columns) } 1 .. between(0, 2));
+	push @list, [ 'grouping(' . join(', ', shuffled(@sql)) . ')', 'int' ] if chance(40);
+	my ($number) = grep { $_->[1] eq 'int' } @keys;
+	push @list, [ "coalesce($number->[0], 77)", 'int' ] if $number && chance(30);
+	my ($list, @kinds) = _list(\@list);
+	my $sql = "select $list from $source->{sql}";
+	$sql .= " where $source->{where}" if defined $source->{where} && $source->{where} ne '';
+	$sql .= _where($columns, 25) if !defined $source->{where};
+	$sql .= ' group by ' . pick(
+		"rollup ($all)", "cube ($all)",
+		"grouping sets (($all), ($sql[0]), ())", "grouping sets (($sql[-1]), ($sql[0]), ($all))",
+		"$sql[0], rollup ($all)", "grouping sets (cube ($all), ($sql[0]), ())");
+	$sql .= ' having ' . pick('count(*) > 1', "grouping($sql[0]) = 1", "($keys[0][0]) is not null") if chance(20);
+	return ($sql, @kinds);
+}
+
 # ----- families that deltas maintain ------------------------------------------
 
 sub _q_filter
@@ -716,6 +741,24 @@ sub _q_set_operation
 	return _join_select($join, map { [ _expression($join->{columns}) ] } 1 .. 3);
 }
 
+sub _q_grouping_sets
+{
+	my ($self) = @_;
+	my $source = weighted(
+		4, sub { $self->_source },
+		3, sub { $self->_join(2) },
+		2, sub { $self->_subquery($self->_group($self->_source(1))) },
+		1, sub { $self->_subquery($self->_set_operation($self->_source(1), $self->_source(1))) })->();
+	my ($sql, @kinds) = $self->_grouping_sets($source);
+	return ($sql, @kinds) if chance(50);
+	my $sets = $self->_subquery($sql, @kinds);
+	return $self->_group($sets) if chance(35);
+	return $self->_set_operation($sets, $self->_source(1)) if chance(25);
+	my $join = $self->_join(2, $sets, $self->_source(1));
+	return $self->_group($join) if chance(30);
+	return _join_select($join, map { [ _expression($join->{columns}) ] } 1 .. 3);
+}
+
 sub _level
 {
 	my ($self, @readable) = @_;
@@ -731,6 +774,7 @@ sub _level
 		3, sub { $self->_union_all(0, $source->(), $source->()) },
 		1, sub { $self->_distinct($source->()) },
 		2, sub { $self->_set_operation($source->(), $source->()) },
+		1, sub { $self->_grouping_sets($source->()) },
 		1, sub { $self->_select($source->(), 60) })->();
 }
 
@@ -836,17 +880,6 @@ sub _q_correlated
 		$o, [ _expression($outer->{columns}) ],
 		[ "(select $aggregate from $inner->{sql}$where)", $aggregate =~ /sum/ ? 'num' : 'big' ] ]);
 	return ("select $list from $outer->{sql}" . _where($outer->{columns}, 30), @kinds);
-}
-
-sub _q_grouping_sets
-{
-	my ($self) = @_;
-	my $source = $self->_source(1);
-	my @keys = map { [ _key_expression($source->{columns}) ] } 1 .. 2;
-	my ($x, $y) = map { $_->[0] } @keys;
-	my ($list, @kinds) = _list([ @keys, map { _aggregate($source->{columns}) } 1 .. 2 ]);
-	return ("select $list from $source->{sql} group by "
-		  . pick("rollup (($x), ($y))", "cube (($x), ($y))", "grouping sets ((($x), ($y)), (($x)), ())"), @kinds);
 }
 
 sub _q_srf
