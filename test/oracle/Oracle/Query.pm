@@ -529,7 +529,8 @@ sub _aggregate
 		return pick(
 			[ "sum($sql)$filter", 'num' ],
 			[ "avg($sql)$filter", 'num' ],
-			[ pick('variance', 'var_samp', 'stddev', 'stddev_pop') . "($sql)$filter", 'num' ]);
+			# how many digits it has hangs on those of its arguments, and a group shows any one of equal values
+			[ 'round(' . pick('variance', 'var_samp', 'stddev', 'stddev_pop') . "($sql)$filter, 6)", 'num' ]);
 	}
 	elsif ($kind eq 'float')
 	{
