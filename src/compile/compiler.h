@@ -8,8 +8,8 @@
  *		planning.c		query -> planner's plan tree
  *		check_support.c refuses what cannot be maintained at all
  *		narrow.c		plan tree without the columns that nobody reads
- *		translate.c		plan tree -> delta plan, with join.c, aggregate.c,
- *						grouping_sets.c and setop.c
+ *		translate.c		plan tree -> delta plan, with join.c, outer.c,
+ *						aggregate.c, grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
  *		arrangement.c	where each path looks rows up
@@ -135,6 +135,12 @@ extern bool ivm_substitution_repeats_work(List *tlist, List *quals, List *inner)
 /* The expressions of a target list, in order. */
 extern List *ivm_tlist_expressions(List *targetlist);
 
+/* A copy in which a column of the outer or the inner plan is a copy of the expression in that list. */
+extern Node *ivm_expression_of_sides(Node *expression, List *outer, List *inner);
+
+/* Vars for all columns of a node's row. */
+extern List *ivm_node_columns(IvmPlanNode *node, int varno);
+
 /* True if the list is Var 1, Var 2, ... of varno, "width" long. */
 extern bool ivm_tlist_is_identity(List *expressions, int varno, int width);
 
@@ -185,9 +191,23 @@ extern const IvmNodeRoutine *ivm_node_kind(IvmPlanNode *node);
 /* ---- join.c ---- */
 extern IvmPlanNode *ivm_translate_join(IvmCompiler *compiler, Plan *plan);
 
+/* Conditions that a join node tests for a pair of rows, in the executor's order; not those on what comes out of it. */
+extern List *ivm_match_conditions(Plan *plan);
+
+/* ---- outer.c ---- */
+extern IvmPlanNode *ivm_translate_outer(IvmCompiler *compiler, Plan *plan);
+extern bool ivm_push_outer(IvmCompiler *compiler, IvmArrangement *arrangement);
+
 /* ---- join_path.c ---- */
 extern void ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join);
+extern void ivm_outer_make_paths(IvmCompiler *compiler, IvmPlanNode *outer);
 extern bool ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement);
+
+/* Is it an equality that a lookup can use: symmetric, a member of an operator family, and false for NULL? */
+extern bool ivm_clause_is_equality(Node *clause);
+
+/* Is one row of the join's input at most found by these expressions over it (varno input + 1)? */
+extern bool ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, int input, List *keys);
 
 /* ---- through.c ---- */
 

@@ -30,6 +30,12 @@ typedef struct SubstituteContext
 	List	  **lists;
 } SubstituteContext;
 
+typedef struct SidesContext
+{
+	List	   *outer;
+	List	   *inner;
+} SidesContext;
+
 typedef struct CountContext
 {
 	int		   *counts;			/* by column */
@@ -137,6 +143,58 @@ ivm_expression_substitute(Node *expression, int nlists, List **lists)
 	context.nlists = nlists;
 	context.lists = lists;
 	return substitute_mutator(expression, &context);
+}
+
+static Node *
+sides_mutator(Node *node, SidesContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+		List	   *list;
+
+		if (var->varno == OUTER_VAR)
+			list = context->outer;
+		else if (var->varno == INNER_VAR)
+			list = context->inner;
+		else
+			elog(ERROR, "unexpected reference to %d in a join", var->varno);
+		return (Node *) copyObject(list_nth(list, var->varattno - 1));
+	}
+	return expression_tree_mutator(node, sides_mutator, context);
+}
+
+Node *
+ivm_expression_of_sides(Node *expression, List *outer, List *inner)
+{
+	SidesContext context;
+
+	context.outer = outer;
+	context.inner = inner;
+	return sides_mutator(expression, &context);
+}
+
+List *
+ivm_node_columns(IvmPlanNode *node, int varno)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; i < node->desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(node->desc, i);
+		Var		   *var = makeNode(Var);
+
+		var->varno = varno;
+		var->varattno = i + 1;
+		var->vartype = attribute->atttypid;
+		var->vartypmod = attribute->atttypmod;
+		var->varcollid = attribute->attcollation;
+		var->location = -1;
+		result = lappend(result, var);
+	}
+	return result;
 }
 
 List *

@@ -48,9 +48,8 @@ is_inner_join(Plan *plan)
 	return ((Join *) plan)->jointype == JOIN_INNER;
 }
 
-/* Conditions of a join node in the order in which the executor tests them. */
-static List *
-join_conditions(Plan *plan)
+List *
+ivm_match_conditions(Plan *plan)
 {
 	List	   *result = NIL;
 
@@ -58,62 +57,31 @@ join_conditions(Plan *plan)
 		result = list_concat_copy(result, ((HashJoin *) plan)->hashclauses);
 	else if (IsA(plan, MergeJoin))
 		result = list_concat_copy(result, ((MergeJoin *) plan)->mergeclauses);
-	result = list_concat_copy(result, ((Join *) plan)->joinqual);
-	return list_concat_copy(result, plan->qual);
-}
-
-/*
- * Expressions over OUTER_VAR and INNER_VAR become ones over the tree's inputs.
- * substitute wants varnos 1 and 2, so the two are renumbered on the way.
- */
-typedef struct SidesContext
-{
-	List	   *outer;
-	List	   *inner;
-} SidesContext;
-
-static Node *
-sides_mutator(Node *node, SidesContext *context)
-{
-	if (node == NULL)
-		return NULL;
-	if (IsA(node, Var))
-	{
-		Var		   *var = (Var *) node;
-		List	   *list;
-
-		if (var->varno == OUTER_VAR)
-			list = context->outer;
-		else if (var->varno == INNER_VAR)
-			list = context->inner;
-		else
-			elog(ERROR, "unexpected reference to %d in a join", var->varno);
-		return (Node *) copyObject(list_nth(list, var->varattno - 1));
-	}
-	return expression_tree_mutator(node, sides_mutator, context);
+	return list_concat_copy(result, ((Join *) plan)->joinqual);
 }
 
 static List *
 flatten_join(IvmCompiler *compiler, JoinTree *tree, Plan *plan)
 {
 	List	   *expressions = ivm_tlist_expressions(plan->targetlist);
-	List	   *conditions = join_conditions(plan);
-	SidesContext context;
+	List	   *conditions = list_concat(ivm_match_conditions(plan), list_copy(plan->qual));
+	List	   *outer;
+	List	   *inner;
 
 	if (!ivm_expression_is_plain(compiler, (Node *) expressions) ||
 		!ivm_expression_is_plain(compiler, (Node *) conditions))
 		return NIL;
 
-	context.outer = flatten(compiler, tree, plan->lefttree);
-	if (context.outer == NIL)
+	outer = flatten(compiler, tree, plan->lefttree);
+	if (outer == NIL)
 		return NIL;
-	context.inner = flatten(compiler, tree, plan->righttree);
-	if (context.inner == NIL)
+	inner = flatten(compiler, tree, plan->righttree);
+	if (inner == NIL)
 		return NIL;
 
 	tree->clauses = list_concat(tree->clauses,
-								(List *) sides_mutator((Node *) conditions, &context));
-	return (List *) sides_mutator((Node *) expressions, &context);
+								(List *) ivm_expression_of_sides((Node *) conditions, outer, inner));
+	return (List *) ivm_expression_of_sides((Node *) expressions, outer, inner);
 }
 
 /*
@@ -124,7 +92,6 @@ static List *
 flatten(IvmCompiler *compiler, JoinTree *tree, Plan *plan)
 {
 	IvmPlanNode *input;
-	List	   *result = NIL;
 
 	check_stack_depth();
 	plan = ivm_plan_skip_passive(plan);
@@ -159,20 +126,7 @@ flatten(IvmCompiler *compiler, JoinTree *tree, Plan *plan)
 		return NIL;
 
 	tree->inputs = lappend(tree->inputs, input);
-	for (int i = 0; i < input->desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(input->desc, i);
-		Var		   *var = makeNode(Var);
-
-		var->varno = list_length(tree->inputs);
-		var->varattno = i + 1;
-		var->vartype = attribute->atttypid;
-		var->vartypmod = attribute->atttypmod;
-		var->varcollid = attribute->attcollation;
-		var->location = -1;
-		result = lappend(result, var);
-	}
-	return result;
+	return ivm_node_columns(input, list_length(tree->inputs));
 }
 
 /*

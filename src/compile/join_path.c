@@ -478,6 +478,14 @@ make_graph(IvmCompiler *compiler, IvmPlanNode *join)
 	return graph;
 }
 
+bool
+ivm_clause_is_equality(Node *clause)
+{
+	OpExpr	   *op;
+
+	return is_equality(clause, &op);
+}
+
 /*
  * Makes the paths of a join, and the arrangements that they need.  Called when
  * the tree is final and its nodes are numbered.
@@ -495,6 +503,88 @@ ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join)
 			join->paths = lappend(join->paths, make_path(compiler, graph, i));
 		i++;
 	}
+}
+
+/* Do these keys, over one input, bind every column of a unique key of it? */
+static bool
+keys_are_unique(JoinGraph *graph, int input, List *keys)
+{
+	List	   *clauses = NIL;
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		KeyClause  *clause = (KeyClause *) palloc0(sizeof(KeyClause));
+
+		clause->key = (Expr *) lfirst(lc);
+		clauses = lappend(clauses, clause);
+	}
+	return covers_unique_key(graph, input, clauses, true);
+}
+
+/* Is the clause one of the equalities that the input is looked up by? */
+static bool
+is_key_of_stage(Node *clause, IvmJoinStage *stage, int input)
+{
+	OpExpr	   *op;
+	ListCell   *lc;
+	ListCell   *lc2;
+	int			i = 0;
+
+	if (!is_equality(clause, &op))
+		return false;
+	forboth(lc, stage->probes, lc2, stage->arrangement->keys)
+	{
+		Oid			operator = list_nth_oid(stage->arrangement->operators, i);
+		Oid			collation = list_nth_oid(stage->arrangement->collations, i);
+
+		i++;
+		if (collation != op->inputcollid)
+			continue;
+		for (int side = 0; side < 2; side++)
+		{
+			Node	   *probe = (Node *) list_nth(op->args, side);
+			Node	   *key = (Node *) list_nth(op->args, 1 - side);
+			Bitmapset  *inputs = expression_inputs(key);
+
+			if (operator == (side == 0 ? op->opno : get_commutator(op->opno)) &&
+				equal(probe, lfirst(lc)) &&
+				bms_membership(inputs) == BMS_SINGLETON && bms_is_member(input, inputs) &&
+				equal(ivm_expression_renumber(key, input + 1, 1), lfirst(lc2)))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Makes the paths of an outer join, as of a join. */
+void
+ivm_outer_make_paths(IvmCompiler *compiler, IvmPlanNode *outer)
+{
+	JoinGraph  *graph = make_graph(compiler, outer);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	outer->paths = list_make1(make_path(compiler, graph, 0));
+	if (outer->jointype == JOIN_FULL || node_can_change((IvmPlanNode *) lsecond(outer->inputs)))
+		outer->paths = lappend(outer->paths, make_path(compiler, graph, 1));
+	outer->key_decides = true;
+	foreach(lc, outer->paths)
+	{
+		IvmJoinStage *stage = (IvmJoinStage *) linitial(((IvmJoinPath *) lfirst(lc))->stages);
+
+		foreach(lc2, outer->clauses)
+		{
+			if (!is_key_of_stage((Node *) lfirst(lc2), stage, stage->input))
+				outer->key_decides = false;
+		}
+	}
+}
+
+bool
+ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, int input, List *keys)
+{
+	return keys_are_unique(make_graph(compiler, join), input, keys);
 }
 
 /* ---- looking up the join's own rows ---- */
@@ -520,23 +610,6 @@ key_of_input(JoinGraph *graph, Expr *key, Oid operator, Oid collation, int input
 			return clause->key;
 	}
 	return NULL;
-}
-
-/* Do these keys, over one input, bind every column of a unique key of it? */
-static bool
-keys_are_unique(JoinGraph *graph, int input, List *keys)
-{
-	List	   *clauses = NIL;
-	ListCell   *lc;
-
-	foreach(lc, keys)
-	{
-		KeyClause  *clause = (KeyClause *) palloc0(sizeof(KeyClause));
-
-		clause->key = (Expr *) lfirst(lc);
-		clauses = lappend(clauses, clause);
-	}
-	return covers_unique_key(graph, input, clauses, true);
 }
 
 /*
@@ -595,7 +668,7 @@ ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement)
 	}
 	if (!best_unique && list_length(best_keys) < list_length(keys))
 		return false;
-	arrangement->path = make_path(compiler, graph, best);
+	arrangement->paths = list_make1(make_path(compiler, graph, best));
 	ivm_arrangement_add_below(compiler, arrangement, (IvmPlanNode *) list_nth(join->inputs, best),
 							  (List *) ivm_expression_renumber((Node *) best_keys, best + 1, 1), best_numbers);
 	return true;

@@ -62,6 +62,7 @@ copy_nothing(IvmPlanNode *node)
 {
 }
 
+#define outer_copy		join_copy
 #define map_copy		copy_nothing
 #define append_copy		copy_nothing
 #define static_copy		copy_nothing
@@ -89,6 +90,7 @@ map_column_name(IvmPlanNode *node, Var *var)
 }
 
 #define join_column_name map_column_name
+#define outer_column_name map_column_name
 
 static const char *
 aggregate_column_name(IvmPlanNode *node, Var *var)
@@ -131,6 +133,8 @@ join_absorbs(List *quals)
 	return quals == NIL;
 }
 
+/* What matches has been decided before an outer join's filter is asked. */
+#define outer_absorbs		absorbs_all
 #define scan_absorbs		absorbs_all
 #define map_absorbs			absorbs_all
 #define aggregate_absorbs	absorbs_all
@@ -146,6 +150,7 @@ complete_nothing(IvmCompiler *compiler, IvmPlanNode *node)
 }
 
 #define join_complete		ivm_join_make_paths
+#define outer_complete		ivm_outer_make_paths
 #define scan_complete		complete_nothing
 #define map_complete		complete_nothing
 #define append_complete		complete_nothing
@@ -166,6 +171,7 @@ cannot_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 #define map_push		ivm_push_map
 #define append_push		ivm_push_append
 #define join_push		ivm_push_join
+#define outer_push		ivm_push_outer
 #define aggregate_push	ivm_push_aggregate
 #define recompute_push	ivm_push_recompute
 #define static_push		cannot_push

@@ -110,8 +110,9 @@ copy_arrangement(CopyContext *context, IvmArrangement *arrangement)
 	result->below_keys = NIL;
 	foreach(lc, arrangement->below_keys)
 		result->below_keys = lappend(result->below_keys, list_copy((List *) lfirst(lc)));
-	if (arrangement->path != NULL)
-		result->path = copy_path(context, arrangement->path);
+	result->paths = NIL;
+	foreach(lc, arrangement->paths)
+		result->paths = lappend(result->paths, copy_path(context, (IvmJoinPath *) lfirst(lc)));
 	result->text = copy_string(arrangement->text);
 	result->advice = copy_string(arrangement->advice);
 	return result;

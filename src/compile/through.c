@@ -9,6 +9,8 @@
  *		append		the rows of each input
  *		join		the rows of one input that has some of the keys, and from there
  *					the path that a change of it takes (join_path.c)
+ *		outer		the rows of one side that has the keys, or of both if they are merged
+ *					ones, with what they match on the other (outer.c)
  *		aggregate	its own state table, by the hash of the group columns, if each of them
  *					is one of the keys
  *		recompute	the state table with its last output, which is kept by the first keys that
@@ -111,13 +113,14 @@ count_ends(IvmArrangement *arrangement)
 {
 	int			result = 0;
 	ListCell   *lc;
+	ListCell   *lc2;
 
 	foreach(lc, arrangement->below)
 		result += ((IvmArrangement *) lfirst(lc))->nends;
-	if (arrangement->path != NULL)
+	foreach(lc, arrangement->paths)
 	{
-		foreach(lc, arrangement->path->stages)
-			result += ((IvmJoinStage *) lfirst(lc))->arrangement->nends;
+		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
+			result += ((IvmJoinStage *) lfirst(lc2))->arrangement->nends;
 	}
 	return result;
 }
@@ -148,7 +151,7 @@ ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 	arrangement->nends = 1;
 	arrangement->below = NIL;
 	arrangement->below_keys = NIL;
-	arrangement->path = NULL;
+	arrangement->paths = NIL;
 }
 
 static int

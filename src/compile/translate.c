@@ -430,19 +430,7 @@ missing_rule(Plan *plan)
 		case T_NestLoop:
 		case T_HashJoin:
 		case T_MergeJoin:
-			switch (((Join *) plan)->jointype)
-			{
-				case JOIN_LEFT:
-				case JOIN_RIGHT:
-				case JOIN_FULL:
-					return "an outer join";
-				case JOIN_SEMI:
-					return "a semi-join (EXISTS or IN)";
-				case JOIN_ANTI:
-					return "an anti-join (NOT EXISTS, or an outer join for what has no match)";
-				default:
-					return "a lateral join";
-			}
+			return "a lateral join";
 		default:
 			return psprintf("a plan node of type %d", (int) nodeTag(plan));
 	}
@@ -495,6 +483,8 @@ translate_by_rule(IvmCompiler *compiler, Plan *plan)
 		case T_NestLoop:
 		case T_MergeJoin:
 			result = ivm_translate_join(compiler, plan);
+			if (result == NULL && compiler->reason == NULL)
+				result = ivm_translate_outer(compiler, plan);
 			if (result != NULL || compiler->reason != NULL)
 				return result;
 			break;

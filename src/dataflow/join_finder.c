@@ -55,7 +55,7 @@ join_finder_create(IvmOperator *op, IvmArrangement *arrangement)
 		finder->keys[finder->nkeys] = list_nth_int(numbers, finder->nkeys);
 		finder->nkeys++;
 	}
-	finder->walk = ivm_join_walk_create(op, arrangement->path, NULL);
+	finder->walk = ivm_join_walk_create(op, linitial(arrangement->paths), NULL);
 	finder->projection = ivm_projection_create(ivm_join_widen(node, node->tlist), ivm_join_widen(node, node->quals),
 											   node->desc);
 	return finder;

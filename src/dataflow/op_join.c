@@ -37,8 +37,8 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 
-#include "arrange/cache.h"
 #include "dataflow/join_walk.h"
+#include "dataflow/probe.h"
 
 typedef struct JoinInput
 {
@@ -156,21 +156,9 @@ emit_joined(void *context, TupleTableSlot *wide, int64 weight)
 }
 
 /*
- * The order in which the rows of a start are walked is that of the first stage's
- * probes.  It takes two numbers, the second of which is kept in the link of the row.
+ * Walks the path from each of these rows of its start, in the order of the first stage's probes.  That takes two
+ * numbers, the second of which is kept in the link of the row.
  */
-static int
-compare_starts(const void *a, const void *b)
-{
-	const IvmRow *x = *(IvmRow *const *) a;
-	const IvmRow *y = *(IvmRow *const *) b;
-
-	if (x->hash != y->hash)
-		return x->hash < y->hash ? -1 : 1;
-	return (uintptr_t) x->next < (uintptr_t) y->next ? -1 : (uintptr_t) x->next > (uintptr_t) y->next;
-}
-
-/* Walks the path from each of these rows of its start. */
 static void
 run_part(IvmOperator *op, JoinWay *path, TupleTableSlot *slot, IvmRow **rows, int64 count)
 {
@@ -184,7 +172,7 @@ run_part(IvmOperator *op, JoinWay *path, TupleTableSlot *slot, IvmRow **rows, in
 		ivm_join_walk_order(path->walk, slot->tts_values, slot->tts_isnull, &rows[r]->hash, &second);
 		rows[r]->next = (IvmRow *) (uintptr_t) second;
 	}
-	qsort(rows, count, sizeof(IvmRow *), compare_starts);
+	qsort(rows, count, sizeof(IvmRow *), ivm_probe_compare_orders);
 
 	for (int64 r = 0; r < count; r++)
 	{
@@ -229,23 +217,6 @@ run_path(IvmOperator *op, JoinWay *path)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* The caches forget what changed. */
-static void
-apply_to_caches(IvmOperator *op)
-{
-	JoinRun    *state = op->state;
-	ListCell   *cell;
-
-	foreach(cell, state->caches)
-	{
-		IvmCache   *cache = lfirst(cell);
-
-		for (int i = 0; i < state->ninputs; i++)
-			if (state->inputs[i].count > 0 && list_nth(op->node->inputs, i) == ivm_cache_input(cache))
-				ivm_cache_apply_delta(cache, state->inputs[i].delta);
-	}
-}
-
 static void
 join_finish(IvmOperator *op)
 {
@@ -260,7 +231,9 @@ join_finish(IvmOperator *op)
 			run_path(op, population_path(state));
 		return;
 	}
-	apply_to_caches(op);
+	for (int i = 0; i < state->ninputs; i++)
+		if (state->inputs[i].count > 0)
+			ivm_probe_caches_apply(state->caches, list_nth(op->node->inputs, i), state->inputs[i].delta);
 	for (int i = 0; i < state->npaths; i++)
 		if (state->inputs[state->paths[i].plan->start].count > 0)
 			run_path(op, &state->paths[i]);
@@ -302,11 +275,7 @@ join_end(IvmOperator *op)
 static void
 join_forget(IvmOperator *op)
 {
-	JoinRun    *state = op->state;
-	ListCell   *cell;
-
-	foreach(cell, state->caches)
-		ivm_cache_forget(lfirst(cell));
+	ivm_probe_caches_forget(((JoinRun *) op->state)->caches);
 }
 
 const IvmOperatorRoutine ivm_op_join = {

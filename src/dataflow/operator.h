@@ -173,11 +173,13 @@ extern const IvmOperatorRoutine ivm_op_map;
 extern const IvmOperatorRoutine ivm_op_append;
 extern const IvmOperatorRoutine ivm_op_static;
 extern const IvmOperatorRoutine ivm_op_join;
+extern const IvmOperatorRoutine ivm_op_outer;
 extern const IvmOperatorRoutine ivm_op_aggregate;
 extern const IvmOperatorRoutine ivm_op_recompute;
 
 extern const IvmFinderRoutine ivm_linear_finder;	/* of map and append */
 extern const IvmFinderRoutine ivm_join_finder;
+extern const IvmFinderRoutine ivm_outer_finder;
 extern const IvmFinderRoutine ivm_aggregate_finder;
 
 #endif							/* IVM_OPERATOR_H */

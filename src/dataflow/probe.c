@@ -271,6 +271,36 @@ ivm_probe_order(IvmProbe *probe, const Datum *values, uint64 *first, uint64 *sec
 		*second = ivm_key_hash_left(probe->key, values, probe->isnull);
 }
 
+int
+ivm_probe_compare_orders(const void *a, const void *b)
+{
+	const IvmRow *x = *(IvmRow *const *) a;
+	const IvmRow *y = *(IvmRow *const *) b;
+
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	return (uintptr_t) x->next < (uintptr_t) y->next ? -1 : (uintptr_t) x->next > (uintptr_t) y->next;
+}
+
+void
+ivm_probe_caches_apply(List *caches, IvmPlanNode *input, IvmZset *delta)
+{
+	ListCell   *cell;
+
+	foreach(cell, caches)
+		if (ivm_cache_input(lfirst(cell)) == input)
+			ivm_cache_apply_delta(lfirst(cell), delta);
+}
+
+void
+ivm_probe_caches_forget(List *caches)
+{
+	ListCell   *cell;
+
+	foreach(cell, caches)
+		ivm_cache_forget(lfirst(cell));
+}
+
 /*
  * One probe
  */

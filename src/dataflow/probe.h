@@ -51,4 +51,11 @@ extern bool ivm_probe_rows(IvmProbe *probe, const Datum *values, IvmProbeReceive
  */
 extern void ivm_probe_order(IvmProbe *probe, const Datum *values, uint64 *first, uint64 *second);
 
+/* For qsort of an array of IvmRow *, whose hashes and links are these two numbers. */
+extern int	ivm_probe_compare_orders(const void *a, const void *b);
+
+/* The caches of an operator's probes forget the keys of that delta of its input; or everything. */
+extern void ivm_probe_caches_apply(List *caches, IvmPlanNode *input, IvmZset *delta);
+extern void ivm_probe_caches_forget(List *caches);
+
 #endif							/* IVM_PROBE_H */

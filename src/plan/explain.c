@@ -266,6 +266,7 @@ static void
 append_leaves(ExplainState *state, StringInfo buffer, IvmArrangement *arrangement)
 {
 	ListCell   *lc;
+	ListCell   *lc2;
 
 	check_stack_depth();
 	if (arrangement->kind != IVM_ARRANGE_THROUGH)
@@ -277,10 +278,10 @@ append_leaves(ExplainState *state, StringInfo buffer, IvmArrangement *arrangemen
 	}
 	foreach(lc, arrangement->below)
 		append_leaves(state, buffer, (IvmArrangement *) lfirst(lc));
-	if (arrangement->path != NULL)
+	foreach(lc, arrangement->paths)
 	{
-		foreach(lc, arrangement->path->stages)
-			append_leaves(state, buffer, ((IvmJoinStage *) lfirst(lc))->arrangement);
+		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
+			append_leaves(state, buffer, ((IvmJoinStage *) lfirst(lc2))->arrangement);
 	}
 }
 
@@ -336,15 +337,16 @@ static void
 explain_advice(ExplainState *state, IvmArrangement *arrangement, int indent)
 {
 	ListCell   *lc;
+	ListCell   *lc2;
 
 	if (arrangement->advice != NULL)
 		add_line(state, indent, "Advice: %s", arrangement->advice);
 	foreach(lc, arrangement->below)
 		explain_advice(state, (IvmArrangement *) lfirst(lc), indent);
-	if (arrangement->path != NULL)
+	foreach(lc, arrangement->paths)
 	{
-		foreach(lc, arrangement->path->stages)
-			explain_advice(state, ((IvmJoinStage *) lfirst(lc))->arrangement, indent);
+		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
+			explain_advice(state, ((IvmJoinStage *) lfirst(lc2))->arrangement, indent);
 	}
 }
 
@@ -394,6 +396,8 @@ join_explain(ExplainState *state, IvmPlanNode *node, int indent)
 		add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
 	if (node->clauses != NIL)
 		add_line(state, indent, "Join Cond: %s", expression_list(node->clauses, context, true, " AND "));
+	if (node->quals != NIL)
+		add_line(state, indent, "Filter: %s", expression_list(node->quals, context, true, " AND "));
 	explain_paths(state, node, indent);
 }
 
@@ -453,6 +457,7 @@ explain_nothing(ExplainState *state, IvmPlanNode *node, int indent)
 {
 }
 
+#define outer_explain	join_explain
 #define map_explain		scan_explain
 #define append_explain	explain_nothing
 #define static_explain	explain_nothing

@@ -97,6 +97,13 @@ join_text(NodeText *text, IvmPlanNode *node)
 }
 
 static void
+outer_text(NodeText *text, IvmPlanNode *node)
+{
+	join_text(text, node);
+	appendStringInfo(&text->buffer, " type %d", (int) node->jointype);
+}
+
+static void
 aggregate_text(NodeText *text, IvmPlanNode *node)
 {
 	ListCell   *lc;
@@ -158,6 +165,22 @@ aggregate_name(IvmPlanNode *node)
 		}
 	}
 	return node->calls == NIL && !node->grand ? "Distinct" : "Aggregate";
+}
+
+static const char *
+outer_name(IvmPlanNode *node)
+{
+	switch (node->jointype)
+	{
+		case JOIN_LEFT:
+			return "Left Join";
+		case JOIN_FULL:
+			return "Full Join";
+		case JOIN_SEMI:
+			return "Semi Join";
+		default:
+			return "Anti Join";
+	}
 }
 
 #define scan_name(node)			"Scan"

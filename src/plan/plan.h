@@ -9,7 +9,7 @@
  *
  * Expressions are executor expressions.  In a node with one input, and in a
  * scan, Var(varno 1, varattno k) is column k of the input's row (of the table,
- * for a scan; 0 the whole row, TableOidAttributeNumber its table).  In a join,
+ * for a scan; 0 the whole row, TableOidAttributeNumber its table).  In a join of either kind,
  * Var(varno i + 1, varattno k) is column k of input i.  In an aggregate,
  * arguments and filters read the input's row, tlist and quals read the raw
  * row: the group columns, then one column for each IvmAggregateCall.
@@ -41,6 +41,7 @@
  * map			filter and projection of one input
  * append		all inputs' rows
  * join			n-way inner join
+ * outer		left, full, semi or anti join of two inputs
  * aggregate	groups, also DISTINCT, INTERSECT and EXCEPT
  * recompute	run again and compare
  * static		rows that no table determines
@@ -50,6 +51,7 @@
 	KIND(IVM_MAP, map) \
 	KIND(IVM_APPEND, append) \
 	KIND(IVM_JOIN, join) \
+	KIND(IVM_OUTER, outer) \
 	KIND(IVM_AGGREGATE, aggregate) \
 	KIND(IVM_RECOMPUTE, recompute) \
 	KIND(IVM_STATIC, static)
@@ -121,10 +123,12 @@ typedef struct IvmArrangement
 	List	   *own_keys;		/* OPERATOR: integer: by group column, which
 								 * of the keys it equals; NIL: all rows */
 	List	   *below;			/* THROUGH: IvmArrangement, of each input of
-								 * the input; of a join, of the path's start */
+								 * the input; of a join, of the paths' starts */
 	List	   *below_keys;		/* THROUGH: of each of them an integer list:
 								 * which of the keys are its keys */
-	struct IvmJoinPath *path;	/* THROUGH a join; looks up new states */
+	List	   *paths;			/* THROUGH a join of either kind: IvmJoinPath,
+								 * for each of "below" the one that its rows
+								 * start; looks up new states */
 	int			nends;			/* in how many places a lookup ends */
 	bool		shared;			/* STATE of base rows: a consumer of its own */
 	bool		whole;			/* private STATE: it is what the input keeps
@@ -180,10 +184,18 @@ typedef struct IvmPlanNode
 	Bitmapset  *attributes;		/* attnums read, no offset; NULL in other
 								 * kinds: all */
 
-	/* IVM_JOIN */
-	List	   *clauses;		/* all join clauses */
+	/* IVM_JOIN, IVM_OUTER */
+	List	   *clauses;		/* all join clauses; of an outer join those
+								 * that decide what matches */
 	List	   *paths;			/* IvmJoinPath, one for each input that can
-								 * change */
+								 * change; of an outer join from the first
+								 * input always, and from the second if that
+								 * can change or has rows without a match */
+
+	/* IVM_OUTER */
+	JoinType	jointype;		/* LEFT, FULL, SEMI or ANTI */
+	bool		key_decides;	/* there are no clauses but those that the
+								 * inputs are looked up by */
 
 	/* IVM_AGGREGATE */
 	bool		grand;			/* no GROUP BY: one row always */

@@ -155,6 +155,31 @@ ivm_equalities_hash_alike(Oid looked_for, Oid stored)
 	return OidIsValid(right) && right == stored_right;
 }
 
+Oid
+ivm_equality_of_right(Oid operator)
+{
+	Oid			left_type;
+	Oid			right_type;
+	CatCList   *list;
+	Oid			result = InvalidOid;
+
+	op_input_types(operator, &left_type, &right_type);
+	if (left_type == right_type)
+		return operator;
+	list = SearchSysCacheList1(AMOPOPID, ObjectIdGetDatum(operator));
+	for (int i = 0; i < list->n_members && !OidIsValid(result); i++)
+	{
+		Form_pg_amop member = (Form_pg_amop) GETSTRUCT(&list->members[i]->tuple);
+		bool		is_equality = (member->amopmethod == HASH_AM_OID && member->amopstrategy == HTEqualStrategyNumber) ||
+			(member->amopmethod == BTREE_AM_OID && member->amopstrategy == BTEqualStrategyNumber);
+
+		if (is_equality)
+			result = get_opfamily_member(member->amopfamily, right_type, right_type, member->amopstrategy);
+	}
+	ReleaseSysCacheList(list);
+	return result;
+}
+
 /*
  * Builds a key in the current context.  operators and collations have
  * "ncolumns" elements and are copied.  An error only for an operator that

@@ -57,6 +57,12 @@ extern bool ivm_equality_is_of_images(Oid type, Oid operator, Oid collation);
  */
 extern bool ivm_equalities_hash_alike(Oid looked_for, Oid stored);
 
+/*
+ * The equality operator that compares two right sides of this one as it compares a left with a right one;
+ * InvalidOid if its operator family has none.
+ */
+extern Oid	ivm_equality_of_right(Oid operator);
+
 extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnull,
 						  const Datum *right, const bool *right_isnull);
 
