@@ -59,19 +59,19 @@ function_name(Oid function)
 }
 
 /* Sets *kind, or returns why the call has no accumulator. */
-static char *
+static IvmReason *
 classify(Aggref *aggref, IvmAccumulatorKind *kind)
 {
 	HeapTuple	tuple;
 	Form_pg_aggregate form;
-	char	   *reason = NULL;
+	IvmReason  *reason = NULL;
 
 	if (aggref->aggkind != AGGKIND_NORMAL)
-		return psprintf("ordered-set aggregate %s()", function_name(aggref->aggfnoid));
+		return ivm_reason(IVM_REASON_AGGREGATE_ORDERED_SET, "ordered-set aggregate %s()", function_name(aggref->aggfnoid));
 	if (aggref->aggdistinct != NIL)
-		return psprintf("DISTINCT in aggregate %s()", function_name(aggref->aggfnoid));
+		return ivm_reason(IVM_REASON_AGGREGATE_DISTINCT, "DISTINCT in aggregate %s()", function_name(aggref->aggfnoid));
 	if (aggref->aggorder != NIL)
-		return psprintf("ORDER BY in aggregate %s()", function_name(aggref->aggfnoid));
+		return ivm_reason(IVM_REASON_AGGREGATE_ORDER_BY, "ORDER BY in aggregate %s()", function_name(aggref->aggfnoid));
 
 	switch (aggref->aggfnoid)
 	{
@@ -100,11 +100,11 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
 
 	if (!OidIsValid(form->aggmtransfn) || !OidIsValid(form->aggminvtransfn))
-		reason = psprintf("aggregate %s(), which has no inverse", function_name(aggref->aggfnoid));
+		reason = ivm_reason(IVM_REASON_AGGREGATE_NO_INVERSE, "aggregate %s(), which has no inverse", function_name(aggref->aggfnoid));
 	else if (form->aggmfinalmodify != AGGMODIFY_READ_ONLY)
-		reason = psprintf("aggregate %s(), whose final function modifies the state", function_name(aggref->aggfnoid));
+		reason = ivm_reason(IVM_REASON_AGGREGATE_FINAL_FUNCTION, "aggregate %s(), whose final function modifies the state", function_name(aggref->aggfnoid));
 	else if (aggref->aggvariadic || form->aggmfinalextra || IsPolymorphicType(form->aggmtranstype))
-		reason = psprintf("aggregate %s(), which is polymorphic", function_name(aggref->aggfnoid));
+		reason = ivm_reason(IVM_REASON_AGGREGATE_POLYMORPHIC, "aggregate %s(), which is polymorphic", function_name(aggref->aggfnoid));
 	else if (form->aggmtranstype != INTERNALOID)
 		*kind = IVM_ACC_MOVING;
 	else if (form->aggtranstype == INTERNALOID &&
@@ -114,11 +114,11 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 	{
 		*kind = IVM_ACC_MOVING_SERIAL;
 		if (!ivm_moving_survives_storing(aggref))
-			reason = psprintf("aggregate %s(), whose state does not go on as before when it has been stored",
-							  function_name(aggref->aggfnoid));
+			reason = ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose state does not go on as before when it has been stored",
+								function_name(aggref->aggfnoid));
 	}
 	else
-		reason = psprintf("aggregate %s(), whose state cannot be stored", function_name(aggref->aggfnoid));
+		reason = ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose state cannot be stored", function_name(aggref->aggfnoid));
 
 	ReleaseSysCache(tuple);
 	return reason;
@@ -143,8 +143,8 @@ group_column(AggregateContext *context, Var *var)
 	equality = ivm_type_equality(var->vartype);
 	if (!OidIsValid(equality))
 	{
-		context->compiler->reason = psprintf("grouping by a column of type %s, which has no equality",
-											 format_type_be(var->vartype));
+		context->compiler->reason = ivm_reason(IVM_REASON_NO_EQUALITY, "grouping by a column of type %s, which has no equality",
+											   format_type_be(var->vartype));
 		context->failed = true;
 		return 0;
 	}
@@ -161,7 +161,7 @@ aggregate_call(AggregateContext *context, Aggref *aggref)
 	IvmPlanNode *node = context->node;
 	IvmAggregateCall *call;
 	IvmAccumulatorKind kind = IVM_ACC_MOVING;
-	char	   *reason;
+	IvmReason  *reason;
 	ListCell   *lc;
 	int			number = 0;
 
@@ -308,7 +308,7 @@ ivm_group_node_finish(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist
 		return NULL;
 	if (list_length(node->group_columns) + list_length(node->calls) + IVM_GROUP_OTHER_COLUMNS > MaxTupleAttributeNumber)
 	{
-		compiler->reason = "more columns and aggregates than a row can have";
+		compiler->reason = ivm_reason(IVM_REASON_TOO_MANY_COLUMNS, "more columns and aggregates than a row can have");
 		return NULL;
 	}
 
@@ -325,7 +325,7 @@ ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan)
 
 	if (agg->aggsplit != AGGSPLIT_SIMPLE)
 	{
-		compiler->reason = "partial aggregation";
+		compiler->reason = ivm_reason(IVM_REASON_AGGREGATE_PARTIAL, "partial aggregation");
 		return NULL;
 	}
 	if (agg->groupingSets != NIL)
@@ -364,7 +364,8 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 		columns = bms_add_member(columns, unique->uniqColIdx[i]);
 	if (bms_num_members(columns) != list_length(plan->targetlist))
 	{
-		compiler->reason = unique->numCols == 0 ? "DISTINCT of constants" : "DISTINCT ON";
+		compiler->reason = unique->numCols == 0 ? ivm_reason(IVM_REASON_DISTINCT_CONSTANT, "DISTINCT of constants") :
+			ivm_reason(IVM_REASON_DISTINCT_ON, "DISTINCT ON");
 		return NULL;
 	}
 

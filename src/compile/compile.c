@@ -279,11 +279,11 @@ translate_statement(IvmCompiler *compiler, List *named)
 	ivm_plan_walk(statement, statement->planTree, note_init_plans, compiler);
 	compiler->shared = (IvmPlanNode **) palloc0(sizeof(IvmPlanNode *) * (nsubplans + 1));
 	compiler->shared_failed = (bool *) palloc0(sizeof(bool) * (nsubplans + 1));
-	compiler->shared_reason = (const char **) palloc0(sizeof(char *) * (nsubplans + 1));
+	compiler->shared_reason = (IvmReason **) palloc0(sizeof(IvmReason *) * (nsubplans + 1));
 
 	plan->root = ivm_translate(compiler, statement->planTree);
 	if (plan->root == NULL)
-		elog(ERROR, "could not compile the query: %s", compiler->reason);
+		elog(ERROR, "could not compile the query: %s", compiler->reason->text);
 
 	plan->root = number_node(plan, &texts, plan->root);
 	collect_relids(plan);
@@ -427,10 +427,10 @@ ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("incremental view \"%s\" cannot be maintained by deltas alone", view_name),
-					 errdetail("There is no delta rule for %s.", node->reason),
+					 errdetail("There is no delta rule for %s.", node->reason->text),
 					 errhint("Set ivm.fallback to \"recompute\" to have this part of the query run again when a table of it changes.")));
 		ereport(NOTICE,
 				(errmsg("a part of incremental view \"%s\" will be recomputed when a table of it changes", view_name),
-				 errdetail("There is no delta rule for %s. Tables: %s.", node->reason, tables.data)));
+				 errdetail("There is no delta rule for %s. Tables: %s.", node->reason->text, tables.data)));
 	}
 }

@@ -44,9 +44,9 @@ typedef struct IvmCompiler
 	IvmPlanNode **shared;		/* by subplan number - 1: its translation,
 								 * made once */
 	bool	   *shared_failed;
-	const char **shared_reason;
+	IvmReason **shared_reason;
 	bool		has_barrier;	/* a security barrier somewhere in the query */
-	const char *reason;			/* why the last translation failed, for people */
+	IvmReason  *reason;			/* why the last translation failed */
 } IvmCompiler;
 
 /* ---- planning.c ---- */

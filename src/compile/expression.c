@@ -43,7 +43,7 @@ typedef struct CountContext
 } CountContext;
 
 static bool
-find_not_plain(Node *node, const char **reason)
+find_not_plain(Node *node, IvmReason **reason)
 {
 	if (node == NULL)
 		return false;
@@ -52,14 +52,14 @@ find_not_plain(Node *node, const char **reason)
 		case T_Param:
 		case T_SubPlan:
 		case T_AlternativeSubPlan:
-			*reason = "a subquery in an expression";
+			*reason = ivm_reason(IVM_REASON_SUBQUERY, "a subquery in an expression");
 			return true;
 		case T_Aggref:
 		case T_GroupingFunc:
-			*reason = "grouping sets";
+			*reason = ivm_reason(IVM_REASON_AGGREGATE_PLACE, "an aggregate in an expression");
 			return true;
 		case T_WindowFunc:
-			*reason = "a window function";
+			*reason = ivm_reason(IVM_REASON_WINDOW_FUNCTION, "a window function");
 			return true;
 		default:
 			break;
@@ -70,7 +70,7 @@ find_not_plain(Node *node, const char **reason)
 bool
 ivm_expression_is_plain(IvmCompiler *compiler, Node *expression)
 {
-	const char *reason;
+	IvmReason  *reason;
 
 	if (find_not_plain(expression, &reason))
 	{

@@ -54,7 +54,7 @@ static void
 recompute_copy(IvmPlanNode *node)
 {
 	node->trees = list_copy(node->trees);
-	node->reason = pstrdup(node->reason);
+	node->reason = ivm_reason(node->reason->code, "%s", node->reason->text);
 }
 
 static void

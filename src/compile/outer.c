@@ -53,7 +53,8 @@ clauses_can_group(IvmCompiler *compiler, List *clauses)
 			(!OidIsValid(ivm_equality_of_right(((OpExpr *) clause)->opno)) ||
 			 !OidIsValid(ivm_equality_of_right(get_commutator(((OpExpr *) clause)->opno)))))
 		{
-			compiler->reason = "an outer join by an equality of two types that is not completed by one for each";
+			compiler->reason = ivm_reason(IVM_REASON_OUTER_JOIN,
+										  "an outer join by an equality of two types that is not completed by one for each");
 			return false;
 		}
 	}
@@ -116,7 +117,7 @@ ivm_translate_outer(IvmCompiler *compiler, Plan *plan)
 	node->quals = (List *) ivm_expression_of_sides((Node *) plan->qual, outer, inner);
 	if (jointype == JOIN_SEMI && (reads_second((Node *) node->tlist, NULL) || reads_second((Node *) node->quals, NULL)))
 	{
-		compiler->reason = "a semi-join that shows what it matches";
+		compiler->reason = ivm_reason(IVM_REASON_SEMI_JOIN, "a semi-join that shows what it matches");
 		return NULL;
 	}
 	return node;

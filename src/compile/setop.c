@@ -87,7 +87,7 @@ ivm_translate_set_operation(IvmCompiler *compiler, Plan *plan)
 
 	if (setop->numCols + 2 + IVM_GROUP_OTHER_COLUMNS > MaxTupleAttributeNumber)
 	{
-		compiler->reason = "more columns and aggregates than a row can have";
+		compiler->reason = ivm_reason(IVM_REASON_TOO_MANY_COLUMNS, "more columns and aggregates than a row can have");
 		return NULL;
 	}
 	node = ivm_group_node_create(compiler, plan, setop->numCols, setop->dupColIdx,

@@ -404,35 +404,35 @@ translate_cte(IvmCompiler *compiler, int subplan)
 	return compiler->shared[i];
 }
 
-/* Why a node without a delta rule has none, in words. */
-static const char *
+/* Why a node without a delta rule has none. */
+static IvmReason *
 missing_rule(Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
 		case T_WindowAgg:
-			return "a window function";
+			return ivm_reason(IVM_REASON_WINDOW_FUNCTION, "a window function");
 		case T_Limit:
-			return "LIMIT or OFFSET";
+			return ivm_reason(IVM_REASON_LIMIT, "LIMIT or OFFSET");
 		case T_RecursiveUnion:
 		case T_WorkTableScan:
-			return "a recursive query";
+			return ivm_reason(IVM_REASON_RECURSION, "a recursive query");
 		case T_ProjectSet:
-			return "a set-returning function in the target list";
+			return ivm_reason(IVM_REASON_SET_RETURNING_FUNCTION, "a set-returning function in the target list");
 		case T_FunctionScan:
-			return "a function in FROM that depends on other tables";
+			return ivm_reason(IVM_REASON_LATERAL_FUNCTION, "a function in FROM that depends on other tables");
 		case T_TableFuncScan:
-			return "a table function that depends on other tables";
+			return ivm_reason(IVM_REASON_LATERAL_TABLE_FUNCTION, "a table function that depends on other tables");
 		case T_ValuesScan:
-			return "VALUES that depend on tables";
+			return ivm_reason(IVM_REASON_LATERAL_VALUES, "VALUES that depend on tables");
 		case T_Result:
-			return "a subquery in an expression";
+			return ivm_reason(IVM_REASON_SUBQUERY, "a subquery in an expression");
 		case T_NestLoop:
 		case T_HashJoin:
 		case T_MergeJoin:
-			return "a lateral join";
+			return ivm_reason(IVM_REASON_LATERAL_JOIN, "a lateral join");
 		default:
-			return psprintf("a plan node of type %d", (int) nodeTag(plan));
+			return ivm_reason(IVM_REASON_PLAN_NODE, "a plan node of type %d", (int) nodeTag(plan));
 	}
 }
 
@@ -522,13 +522,13 @@ ivm_translate(IvmCompiler *compiler, Plan *plan)
 	compiler->reason = NULL;
 	if (!output_can_be_stored(plan))
 	{
-		compiler->reason = "rows that cannot be stored";
+		compiler->reason = ivm_reason(IVM_REASON_NOT_STORABLE, "rows that cannot be stored");
 		return NULL;
 	}
 	alone = stand_alone(compiler, plan);
 	if (alone == NULL)
 	{
-		compiler->reason = "a correlated subquery";
+		compiler->reason = ivm_reason(IVM_REASON_CORRELATED_SUBQUERY, "a correlated subquery");
 		return NULL;
 	}
 
@@ -542,7 +542,7 @@ ivm_translate(IvmCompiler *compiler, Plan *plan)
 	{
 		node = ivm_node_create(compiler, IVM_RECOMPUTE, plan);
 		node->relids = relids;
-		node->reason = pstrdup(compiler->reason);
+		node->reason = compiler->reason;
 	}
 	return finish_node(node, plan, alone);
 }

@@ -448,7 +448,7 @@ recompute_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	initStringInfo(&tables);
 	foreach(lc, node->relids)
 		appendStringInfo(&tables, "%s%s", tables.len > 0 ? ", " : "", qualified_name(lfirst_oid(lc)));
-	add_line(state, indent, "Reason: no delta rule for %s", node->reason);
+	add_line(state, indent, "Reason: no delta rule for %s", node->reason->text);
 	add_line(state, indent, "Tables: %s", tables.data);
 }
 

@@ -63,6 +63,49 @@ typedef enum IvmNodeKind
 	IVM_NODE_KINDS(IVM_KIND_NUMBER)
 } IvmNodeKind;
 
+/* Why a part of a query has no delta rule: what programs know it by, all listed in README.md. */
+#define IVM_REASONS(REASON) \
+	REASON(IVM_REASON_WINDOW_FUNCTION, "window_function") \
+	REASON(IVM_REASON_LIMIT, "limit") \
+	REASON(IVM_REASON_DISTINCT_ON, "distinct_on") \
+	REASON(IVM_REASON_DISTINCT_CONSTANT, "distinct_constant") \
+	REASON(IVM_REASON_OUTER_JOIN, "outer_join") \
+	REASON(IVM_REASON_SEMI_JOIN, "semi_join") \
+	REASON(IVM_REASON_LATERAL_JOIN, "lateral_join") \
+	REASON(IVM_REASON_LATERAL_FUNCTION, "lateral_function") \
+	REASON(IVM_REASON_LATERAL_TABLE_FUNCTION, "lateral_table_function") \
+	REASON(IVM_REASON_LATERAL_VALUES, "lateral_values") \
+	REASON(IVM_REASON_SET_RETURNING_FUNCTION, "set_returning_function") \
+	REASON(IVM_REASON_RECURSION, "recursion") \
+	REASON(IVM_REASON_SUBQUERY, "subquery") \
+	REASON(IVM_REASON_CORRELATED_SUBQUERY, "correlated_subquery") \
+	REASON(IVM_REASON_AGGREGATE_ORDERED_SET, "aggregate_ordered_set") \
+	REASON(IVM_REASON_AGGREGATE_DISTINCT, "aggregate_distinct") \
+	REASON(IVM_REASON_AGGREGATE_ORDER_BY, "aggregate_order_by") \
+	REASON(IVM_REASON_AGGREGATE_NO_INVERSE, "aggregate_no_inverse") \
+	REASON(IVM_REASON_AGGREGATE_FINAL_FUNCTION, "aggregate_final_function") \
+	REASON(IVM_REASON_AGGREGATE_POLYMORPHIC, "aggregate_polymorphic") \
+	REASON(IVM_REASON_AGGREGATE_STATE, "aggregate_state") \
+	REASON(IVM_REASON_AGGREGATE_PARTIAL, "aggregate_partial") \
+	REASON(IVM_REASON_AGGREGATE_PLACE, "aggregate_place") \
+	REASON(IVM_REASON_NO_EQUALITY, "no_equality") \
+	REASON(IVM_REASON_TOO_MANY_COLUMNS, "too_many_columns") \
+	REASON(IVM_REASON_NOT_STORABLE, "not_storable") \
+	REASON(IVM_REASON_PLAN_NODE, "plan_node")
+
+#define IVM_REASON_CODE(code, name) code,
+
+typedef enum IvmReasonCode
+{
+	IVM_REASONS(IVM_REASON_CODE)
+} IvmReasonCode;
+
+typedef struct IvmReason
+{
+	IvmReasonCode code;
+	char	   *text;			/* what follows "no delta rule for" */
+} IvmReason;
+
 /* How an aggregate function is kept up to date. */
 typedef enum IvmAccumulatorKind
 {
@@ -210,8 +253,7 @@ typedef struct IvmPlanNode
 
 	/* IVM_RECOMPUTE */
 	List	   *trees;			/* oid: "tree" of each of its tables */
-	char	   *reason;			/* why it has no delta rule, for people:
-								 * "window function" */
+	IvmReason  *reason;			/* why it has no delta rule */
 	IvmArrangement *kept;		/* whose table has the last output; NULL: a
 								 * table that nobody looks up by a key */
 } IvmPlanNode;
@@ -265,5 +307,11 @@ extern bool ivm_scan_fits_tree(IvmPlanNode *scan, Oid tree);
 extern List *ivm_plan_explain(IvmPlan *plan);
 
 extern const char *ivm_plan_node_name(IvmPlanNode *node);
+
+/* A reason with that text, in the current context. */
+extern IvmReason *ivm_reason(IvmReasonCode code, const char *format,...) pg_attribute_printf(2, 3);
+
+/* Its code, as programs know it. */
+extern const char *ivm_reason_name(IvmReason *reason);
 
 #endif							/* IVM_PLAN_H */
