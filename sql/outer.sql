@@ -67,6 +67,28 @@ select plan('o_in');
 select plan('o_two_types');
 select plan('o_text');
 
+-- the planner makes joins with groups of these
+create incremental view o_in_two as select a.* from a where (k, t) in (select k, t from b);
+create incremental view o_in_expression as select a.* from a where x + 1 in (select y from b where t = 'A');
+create incremental view o_in_join as select a.*, c.f from a join c on c.k = a.x where a.k in (select b.k from b join c on c.id = b.id where c.f is not null);
+create incremental view o_in_in as select a.* from a where k in (select k from b where y in (select k from c where f > 2));
+create incremental view o_in_union as select a.* from a where k in (select k from b union all select k from c);
+create incremental view o_in_distinct as select a.id, d.y from a join (select distinct y from b) d on d.y = a.x;
+create incremental view o_in_having as select a.id from a join (select y from b group by y) d on d.y = a.x where d.y > 1;
+create incremental view o_in_dropped as select c.id, d.k from (select distinct k, y from b) d join c on c.id = d.y and c.k = d.k;
+-- of groups that are shown, and may look different, and of a part of their columns
+create incremental view o_group_shown as select a.id, d.k from a join (select distinct k from b) d on d.k = a.k;
+create incremental view o_group_part as select a.id from a join (select distinct k, y from b) d on d.k = a.k;
+select plan('o_in_two');
+select plan('o_in_expression');
+select plan('o_in_join');
+select plan('o_in_in');
+select plan('o_in_distinct');
+select plan('o_in_having');
+select plan('o_in_dropped');
+select plan('o_group_shown');
+select plan('o_group_part');
+
 -- further conditions, on what matches and on what comes out
 create incremental view o_residual as select a.id, a.x, b.id as bid, b.y from a left join b on a.k = b.k and a.x < b.y;
 create incremental view o_residual_full as select a.id, a.x, b.id as bid, b.y from a full join b on a.k = b.k and a.x + b.y <> 3 and (a.x > 1 or b.y > 1);

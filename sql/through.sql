@@ -42,7 +42,7 @@ create incremental view t_varies as
 	select d.id, g.y, g.n from (select y, count(*) as n from b group by y) g join b d on d.y = g.y;
 select plan('t_varies');
 create incremental view t_distinct as
-	select a.id, d.k from a join (select distinct k from b) d on d.k = a.x;
+	select a.id, d.y from a join (select distinct y from b) d on d.y = a.x;
 select plan('t_distinct');
 -- the one group of a grand aggregate, and every group
 create incremental view t_grand as

@@ -196,6 +196,9 @@ extern List *ivm_match_conditions(Plan *plan);
 
 /* ---- outer.c ---- */
 extern IvmPlanNode *ivm_translate_outer(IvmCompiler *compiler, Plan *plan);
+
+/* Is the inner join one with groups that only say whether there is a match? */
+extern bool ivm_join_is_uniquified(Plan *plan);
 extern bool ivm_push_outer(IvmCompiler *compiler, IvmArrangement *arrangement);
 
 /* ---- join_path.c ---- */

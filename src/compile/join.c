@@ -6,7 +6,7 @@
  * However the planner nests the inner joins of a query, together they are one
  * product of N inputs filtered by one set of conditions.  So a tree of them
  * becomes one operator with N inputs; the paths through it are made later
- * (join_path.c).
+ * (join_path.c).  A join with groups that only say whether there is a match is none of them (outer.c).
  *
  * Memory: everything in the plan's context, which is current.
  *
@@ -30,6 +30,7 @@ static List *flatten(IvmCompiler *compiler, JoinTree *tree, Plan *plan);
 
 /* ---- flattening ---- */
 
+/* One that is flattened. */
 static bool
 is_inner_join(Plan *plan)
 {
@@ -45,7 +46,7 @@ is_inner_join(Plan *plan)
 		default:
 			return false;
 	}
-	return ((Join *) plan)->jointype == JOIN_INNER;
+	return ((Join *) plan)->jointype == JOIN_INNER && !ivm_join_is_uniquified(plan);
 }
 
 List *

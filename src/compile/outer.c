@@ -9,6 +9,13 @@
  * planner nests them: moving inner joins through them, or them through each other, would have
  * to be proved for each case, and gains nothing, since lookups go down through all of them.
  *
+ * The planner makes an inner join of many an IN or EXISTS: with the different values of the inner side, that is with
+ * groups without aggregates.  Taken literally the groups would be kept.  But each row of the other side has one group at
+ * most, and has it if it has a match among the rows that are grouped; so if nobody reads the groups'
+ * columns but the equalities by which they are found, it is a semi join with those rows.  The same is true of a
+ * join with a subquery that is DISTINCT.  Where equal values always look the same the columns may be read as
+ * well: they are the other side's.
+ *
  * The conditions that decide what matches (ON, and what the planner made of IN and EXISTS) are the clauses of the
  * node; what is tested of the rows that come out is its filter.
  *
@@ -62,21 +69,277 @@ clauses_can_group(IvmCompiler *compiler, List *clauses)
 }
 
 static bool
-reads_second(Node *node, void *context)
+reads_varno(Node *node, int *varno)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, Var))
-		return ((Var *) node)->varno == 2;
-	return expression_tree_walker(node, reads_second, context);
+		return ((Var *) node)->varno == *varno;
+	return expression_tree_walker(node, reads_varno, varno);
 }
 
-/* The operator of a join node that is not inner, its paths still to be made; NULL with no reason set if there is no rule. */
+/* The groups of a join with groups, while it is looked at. */
+typedef struct Groups
+{
+	int			varno;			/* OUTER_VAR or INNER_VAR: which side they are */
+	Plan	   *input;			/* whose rows are grouped */
+	List	   *columns;		/* integer: by output column the column of the
+								 * input that it is, 0 if it is none */
+	int			ngroups;
+	AttrNumber *group_columns;	/* of the input */
+	Oid		   *operators;
+	Oid		   *collations;
+	Bitmapset  *bound;			/* columns of the input for which there is an
+								 * equality */
+	Node	  **equals;			/* by output column, from 1 on: what looks the
+								 * same on the other side; NULL: unknown */
+} Groups;
+
+static Node *
+strip_relabel(Node *node)
+{
+	while (IsA(node, RelabelType))
+		node = (Node *) ((RelabelType *) node)->arg;
+	return node;
+}
+
+/* Fills in the columns; those of the plan's input that its target list passes on. */
+static void
+passed_columns(Groups *groups, Plan *plan, int varno)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, plan->targetlist)
+	{
+		Var		   *var = (Var *) lfirst_node(TargetEntry, lc)->expr;
+
+		columns = lappend_int(columns, IsA(var, Var) && var->varno == varno ? var->varattno : 0);
+	}
+	groups->columns = columns;
+}
+
+/* Are the rows of the plan groups, and nothing but these? */
+static bool
+find_groups(Groups *groups, Plan *plan)
+{
+	List	   *outputs = NIL;
+	ListCell   *lc;
+
+	plan = ivm_plan_skip_passive(plan);
+	if (IsA(plan, SubqueryScan) && plan->qual == NIL && plan->initPlan == NIL)
+	{
+		passed_columns(groups, plan, ((Scan *) plan)->scanrelid);
+		outputs = groups->columns;
+		plan = ivm_plan_skip_passive(((SubqueryScan *) plan)->subplan);
+	}
+	if (plan->qual != NIL || plan->initPlan != NIL)
+		return false;
+	switch (nodeTag(plan))
+	{
+		case T_Agg:
+			{
+				Agg		   *agg = (Agg *) plan;
+
+				if (agg->groupingSets != NIL || agg->chain != NIL || agg->aggsplit != AGGSPLIT_SIMPLE)
+					return false;
+				groups->ngroups = agg->numCols;
+				groups->group_columns = agg->grpColIdx;
+				groups->operators = agg->grpOperators;
+				groups->collations = agg->grpCollations;
+				break;
+			}
+		case T_Group:
+			groups->ngroups = ((Group *) plan)->numCols;
+			groups->group_columns = ((Group *) plan)->grpColIdx;
+			groups->operators = ((Group *) plan)->grpOperators;
+			groups->collations = ((Group *) plan)->grpCollations;
+			break;
+		case T_Unique:
+			groups->ngroups = ((Unique *) plan)->numCols;
+			groups->group_columns = ((Unique *) plan)->uniqColIdx;
+			groups->operators = ((Unique *) plan)->uniqOperators;
+			groups->collations = ((Unique *) plan)->uniqCollations;
+			break;
+		default:
+			return false;
+	}
+	if (groups->ngroups == 0)
+		return false;
+	groups->input = plan->lefttree;
+	passed_columns(groups, plan, OUTER_VAR);
+	if (outputs != NIL)
+	{
+		List	   *columns = NIL;
+
+		foreach(lc, outputs)
+			columns = lappend_int(columns,
+								  lfirst_int(lc) == 0 ? 0 : list_nth_int(groups->columns, lfirst_int(lc) - 1));
+		groups->columns = columns;
+	}
+	groups->equals = (Node **) palloc0(sizeof(Node *) * (list_length(groups->columns) + 1));
+	return true;
+}
+
+/* Which group it is, by number, that the side of an equality with this operator and collation is; -1 if none. */
+static int
+group_of(Groups *groups, Node *side, Oid operator, Oid collation)
+{
+	Var		   *var = (Var *) strip_relabel(side);
+
+	if (!IsA(var, Var) || var->varno != groups->varno || var->varattno <= 0)
+		return -1;
+	for (int i = 0; i < groups->ngroups; i++)
+	{
+		if (groups->group_columns[i] == list_nth_int(groups->columns, var->varattno - 1) &&
+			groups->collations[i] == collation &&
+			groups->operators[i] == ivm_equality_of_right(operator))
+			return i;
+	}
+	return -1;
+}
+
+/* Takes note of a condition that reads the groups; false if it is anything but an equality of one of them. */
+static bool
+bind_group(Groups *groups, OpExpr *clause)
+{
+	if (!ivm_clause_is_equality((Node *) clause))
+		return false;
+	for (int i = 0; i < 2; i++)
+	{
+		Node	   *own = (Node *) list_nth(clause->args, i);
+		Node	   *other = (Node *) list_nth(clause->args, 1 - i);
+		Oid			operator = i == 1 ? clause->opno : get_commutator(clause->opno);
+		int			group = group_of(groups, own, operator, clause->inputcollid);
+
+		if (group < 0 || reads_varno(other, &groups->varno))
+			continue;
+		groups->bound = bms_add_member(groups->bound, groups->group_columns[group]);
+		if (IsA(own, Var) && exprType(own) == exprType(other) &&
+			ivm_equality_is_of_images(exprType(own), operator, clause->inputcollid))
+			groups->equals[((Var *) own)->varattno] = other;
+		return true;
+	}
+	return false;
+}
+
+/* Does it read a column of the groups for which there is nothing on the other side that looks the same? */
+static bool
+reads_group(Node *node, Groups *groups)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		return var->varno == groups->varno && groups->equals[var->varattno] == NULL;
+	}
+	return expression_tree_walker(node, reads_group, groups);
+}
+
+/* Is one side of the inner join groups that only say whether there is a match? */
+static bool
+is_uniquified(Plan *plan, Groups *groups)
+{
+	List	   *conditions = list_concat(ivm_match_conditions(plan), list_copy(plan->qual));
+
+	for (int side = 0; side < 2; side++)
+	{
+		bool		bound = true;
+		ListCell   *lc;
+
+		memset(groups, 0, sizeof(Groups));
+		groups->varno = side == 0 ? INNER_VAR : OUTER_VAR;
+		if (!find_groups(groups, side == 0 ? plan->righttree : plan->lefttree))
+			continue;
+		foreach(lc, conditions)
+		{
+			if (reads_varno((Node *) lfirst(lc), &groups->varno) && !bind_group(groups, (OpExpr *) lfirst(lc)))
+				bound = false;
+		}
+		for (int i = 0; i < groups->ngroups; i++)
+			bound &= bms_is_member(groups->group_columns[i], groups->bound);
+		if (bound && !reads_group((Node *) plan->targetlist, groups))
+			return true;
+	}
+	return false;
+}
+
+bool
+ivm_join_is_uniquified(Plan *plan)
+{
+	Groups		groups;
+
+	return is_uniquified(plan, &groups);
+}
+
+/* What the groups' columns are: those of the rows that are grouped, or what looks the same on the kept side. */
+static List *
+group_columns(Groups *groups, IvmPlanNode *input, List *kept)
+{
+	List	   *columns = ivm_node_columns(input, 2);
+	List	   *result = NIL;
+	int			column = 0;
+	ListCell   *lc;
+
+	foreach(lc, groups->columns)
+	{
+		Node	   *node;
+
+		column++;
+		if (kept != NIL)
+			node = groups->equals[column] == NULL ? NULL :
+				ivm_expression_of_sides(groups->equals[column], kept, kept);
+		else
+			node = lfirst_int(lc) == 0 ? NULL : (Node *) list_nth(columns, lfirst_int(lc) - 1);
+		result = lappend(result, node);
+	}
+	return result;
+}
+
+/* A semi join with the rows that are grouped. */
+static IvmPlanNode *
+translate_uniquified(IvmCompiler *compiler, Plan *plan, Groups *groups)
+{
+	bool		swapped = groups->varno == OUTER_VAR;
+	List	   *conditions = list_concat(ivm_match_conditions(plan), list_copy(plan->qual));
+	IvmPlanNode *kept = ivm_translate(compiler, ivm_plan_skip_passive(swapped ? plan->righttree : plan->lefttree));
+	IvmPlanNode *other;
+	IvmPlanNode *node;
+	List	   *columns;
+	List	   *rows;
+	List	   *seen;
+
+	if (kept == NULL)
+		return NULL;
+	other = ivm_translate(compiler, ivm_plan_skip_passive(groups->input));
+	if (other == NULL)
+		return NULL;
+	columns = ivm_node_columns(kept, 1);
+	rows = group_columns(groups, other, NIL);
+	seen = group_columns(groups, other, columns);
+
+	node = ivm_node_create(compiler, IVM_OUTER, plan);
+	node->jointype = JOIN_SEMI;
+	node->inputs = list_make2(kept, other);
+	node->clauses = (List *) ivm_expression_of_sides((Node *) conditions, swapped ? rows : columns,
+													 swapped ? columns : rows);
+	node->tlist = (List *) ivm_expression_of_sides((Node *) ivm_tlist_expressions(plan->targetlist),
+												   swapped ? seen : columns, swapped ? columns : seen);
+	return clauses_can_group(compiler, node->clauses) ? node : NULL;
+}
+
+/*
+ * The operator of a join node that asks for matches, its paths still to be made; NULL with no reason set if there is
+ * no rule.
+ */
 IvmPlanNode *
 ivm_translate_outer(IvmCompiler *compiler, Plan *plan)
 {
 	JoinType	jointype = ((Join *) plan)->jointype;
 	bool		swapped = jointype == JOIN_RIGHT;
+	int			second = 2;
 	List	   *expressions = ivm_tlist_expressions(plan->targetlist);
 	List	   *clauses = ivm_match_conditions(plan);
 	IvmPlanNode *kept;
@@ -84,16 +347,19 @@ ivm_translate_outer(IvmCompiler *compiler, Plan *plan)
 	IvmPlanNode *node;
 	List	   *outer;
 	List	   *inner;
+	Groups		groups;
 
 	compiler->reason = NULL;
 	if (IsA(plan, NestLoop) && ((NestLoop *) plan)->nestParams != NIL)
 		return NULL;
-	if (jointype != JOIN_LEFT && jointype != JOIN_RIGHT && jointype != JOIN_FULL &&
-		jointype != JOIN_SEMI && jointype != JOIN_ANTI)
-		return NULL;
 	if (!ivm_expression_is_plain(compiler, (Node *) expressions) ||
 		!ivm_expression_is_plain(compiler, (Node *) clauses) ||
 		!ivm_expression_is_plain(compiler, (Node *) plan->qual))
+		return NULL;
+	if (jointype == JOIN_INNER && is_uniquified(plan, &groups))
+		return translate_uniquified(compiler, plan, &groups);
+	if (jointype != JOIN_LEFT && jointype != JOIN_RIGHT && jointype != JOIN_FULL &&
+		jointype != JOIN_SEMI && jointype != JOIN_ANTI)
 		return NULL;
 
 	kept = ivm_translate(compiler, ivm_plan_skip_passive(swapped ? plan->righttree : plan->lefttree));
@@ -115,7 +381,7 @@ ivm_translate_outer(IvmCompiler *compiler, Plan *plan)
 	node->clauses = clauses;
 	node->tlist = (List *) ivm_expression_of_sides((Node *) expressions, outer, inner);
 	node->quals = (List *) ivm_expression_of_sides((Node *) plan->qual, outer, inner);
-	if (jointype == JOIN_SEMI && (reads_second((Node *) node->tlist, NULL) || reads_second((Node *) node->quals, NULL)))
+	if (jointype == JOIN_SEMI && (reads_varno((Node *) node->tlist, &second) || reads_varno((Node *) node->quals, &second)))
 	{
 		compiler->reason = ivm_reason(IVM_REASON_SEMI_JOIN, "a semi-join that shows what it matches");
 		return NULL;
