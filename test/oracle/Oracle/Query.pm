@@ -43,12 +43,13 @@ my @families = (
 	[ 8, 1, 'lookups through operators', \&_q_through ],
 	[ 7, 1, 'set operation', \&_q_set_operation ],
 	[ 6, 1, 'grouping sets', \&_q_grouping_sets ],
-	[ 4, 0, 'outer join', \&_q_outer_join ],
+	[ 12, 1, 'outer join', \&_q_outer_join ],
+	[ 8, 1, 'semi join', \&_q_semi_join ],
+	[ 1, 0, 'not in', \&_q_not_in ],
 	[ 3, 0, 'window', \&_q_window ],
 	[ 3, 0, 'min and max', \&_q_min_max ],
 	[ 2, 0, 'limit', \&_q_limit ],
 	[ 2, 0, 'distinct on', \&_q_distinct_on ],
-	[ 3, 0, 'semi join', \&_q_semi_join ],
 	[ 2, 0, 'correlated subquery', \&_q_correlated ],
 	[ 2, 0, 'set-returning function', \&_q_srf ],
 	[ 1, 0, 'recursion', \&_q_recursive ],);
@@ -307,13 +308,15 @@ sub _source
 	{
 		$self->{nested} = 1;
 		my $method = pick(
-			\&_q_outer_join, \&_q_outer_join, \&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
-			\&_q_semi_join, \&_q_correlated, \&_q_srf);
+			\&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
+			\&_q_not_in, \&_q_correlated, \&_q_srf);
 		return $self->_subquery($method->($self));
 	}
 	my @made = weighted(
 		4, [ sub { $self->_select($self->_source($depth + 1), 30) } ],
 		3, [ sub { $self->_group($self->_source($depth + 1)) } ],
+		3, [ sub { $self->_outer_select(2, map { $self->_source($depth + 1) } 1 .. 2) } ],
+		2, [ sub { $self->_semi_select($self->_source($depth + 1), $depth + 1) } ],
 		2, [ sub { $self->_union_all($depth + 1) } ],
 		2, [ sub { $self->_set_operation($self->_source($depth + 1), $self->_source($depth + 1)) } ],
 		1, [ sub { $self->_grouping_sets($self->_source($depth + 1)) } ],
@@ -504,6 +507,87 @@ sub _join_select
 	my ($join, @expressions) = @_;
 	my ($list, @kinds) = _list(\@expressions);
 	return ("select $list from $join->{sql}" . ($join->{where} ne '' ? " where $join->{where}" : ''), @kinds);
+}
+
+# ----- joins that keep rows without a match, or ask for one -------------------
+
+# n sources joined one after the other, most of them so that rows without a match are kept.
+sub _outer_join
+{
+	my ($self, $n, @sources) = @_;
+	push @sources, $self->_source while @sources < $n;
+	my $join = shift @sources;
+	my ($sql, @columns) = ($join->{sql}, @{ $join->{columns} });
+
+	foreach my $source (@sources)
+	{
+		my $type = pick('left', 'left', 'left', 'right', 'full', 'full', 'inner');
+		my $right = $source->{sql};
+		my $clause = _join_clause(\@columns, $source->{columns}, $type eq 'full' || chance(85));
+		my @all = (@columns, @{ $source->{columns} });
+		my @clauses = $clause eq '' ? ('false') : ($clause);
+		if ($clause ne '' && chance(30))
+		{
+			my $second = chance(50) ? _join_clause(\@columns, $source->{columns}) : _predicate(\@all);
+			push @clauses, $second if $second ne '' && $second ne $clause;
+		}
+		$sql .= " $type join $right on " . join(' and ', @clauses);
+		@columns = @all;
+	}
+	my $where = chance(25) ? _predicate(\@columns) : '';
+	push @{ $self->{sizes} }, "select from $sql" . ($where ne '' ? " where $where" : '');
+	return { sql => $sql, columns => \@columns, where => $where };
+}
+
+sub _outer_select
+{
+	my ($self, $n, @sources) = @_;
+	my $join = $self->_outer_join($n, @sources);
+	return $self->_group($join) if chance(25);
+	return _join_select($join, pick_some(between(1, 3), @{ $join->{columns} }),
+		map { [ _expression($join->{columns}) ] } 1 .. 2);
+}
+
+# Columns of one that have a match in the other, or none.
+sub _semi_select
+{
+	my ($self, $outer, $depth, $inner) = @_;
+	$inner //= $self->_source($depth);
+	my @columns = @{ $outer->{columns} };
+	my $clause = _join_clause(\@columns, $inner->{columns}, chance(85));
+	my @more;
+	push @more, _predicate($inner->{columns}) if chance(35);
+	push @more, _predicate([ @columns, @{ $inner->{columns} } ]) if chance(25);
+	my @in = $clause =~ /^(\S+) = (\S+)$/;
+	my $where = join(' and ', grep { $_ ne '' } $clause, @more);
+	my $semi = "exists (select from $inner->{sql}" . ($where ne '' ? " where $where" : '') . ')';
+
+	if (@in && chance(35))
+	{
+		$semi = "$in[0] in (select $in[1] from $inner->{sql}"
+		  . (@more && $more[0] !~ /\b(?:@{[ join '|', map { $_->[0] =~ s{\..*}{}r } @columns ]})\./ ? " where $more[0]" : '') . ')';
+	}
+	elsif (chance(45))
+	{
+		$semi = "not $semi";
+	}
+	$semi .= ' and ' . _predicate(\@columns) if chance(20);
+	my ($list, @kinds) = _list([ $columns[0], map { [ _expression(\@columns) ] } 1 .. 2 ]);
+	return ("select $list from $outer->{sql} where $semi", @kinds);
+}
+
+sub _q_outer_join
+{
+	my ($self) = @_;
+	return $self->_outer_select(weighted(50, 2, 35, 3, 15, 4));
+}
+
+sub _q_semi_join
+{
+	my ($self) = @_;
+	return $self->_semi_select($self->_source, 1) if chance(70);
+	my $inner = $self->_subquery($self->_outer_select(2, $self->_source(1), $self->_table));
+	return $self->_semi_select($self->_source, 1, $inner);
 }
 
 # ----- aggregates -------------------------------------------------------------
@@ -773,6 +857,8 @@ sub _level
 		3, sub { $self->_group($source->()) },
 		2, sub { $self->_group($self->_join(2, $source->(), $source->())) },
 		3, sub { $self->_union_all(0, $source->(), $source->()) },
+		4, sub { $self->_outer_select(2, $source->(), $source->()) },
+		2, sub { $self->_semi_select($source->(), 2, $source->()) },
 		1, sub { $self->_distinct($source->()) },
 		2, sub { $self->_set_operation($source->(), $source->()) },
 		1, sub { $self->_grouping_sets($source->()) },
@@ -780,22 +866,6 @@ sub _level
 }
 
 # ----- families that are recomputed (some of them, until they have a rule) -----
-
-sub _q_outer_join
-{
-	my ($self) = @_;
-	my ($left, $right) = ($self->_source, $self->_source);
-	my $clause = _join_clause($left->{columns}, $right->{columns}, 1);
-	$clause = 'false' if $clause eq '';
-	my $join = {
-		sql => "$left->{sql} " . pick('left', 'left', 'right', 'full') . " join $right->{sql} on $clause",
-		columns => [ @{ $left->{columns} }, @{ $right->{columns} } ],
-		where => chance(20) ? _predicate($left->{columns}) : '' };
-	push @{ $self->{sizes} }, "select from $join->{sql}";
-	return $self->_group($join) if chance(30);
-	return _join_select($join, $left->{columns}[0], $right->{columns}[0],
-		map { [ _expression($join->{columns}) ] } 1 .. 2);
-}
 
 sub _q_window
 {
@@ -850,7 +920,7 @@ sub _q_distinct_on
 		  . _where($source->{columns}, 30) . ') q order by c1, c2, c3', @kinds);
 }
 
-sub _q_semi_join
+sub _q_not_in
 {
 	my ($self) = @_;
 	my ($outer, $inner) = ($self->_source(1), $self->_table);
@@ -859,13 +929,8 @@ sub _q_semi_join
 	return $self->_q_filter if !$o;
 	my $condition = _where($inner->{columns}, 50);
 	my $and = $condition eq '' ? ' where ' : "$condition and ";
-	my $semi = pick(
-		"exists (select 1 from $inner->{sql}${and}$i->[0] = $o->[0])",
-		"not exists (select 1 from $inner->{sql}${and}$i->[0] = $o->[0])",
-		"$o->[0] in (select $i->[0] from $inner->{sql}$condition)",
-		"$o->[0] not in (select $i->[0] from $inner->{sql}${and}$i->[0] is not null)");
 	my ($list, @kinds) = _list([ $o, map { [ _expression($outer->{columns}) ] } 1 .. 2 ]);
-	return ("select $list from $outer->{sql} where $semi", @kinds);
+	return ("select $list from $outer->{sql} where $o->[0] not in (select $i->[0] from $inner->{sql}${and}$i->[0] is not null)", @kinds);
 }
 
 sub _q_correlated
