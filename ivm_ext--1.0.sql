@@ -64,6 +64,18 @@ RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'ivm_explain'
 LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE ROWS 20;
 
+-- The same in a format: 'text', or 'json', which is one row.
+CREATE FUNCTION ivm.explain(view regclass, format text)
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'ivm_explain'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE ROWS 20;
+
+-- The delta plan that an incremental view of this query would have; nothing is made.
+CREATE FUNCTION ivm.explain_query(query text, format text DEFAULT 'text')
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'ivm_explain_query'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE ROWS 20;
+
 -- How many rows the view lacks, and how many it has too much, compared with its query.
 CREATE FUNCTION ivm.verify(view regclass, OUT missing bigint, OUT extra bigint)
 RETURNS record
@@ -242,7 +254,8 @@ SELECT ivm.revoke_all();
 DROP FUNCTION ivm.revoke_all();
 
 GRANT USAGE ON SCHEMA ivm TO PUBLIC;
-GRANT EXECUTE ON FUNCTION ivm.sync(regclass, interval), ivm.explain(regclass), ivm.verify(regclass),
+GRANT EXECUTE ON FUNCTION ivm.sync(regclass, interval), ivm.explain(regclass), ivm.explain(regclass, text),
+	ivm.explain_query(text, text), ivm.verify(regclass),
 	ivm.row_hash(record), ivm.stat_views(), ivm.view_status(oid, "char", pg_lsn, timestamptz), ivm.stat_operators(), ivm.stat_builds() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION ivm.stat_workers(), ivm.stat_memory() TO pg_monitor;
 GRANT SELECT ON pg_catalog.pg_stat_ivm, pg_catalog.pg_stat_ivm_operator, pg_catalog.pg_stat_progress_ivm_build TO PUBLIC;

@@ -259,6 +259,8 @@ ivm_unsupported_raise(IvmUnsupported *unsupported, const char *view_name, bool e
 {
 	ereport(ERROR,
 			(errcode(unsupported->sqlerrcode),
+			 view_name == NULL ?
+			 errmsg("cannot create an incremental view of this query") :
 			 exists ?
 			 errmsg("cannot maintain incremental view \"%s\"", view_name) :
 			 errmsg("cannot create incremental view \"%s\"", view_name),

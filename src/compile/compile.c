@@ -74,10 +74,11 @@ plan_query(Query *query, const char *view_name, bool exists, List **relations)
 	if (found != NULL)
 		ivm_unsupported_raise(found, view_name, exists);
 	if (ivm_plan_visible_columns(statement->planTree) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot create incremental view \"%s\"", view_name),
-				 errdetail("The query has no columns.")));
+	{
+		IvmUnsupported no_columns = {ERRCODE_FEATURE_NOT_SUPPORTED, "The query has no columns.", NULL};
+
+		ivm_unsupported_raise(&no_columns, view_name, false);
+	}
 
 	/* before anything is made: a column of such a type could not be stored */
 	foreach(lc, statement->planTree->targetlist)

@@ -20,7 +20,7 @@ extern void ivm_compile_init(void);
  * Compiles an analyzed, not yet rewritten query (the view's own).  It is
  * planned with the current user's rights, so the caller has become the owner
  * and has put the plan's settings in force (ivm_settings_enter).  "relid" is
- * the view, or InvalidOid before it exists.  "owned_state" lists canonical
+ * the view, or InvalidOid before it exists; "view_name" is for messages, NULL if there is no name.  "owned_state" lists canonical
  * texts of arrangements for which a state table exists already, which makes the
  * compiler stay with it although the table is small.
  *

@@ -497,6 +497,12 @@ ivm_operator_state_table(const char *name)
 	return relid;
 }
 
+char *
+ivm_node_state_name(IvmPlanNode *node, Oid relid)
+{
+	return routines[node->kind]->keeps_state ? ivm_operator_state_name(node, relid) : NULL;
+}
+
 List *
 ivm_dataflow_state_names(IvmPlan *plan, Oid relid)
 {
@@ -505,10 +511,10 @@ ivm_dataflow_state_names(IvmPlan *plan, Oid relid)
 
 	foreach(cell, plan->nodes)
 	{
-		IvmPlanNode *node = lfirst(cell);
+		char	   *name = ivm_node_state_name(lfirst(cell), relid);
 
-		if (routines[node->kind]->keeps_state)
-			names = lappend(names, ivm_operator_state_name(node, relid));
+		if (name != NULL)
+			names = lappend(names, name);
 	}
 	foreach(cell, plan->arrangements)
 	{

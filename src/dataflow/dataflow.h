@@ -110,6 +110,9 @@ extern uint64 ivm_dataflow_recomputes(IvmDataflow *dataflow);
 /* Measures the state tables; in a transaction. */
 extern void ivm_dataflow_measure(IvmDataflow *dataflow);
 
+/* Name (without schema) of the state table that the node's operator keeps itself, or NULL. */
+extern char *ivm_node_state_name(IvmPlanNode *node, Oid relid);
+
 /* Names (without schema) of the private state tables that the plan needs for this view: C strings. */
 extern List *ivm_dataflow_state_names(IvmPlan *plan, Oid relid);
 

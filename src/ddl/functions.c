@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * functions.c
- *	  The SQL functions of schema ivm: sync, explain, trim, and the guards
+ *	  The SQL functions of schema ivm: sync, trim, and the guards
  *	  against a server that runs without the library.
  *
  *-------------------------------------------------------------------------
@@ -27,8 +27,6 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-#include "compile/compile.h"
-#include "compile/compiled.h"
 #include "ddl/statement.h"
 #include "memory/budget.h"
 #include "metadata/metadata.h"
@@ -38,15 +36,13 @@
 PG_FUNCTION_INFO_V1(ivm_check_preloaded);
 PG_FUNCTION_INFO_V1(ivm_guard_command);
 PG_FUNCTION_INFO_V1(ivm_sync);
-PG_FUNCTION_INFO_V1(ivm_explain);
 PG_FUNCTION_INFO_V1(ivm_trim);
 
 #define TRIM_PATIENCE	1000	/* ms */
 #define TRIM_LOOK		5
 
-/* Errors unless the library was loaded at server start. */
-static void
-require_preloaded(void)
+void
+ivm_require_preloaded(void)
 {
 	if (!ivm_ddl_is_active)
 		ereport(ERROR,
@@ -58,7 +54,7 @@ require_preloaded(void)
 Datum
 ivm_check_preloaded(PG_FUNCTION_ARGS)
 {
-	require_preloaded();
+	ivm_require_preloaded();
 	PG_RETURN_VOID();
 }
 
@@ -88,7 +84,7 @@ ivm_guard_command(PG_FUNCTION_ARGS)
 					false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the commands of an event trigger");
 	if (SPI_processed > 0)
-		require_preloaded();
+		ivm_require_preloaded();
 	SPI_finish();
 	PG_RETURN_NULL();
 }
@@ -99,7 +95,7 @@ ivm_require_view(Oid relid)
 	AclResult	acl;
 	char	   *name = get_rel_name(relid);
 
-	require_preloaded();
+	ivm_require_preloaded();
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -141,7 +137,7 @@ ivm_sync(PG_FUNCTION_ARGS)
 	double		ms;
 	ListCell   *lc;
 
-	require_preloaded();
+	ivm_require_preloaded();
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -180,45 +176,6 @@ ivm_sync(PG_FUNCTION_ARGS)
 }
 
 /*
- * The plan as it would be compiled now, which is the one in use unless something
- * has just changed.
- */
-Datum
-ivm_explain(PG_FUNCTION_ARGS)
-{
-	Oid			relid = PG_GETARG_OID(0);
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	IvmViewRow *row;
-	IvmPlan    *plan;
-	List	   *owned_state = NIL;
-	IvmIdentity saved;
-	ListCell   *lc;
-
-	ivm_require_view(relid);
-	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-
-	row = ivm_metadata_get(relid);
-	foreach(lc, row ? row->arrangements : NIL)
-	{
-		IvmViewRow *arrangement = ivm_metadata_get(lfirst_oid(lc));
-
-		if (arrangement != NULL && arrangement->definition != NULL)
-			owned_state = lappend(owned_state, arrangement->definition);
-	}
-	ivm_identity_enter(&saved, ivm_relation_owner(relid), row ? row->settings : ivm_settings_capture());
-	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, CurrentMemoryContext);
-	foreach(lc, ivm_plan_explain(plan))
-	{
-		Datum		value = CStringGetTextDatum((char *) lfirst(lc));
-		bool		isnull = false;
-
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
-	}
-	ivm_identity_leave(&saved);
-	return (Datum) 0;
-}
-
-/*
  * Asks all processes to give back what they do not need, and returns how much
  * smaller that made them.  One that is at work may answer later than this waits.
  */
@@ -229,7 +186,7 @@ ivm_trim(PG_FUNCTION_ARGS)
 	Size		before;
 	uint64		number;
 
-	require_preloaded();
+	ivm_require_preloaded();
 	before = ivm_budget_given_back();
 	number = ivm_budget_ask_all();
 	while (!ivm_budget_all_answered(number) &&

@@ -173,7 +173,15 @@ extern bool ivm_own_schema_refresh(RefreshMatViewStmt *stmt);
 /* Executes a statement of pg_upgrade's restore. */
 extern void ivm_own_schema_restore(IvmStatement *statement);
 
+/* ---- explain_json.c ---- */
+
+/* The delta plan as a JSON document, in the current context; in a transaction. */
+extern char *ivm_explain_json(IvmPlan *plan);
+
 /* ---- functions.c ---- */
+
+/* Errors unless the library was loaded at server start. */
+extern void ivm_require_preloaded(void);
 
 /* Errors unless the relation is an incremental view that the user may read. */
 extern void ivm_require_view(Oid relid);

@@ -25,7 +25,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/value.h"
 #include "parser/parsetree.h"
-#include "plan/plan.h"
+#include "plan/explain.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -36,12 +36,25 @@ typedef struct ExplainState
 	IvmPlan    *plan;
 	List	   *lines;
 	List	   *shown;			/* nodes */
+	bool		of_one_node;	/* its properties are wanted, not lines */
+	List	   *properties;		/* IvmExplainProperty */
 } ExplainState;
 
 typedef struct RawContext
 {
 	IvmPlanNode *node;
 } RawContext;
+
+static void
+add_property(ExplainState *state, char *label, char *text, List *values)
+{
+	IvmExplainProperty *property = (IvmExplainProperty *) palloc(sizeof(IvmExplainProperty));
+
+	property->label = label;
+	property->text = text;
+	property->values = values;
+	state->properties = lappend(state->properties, property);
+}
 
 static void
 			add_line(ExplainState *state, int indent, const char *format,...) pg_attribute_printf(3, 4);
@@ -65,11 +78,20 @@ add_line(ExplainState *state, int indent, const char *format,...)
 			break;
 		enlargeStringInfo(&buffer, needed);
 	}
-	state->lines = lappend(state->lines, buffer.data);
+	if (state->of_one_node)
+	{
+		char	   *colon = indent == 0 ? strstr(buffer.data, ": ") : NULL;
+
+		/* what is below that is told in another way */
+		if (colon != NULL)
+			add_property(state, pnstrdup(buffer.data, colon - buffer.data), colon + 2, NIL);
+	}
+	else
+		state->lines = lappend(state->lines, buffer.data);
 }
 
-static char *
-qualified_name(Oid relid)
+char *
+ivm_relation_name(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 	char	   *schema;
@@ -199,20 +221,49 @@ deparse_context(ExplainState *state, List *inputs, IvmPlanNode *scan)
 	return deparse_context_for_plan_tree(statement, names);
 }
 
+/* The expressions' texts, C strings. */
+static List *
+expression_texts(List *expressions, List *context, bool prefix)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, expressions)
+		result = lappend(result, deparse_expression((Node *) lfirst(lc), context, prefix, false));
+	return result;
+}
+
 static char *
-expression_list(List *expressions, List *context, bool prefix, const char *separator)
+join_texts(List *texts, const char *separator)
 {
 	StringInfoData buffer;
 	ListCell   *lc;
 
 	initStringInfo(&buffer);
-	foreach(lc, expressions)
-	{
-		if (lc != list_head(expressions))
-			appendStringInfoString(&buffer, separator);
-		appendStringInfoString(&buffer, deparse_expression((Node *) lfirst(lc), context, prefix, false));
-	}
+	foreach(lc, texts)
+		appendStringInfo(&buffer, "%s%s", lc == list_head(texts) ? "" : separator, (char *) lfirst(lc));
 	return buffer.data;
+}
+
+static char *
+expression_list(List *expressions, List *context, bool prefix, const char *separator)
+{
+	return join_texts(expression_texts(expressions, context, prefix), separator);
+}
+
+/* A line for the expressions, unless there are none. */
+static void
+add_expressions(ExplainState *state, int indent, char *label, List *expressions, List *context, bool prefix,
+				const char *separator)
+{
+	List	   *texts = expression_texts(expressions, context, prefix);
+
+	if (texts == NIL)
+		return;
+	if (state->of_one_node)
+		add_property(state, label, join_texts(texts, separator), texts);
+	else
+		add_line(state, indent, "%s: %s", label, join_texts(texts, separator));
 }
 
 /* Columns of an aggregate's raw row become what they stand for. */
@@ -259,6 +310,21 @@ arrangement_keys(ExplainState *state, IvmArrangement *arrangement)
 											 false, ", "));
 }
 
+List *
+ivm_arrangement_parts(IvmArrangement *arrangement)
+{
+	List	   *parts = list_copy(arrangement->below);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, arrangement->paths)
+	{
+		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
+			parts = lappend(parts, ((IvmJoinStage *) lfirst(lc2))->arrangement);
+	}
+	return parts;
+}
+
 static char *arrangement_place(ExplainState *state, IvmArrangement *arrangement);
 
 /* The places where the rows of an arrangement through others come from in the end. */
@@ -266,7 +332,6 @@ static void
 append_leaves(ExplainState *state, StringInfo buffer, IvmArrangement *arrangement)
 {
 	ListCell   *lc;
-	ListCell   *lc2;
 
 	check_stack_depth();
 	if (arrangement->kind != IVM_ARRANGE_THROUGH)
@@ -276,13 +341,8 @@ append_leaves(ExplainState *state, StringInfo buffer, IvmArrangement *arrangemen
 						 arrangement_keys(state, arrangement), arrangement_place(state, arrangement));
 		return;
 	}
-	foreach(lc, arrangement->below)
+	foreach(lc, ivm_arrangement_parts(arrangement))
 		append_leaves(state, buffer, (IvmArrangement *) lfirst(lc));
-	foreach(lc, arrangement->paths)
-	{
-		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
-			append_leaves(state, buffer, ((IvmJoinStage *) lfirst(lc2))->arrangement);
-	}
 }
 
 static char *
@@ -337,17 +397,11 @@ static void
 explain_advice(ExplainState *state, IvmArrangement *arrangement, int indent)
 {
 	ListCell   *lc;
-	ListCell   *lc2;
 
 	if (arrangement->advice != NULL)
 		add_line(state, indent, "Advice: %s", arrangement->advice);
-	foreach(lc, arrangement->below)
+	foreach(lc, ivm_arrangement_parts(arrangement))
 		explain_advice(state, (IvmArrangement *) lfirst(lc), indent);
-	foreach(lc, arrangement->paths)
-	{
-		foreach(lc2, ((IvmJoinPath *) lfirst(lc))->stages)
-			explain_advice(state, ((IvmJoinStage *) lfirst(lc2))->arrangement, indent);
-	}
 }
 
 static void
@@ -381,10 +435,8 @@ scan_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
 	List	   *context = deparse_context (state, node->inputs, node->kind == IVM_SCAN ? node : NULL);
 
-	if (node->tlist != NIL)
-		add_line(state, indent, "Output: %s", expression_list(node->tlist, context, false, ", "));
-	if (node->quals != NIL)
-		add_line(state, indent, "Filter: %s", expression_list(node->quals, context, false, " AND "));
+	add_expressions(state, indent, "Output", node->tlist, context, false, ", ");
+	add_expressions(state, indent, "Filter", node->quals, context, false, " AND ");
 }
 
 static void
@@ -392,12 +444,9 @@ join_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
 	List	   *context = deparse_context (state, node->inputs, NULL);
 
-	if (node->tlist != NIL)
-		add_line(state, indent, "Output: %s", expression_list(node->tlist, context, true, ", "));
-	if (node->clauses != NIL)
-		add_line(state, indent, "Join Cond: %s", expression_list(node->clauses, context, true, " AND "));
-	if (node->quals != NIL)
-		add_line(state, indent, "Filter: %s", expression_list(node->quals, context, true, " AND "));
+	add_expressions(state, indent, "Output", node->tlist, context, true, ", ");
+	add_expressions(state, indent, "Join Cond", node->clauses, context, true, " AND ");
+	add_expressions(state, indent, "Filter", node->quals, context, true, " AND ");
 	explain_paths(state, node, indent);
 }
 
@@ -427,29 +476,22 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 			calls = lappend(calls, ((IvmAggregateCall *) lfirst(lc))->aggref);
 	}
 
-	if (groups != NIL)
-		add_line(state, indent, "Group Key: %s", expression_list(groups, context, false, ", "));
-	if (calls != NIL)
-		add_line(state, indent, "Accumulators: %s", expression_list(calls, context, false, ", "));
-	if (node->quals != NIL)
-		add_line(state, indent, "Filter: %s",
-				 expression_list(raw_expressions(node, node->quals), context, false, " AND "));
-	if (node->tlist != NIL)
-		add_line(state, indent, "Output: %s",
-				 expression_list(raw_expressions(node, node->tlist), context, false, ", "));
+	add_expressions(state, indent, "Group Key", groups, context, false, ", ");
+	add_expressions(state, indent, "Accumulators", calls, context, false, ", ");
+	add_expressions(state, indent, "Filter", raw_expressions(node, node->quals), context, false, " AND ");
+	add_expressions(state, indent, "Output", raw_expressions(node, node->tlist), context, false, ", ");
 }
 
 static void
 recompute_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
-	StringInfoData tables;
+	List	   *tables = NIL;
 	ListCell   *lc;
 
-	initStringInfo(&tables);
 	foreach(lc, node->relids)
-		appendStringInfo(&tables, "%s%s", tables.len > 0 ? ", " : "", qualified_name(lfirst_oid(lc)));
+		tables = lappend(tables, ivm_relation_name(lfirst_oid(lc)));
 	add_line(state, indent, "Reason: no delta rule for %s", node->reason->text);
-	add_line(state, indent, "Tables: %s", tables.data);
+	add_line(state, indent, "Tables: %s", join_texts(tables, ", "));
 }
 
 static void
@@ -478,8 +520,8 @@ node_title(ExplainState *state, IvmPlanNode *node)
 	{
 		name = get_rel_name(node->relid);
 		if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
-			return psprintf("Scan on %s %s", qualified_name(node->relid), quote_identifier(alias));
-		return psprintf("Scan on %s", qualified_name(node->relid));
+			return psprintf("Scan on %s %s", ivm_relation_name(node->relid), quote_identifier(alias));
+		return psprintf("Scan on %s", ivm_relation_name(node->relid));
 	}
 	if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))
 		return psprintf("%s %s", ivm_plan_node_name(node), quote_identifier(alias));
@@ -537,6 +579,39 @@ explain_settings(ExplainState *state, List *settings)
 }
 
 List *
+ivm_plan_node_properties(IvmPlan *plan, IvmPlanNode *node)
+{
+	ExplainState state = {.plan = plan, .of_one_node = true};
+
+	explain_of_kind[node->kind] (&state, node, 0);
+	return state.properties;
+}
+
+char *
+ivm_plan_node_alias(IvmPlan *plan, IvmPlanNode *node)
+{
+	const char *alias = node_alias(plan, node);
+
+	return alias == NULL ? NULL : pstrdup(alias);
+}
+
+List *
+ivm_arrangement_key_texts(IvmPlan *plan, IvmArrangement *arrangement)
+{
+	ExplainState state = {.plan = plan};
+
+	return expression_texts(arrangement->keys, deparse_context (&state, list_make1(arrangement->input), NULL), false);
+}
+
+char *
+ivm_arrangement_place(IvmPlan *plan, IvmArrangement *arrangement)
+{
+	ExplainState state = {.plan = plan};
+
+	return arrangement_place(&state, arrangement);
+}
+
+List *
 ivm_plan_explain(IvmPlan *plan)
 {
 	ExplainState state = {0};
@@ -546,7 +621,7 @@ ivm_plan_explain(IvmPlan *plan)
 	state.plan = plan;
 
 	if (OidIsValid(plan->relid))
-		add_line(&state, 0, "Incremental View %s", qualified_name(plan->relid));
+		add_line(&state, 0, "Incremental View %s", ivm_relation_name(plan->relid));
 	else
 		add_line(&state, 0, "Incremental View");
 
