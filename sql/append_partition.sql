@@ -140,6 +140,18 @@ select * from oracle();
 drop table child2;
 select * from oracle();
 
+-- a subquery for each row, of which only some partitions would be read
+create table asked (k integer);
+create table answers (k integer, x integer) partition by range (k);
+create table answers1 partition of answers for values from (0) to (10);
+create table answers2 partition of answers for values from (10) to (20);
+insert into answers select i, i * i from generate_series(1, 19) i;
+insert into asked select i from generate_series(1, 25, 3) i;
+create incremental view answered as select k, (select sum(x) from answers a where a.k = asked.k) from asked;
+update answers set x = x + 1 where k % 2 = 0;
+insert into asked values (12), (null);
+select * from oracle();
+
 -- and it all goes away
 set client_min_messages = warning;
 drop schema test_append_partition cascade;

@@ -23,6 +23,9 @@
  * was prepared in their planner_hook, which is not called here, since it may do
  * anything with the query.  So while we plan there are no hooks but our own.
  *
+ * Partitions that the executor would leave out are read: to find out it opens their parents, which
+ * nobody has locked, since they have no rows.
+ *
  * Functions that the planner calls to fold constants leave no trace in the plan.
  * Which ones these were is noted, so that whoever keeps the plan hears of their
  * being replaced.
@@ -51,6 +54,7 @@
 #include "optimizer/plancat.h"
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
+#include "plan/plan_walk.h"
 #include "rewrite/prs2lock.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
@@ -490,6 +494,16 @@ note_called(PlannedStmt *statement)
 	}
 }
 
+static bool
+forget_pruning(Plan *plan, void *context)
+{
+	if (IsA(plan, Append))
+		((Append *) plan)->part_prune_info = NULL;
+	else if (IsA(plan, MergeAppend))
+		((MergeAppend *) plan)->part_prune_info = NULL;
+	return false;
+}
+
 PlannedStmt *
 ivm_query_plan(Query *query, IvmQueryCheck check, void *context)
 {
@@ -535,5 +549,6 @@ ivm_query_plan(Query *query, IvmQueryCheck check, void *context)
 	if (pushed)
 		PopActiveSnapshot();
 
+	(void) ivm_plan_walk(statement, statement->planTree, forget_pruning, NULL);
 	return statement;
 }
