@@ -34,7 +34,7 @@
 #include "postgres.h"
 
 #include "apply/apply.h"
-#include "apply/insert_buffer.h"
+#include "base/insert_buffer.h"
 #include "apply/state.h"
 #include "apply/view_index.h"
 #include "apply/view_writer.h"

@@ -14,6 +14,8 @@
 
 #include "apply/apply.h"
 #include "apply/state.h"
+#include "arrange/arrange.h"
+#include "arrange/ordered_table.h"
 #include "arrange/state_table.h"
 #include "dataflow/dataflow.h"
 
@@ -36,6 +38,17 @@ ivm_view_create_state(Oid relid, IvmPlan *plan)
 			surplus = lappend_oid(surplus, lfirst_oid(lc));
 	}
 	ivm_state_tables_drop(surplus);
+	foreach(lc, plan->arrangements)
+	{
+		IvmArrangement *arrangement = lfirst(lc);
+		char	   *name;
+
+		if (arrangement->kind != IVM_ARRANGE_STATE || arrangement->order == NIL)
+			continue;
+		name = ivm_arrangement_state_name(arrangement, relid);
+		if (!OidIsValid(ivm_state_table_lookup(name)))
+			ivm_ordered_table_create(name, arrangement);
+	}
 	foreach(lc, needed)
 	{
 		if (!OidIsValid(ivm_state_table_lookup(lfirst(lc))))
@@ -51,12 +64,7 @@ ivm_view_reset_state(Oid relid, IvmPlan *plan)
 
 	ivm_view_create_state(relid, plan);
 	foreach(lc, ivm_dataflow_state_names(plan, relid))
-	{
-		IvmStateTable *table = ivm_state_table_open(ivm_state_table_lookup(lfirst(lc)), GetActiveSnapshot());
-
-		ivm_state_table_clear(table);
-		ivm_state_table_close(table);
-	}
+		ivm_state_table_clear(ivm_state_table_lookup(lfirst(lc)), GetActiveSnapshot());
 	CommandCounterIncrement();
 }
 

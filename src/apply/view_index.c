@@ -97,7 +97,6 @@ typedef struct ViewAndPlan
 	IvmPlan    *plan;
 } ViewAndPlan;
 
-static Oid	row_hash_function(void);
 static bool same_columns(List *a, List *b);
 static bool name_is_ours(const char *name);
 static bool classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result);
@@ -193,27 +192,6 @@ ivm_row_hash_columns_desc(TupleDesc desc, List *columns)
 	return result;
 }
 
-/* Oid of ivm.row_hash; looked up without regard to the current user's rights. */
-static Oid
-row_hash_function(void)
-{
-	Oid			argument = RECORDOID;
-	oidvector  *arguments = buildoidvector(&argument, 1);
-	Oid			function;
-
-	function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-							   CStringGetDatum("row_hash"),
-							   PointerGetDatum(arguments),
-							   ObjectIdGetDatum(get_namespace_oid(IVM_SCHEMA, false)));
-	if (!OidIsValid(function))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function ivm.row_hash(record) does not exist"),
-				 errhint("Drop and create the extension \"ivm_ext\".")));
-	pfree(arguments);
-	return function;
-}
-
 /* True if the two lists of columns are the same as sets. */
 static bool
 same_columns(List *a, List *b)
@@ -275,7 +253,7 @@ classify_hash(Relation index, IvmPlan *plan, IvmViewIndex *result)
 	expressions = RelationGetIndexExpressions(index);
 	function = (FuncExpr *) linitial(expressions);
 	if (!IsA(function, FuncExpr) || list_length(function->args) != 1 ||
-		function->funcid != row_hash_function())
+		function->funcid != ivm_row_hash_function())
 		return false;
 
 	argument = (Node *) linitial(function->args);
@@ -561,7 +539,7 @@ hash_expression(Relation view, List *columns)
 		row->location = -1;
 		argument = (Node *) row;
 	}
-	return (Node *) makeFuncExpr(row_hash_function(), INT8OID, list_make1(argument),
+	return (Node *) makeFuncExpr(ivm_row_hash_function(), INT8OID, list_make1(argument),
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 

@@ -18,14 +18,6 @@
  * in the transaction of the batch.  The fill factor leaves room for updates
  * that keep the hash, which are then heap-only.
  *
- * A state table is a materialized view to the server, for the reasons at the head of
- * metadata.c, with a query that returns nothing.  It is a member of the
- * extension: that is what keeps it out of dumps, as it must be, for state belongs to one
- * server's files (pg_upgrade, which copies these, takes it along).  A member cannot depend on
- * a view as well, since dropping the view would then drop the extension: which
- * tables belong to a view is told by their names, and whoever drops the view drops them.
- * Default privileges do not apply.
- *
  * Costs: a row has 48 bytes of overhead besides its image.  Rows are not
  * found in the order of their keys.
  *
@@ -38,53 +30,22 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/reloptions.h"
 #include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/heap.h"
-#include "catalog/index.h"
-#include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
-#include "catalog/toasting.h"
-#include "commands/defrem.h"
-#include "commands/extension.h"
-#include "commands/matview.h"
-#include "commands/tablespace.h"
-#include "commands/view.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
-#include "parser/analyze.h"
-#include "parser/parser.h"
 #include "storage/bufmgr.h"
-#include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 
 #include "arrange/state_table.h"
-#include "base/compat.h"
 #include "base/index_entries.h"
-#include "metadata/metadata.h"
 #include "zset/row.h"
-
-/* How the names of all private state tables of a view begin; takes its oid. */
-#define NAME_PREFIX		"v%u_"
 
 enum
 {
@@ -111,31 +72,6 @@ struct IvmStateTable
 	IvmStateRow row;
 };
 
-char *
-ivm_state_table_name(Oid view, IvmDigest digest)
-{
-	return psprintf(NAME_PREFIX "%s", view, ivm_digest_text(digest));
-}
-
-Oid
-ivm_state_table_lookup(const char *name)
-{
-	Oid			schema = get_namespace_oid(IVM_STATE_SCHEMA, true);
-
-	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-}
-
-/* What a state table is defined as; it is never run. */
-static Query *
-state_query(void)
-{
-	const char *text = "SELECT NULL::pg_catalog.int8 AS hash, NULL::pg_catalog.int8 AS image,"
-		" NULL::pg_catalog.int8 AS weight, NULL::pg_catalog.bytea AS \"row\" WHERE false";
-	RawStmt    *statement = linitial_node(RawStmt, raw_parser(text, RAW_PARSE_DEFAULT));
-
-	return parse_analyze_fixedparams(statement, text, NULL, 0, NULL);
-}
-
 static TupleDesc
 state_tuple_desc(void)
 {
@@ -148,210 +84,11 @@ state_tuple_desc(void)
 	return desc;
 }
 
-static IndexElem *
-state_index_column(const char *name)
-{
-	IndexElem  *element = makeNode(IndexElem);
-
-	element->name = pstrdup(name);
-	return element;
-}
-
 Oid
 ivm_state_table_create(const char *name)
 {
-	IndexStmt  *index = makeNode(IndexStmt);
-	List	   *options = list_make1(makeDefElem("fillfactor", (Node *) makeInteger(70), -1));
-	ObjectAddress table;
-	ObjectAddress extension;
-	Relation	heap;
-	Oid			userid;
-	int			security_context;
-	Oid			relid;
-
-	GetUserIdAndSecContext(&userid, &security_context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security_context | SECURITY_LOCAL_USERID_CHANGE);
-
-	/* no statements: those would be seen by the event triggers of the users */
-	relid = heap_create_with_catalog(name, get_namespace_oid(IVM_STATE_SCHEMA, false),
-									 GetDefaultTablespace(RELPERSISTENCE_PERMANENT, false),
-									 InvalidOid, InvalidOid, InvalidOid, BOOTSTRAP_SUPERUSERID,
-									 HEAP_TABLE_AM_OID, state_tuple_desc(), NIL,
-									 RELKIND_MATVIEW, RELPERSISTENCE_PERMANENT,
-									 false, /* shared */
-									 false, /* mapped */
-									 ONCOMMIT_NOOP,
-									 transformRelOptions((Datum) 0, options, NULL, NULL, false, false),
-									 false, /* default privileges */
-									 false, /* in system schemas */
-									 true,	/* internal */
-									 InvalidOid, NULL);
-	CommandCounterIncrement();
-	heap = table_open(relid, AccessExclusiveLock);
-	SetMatViewPopulatedState(heap, true);
-	table_close(heap, NoLock);
-	CommandCounterIncrement();
-	NewRelationCreateToastTable(relid, (Datum) 0);
-	CommandCounterIncrement();
-	StoreViewQuery(relid, state_query(), false);
-	CommandCounterIncrement();
-
-	index->relation = makeRangeVar(pstrdup(IVM_STATE_SCHEMA), pstrdup(name), -1);
-	index->accessMethod = pstrdup("btree");
-	index->indexParams = list_make2(state_index_column("hash"), state_index_column("image"));
-	index->transformed = true;
-	DefineIndex(relid, index, InvalidOid, InvalidOid, InvalidOid,
-				false,			/* is_alter_table */
-				false,			/* check_rights */
-				false,			/* check_not_in_use */
-				false,			/* skip_build */
-				true);			/* quiet */
-	CommandCounterIncrement();
-	SetUserIdAndSecContext(userid, security_context);
-
-	ObjectAddressSet(table, RelationRelationId, relid);
-	ObjectAddressSet(extension, ExtensionRelationId, get_extension_oid("ivm_ext", false));
-	recordDependencyOn(&table, &extension, DEPENDENCY_EXTENSION);
-	return relid;
-}
-
-/* The view that a state table of this name belongs to, or InvalidOid. */
-static Oid
-owning_view(const char *name)
-{
-	unsigned int view;
-	int			length = 0;
-
-	return sscanf(name, NAME_PREFIX "%n", &view, &length) == 1 && length > 0 ? view : InvalidOid;
-}
-
-/*
- * State tables whose names are in [first, last): by the index on schema
- * and name, but for the rows that are not it is all one.
- */
-static List *
-state_tables_between(const char *first, const char *last, bool unused)
-{
-	Relation	classes;
-	Oid			namespace = get_namespace_oid(IVM_STATE_SCHEMA, true);
-	NameData	first_name;
-	NameData	last_name;
-	ScanKeyData keys[3];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *result = NIL;
-
-	if (!OidIsValid(namespace))
-		return NIL;
-	namestrcpy(&first_name, first);
-	namestrcpy(&last_name, last);
-	ScanKeyInit(&keys[0], Anum_pg_class_relname, BTGreaterEqualStrategyNumber, F_NAMEGE, NameGetDatum(&first_name));
-	ScanKeyInit(&keys[1], Anum_pg_class_relname, BTLessStrategyNumber, F_NAMELT, NameGetDatum(&last_name));
-	ScanKeyInit(&keys[2], Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(namespace));
-	classes = table_open(RelationRelationId, AccessShareLock);
-	scan = systable_beginscan(classes, ClassNameNspIndexId, true, NULL, 3, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-
-		if (form->relkind == RELKIND_MATVIEW &&
-			(!unused || !ivm_relation_is_incremental(owning_view(NameStr(form->relname)))))
-			result = lappend_oid(result, form->oid);
-	}
-	systable_endscan(scan);
-	table_close(classes, AccessShareLock);
-	return result;
-}
-
-List *
-ivm_state_tables_of_view(Oid view)
-{
-	char	   *first = psprintf(NAME_PREFIX, view);
-	char	   *last = pstrdup(first);
-
-	last[strlen(last) - 1]++;	/* the underscore: nothing else is between */
-	return state_tables_between(first, last, false);
-}
-
-List *
-ivm_state_tables_unused(void)
-{
-	return state_tables_between("v", "w", true);
-}
-
-void
-ivm_state_tables_drop(List *relids)
-{
-	ListCell   *lc;
-
-	foreach(lc, relids)
-	{
-		Oid			relid = lfirst_oid(lc);
-
-		LockRelationOid(relid, AccessExclusiveLock);
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-			ivm_metadata_drop_state_table(relid);
-	}
-}
-
-static bool
-index_fits(Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (index->rd_rel->relam != BTREE_AM_OID || !form->indislive || !form->indisready || !form->indisvalid ||
-		form->indnkeyatts != 2 || RelationGetIndexPredicate(index) != NIL)
-		return false;
-
-	/*
-	 * No update that changes a hash has ever been heap-only, so there are no
-	 * broken chains, and indcheckxmin need not be looked at.
-	 */
-	for (int i = 0; i < form->indnkeyatts; i++)
-	{
-		if (form->indkey.values[i] != COLUMN_HASH + i || index->rd_opfamily[i] != INTEGER_BTREE_FAM_OID)
-			return false;
-	}
-	return true;
-}
-
-bool
-ivm_state_table_needs_index(Oid relid, Oid index)
-{
-	Relation	heap = table_open(relid, AccessShareLock);
-	List	   *fitting = NIL;
-	ListCell   *lc;
-
-	foreach(lc, RelationGetIndexList(heap))
-	{
-		Relation	candidate = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index_fits(candidate))
-			fitting = lappend_oid(fitting, lfirst_oid(lc));
-		index_close(candidate, AccessShareLock);
-	}
-	table_close(heap, AccessShareLock);
-	return list_length(fitting) == 1 && linitial_oid(fitting) == index;
-}
-
-/* Opens an index by which rows can be found; which one makes no difference. */
-static Relation
-open_index(Relation heap)
-{
-	ListCell   *lc;
-
-	foreach(lc, RelationGetIndexList(heap))
-	{
-		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
-
-		if (index_fits(index))
-			return index;
-		index_close(index, NoLock);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("state table \"%s\" has no index on its hashes", RelationGetRelationName(heap)),
-			 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	return ivm_state_relation_create(name, state_tuple_desc(),
+									 list_make2(ivm_state_index_column("hash"), ivm_state_index_column("image")));
 }
 
 IvmStateTable *
@@ -365,7 +102,7 @@ ivm_state_table_open(Oid relid, Snapshot snapshot)
 	table->row_context = AllocSetContextCreate(context, "ivm state row", ALLOCSET_DEFAULT_SIZES);
 	table->snapshot = snapshot;
 	table->heap = table_open(relid, RowExclusiveLock);
-	table->index = open_index(table->heap);
+	table->index = ivm_state_index_open(table->heap, NULL, NULL);
 	table->slot = table_slot_create(table->heap, NULL);
 	table->write_slot = MakeSingleTupleTableSlot(RelationGetDescr(table->heap), &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
@@ -529,16 +266,6 @@ ivm_state_table_insert(IvmStateTable *table, uint64 hash, int64 weight, MinimalT
 }
 
 static void
-check_write(IvmStateTable *table, TM_Result result)
-{
-	if (result != TM_Ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("state table \"%s\" was changed by another process",
-						RelationGetRelationName(table->heap))));
-}
-
-static void
 update_row(IvmStateTable *table, ItemPointer tid, uint64 hash, uint64 image, int64 weight, MinimalTuple tuple)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->row_context);
@@ -548,9 +275,10 @@ update_row(IvmStateTable *table, ItemPointer tid, uint64 hash, uint64 image, int
 	bool		update_index;
 
 	store(table, hash, image, weight, tuple);
-	check_write(table, table_tuple_update(table->heap, &target, table->write_slot, GetCurrentCommandId(true),
-										  table->snapshot, InvalidSnapshot, false,
-										  &failure, &lock_mode, &update_index));
+	ivm_state_check_write(table->heap,
+						  table_tuple_update(table->heap, &target, table->write_slot, GetCurrentCommandId(true),
+											 table->snapshot, InvalidSnapshot, false,
+											 &failure, &lock_mode, &update_index));
 	if (update_index)
 		insert_index_entries(table);
 	ExecClearTuple(table->write_slot);
@@ -567,10 +295,7 @@ ivm_state_table_update(IvmStateTable *table, ItemPointer tid, uint64 hash, int64
 void
 ivm_state_table_delete(IvmStateTable *table, ItemPointer tid)
 {
-	TM_FailureData failure;
-
-	check_write(table, table_tuple_delete(table->heap, tid, GetCurrentCommandId(true),
-										  table->snapshot, InvalidSnapshot, false, &failure, false));
+	ivm_state_row_delete(table->heap, tid, table->snapshot);
 }
 
 void
@@ -584,11 +309,7 @@ ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64
 		if (ivm_row_image_equal(row->tuple, tuple))
 			break;
 	if (row == NULL ? weight < 0 : row->weight + weight < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("state table \"%s\" lacks a row that is to be removed",
-						RelationGetRelationName(table->heap)),
-				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+		ivm_state_lacks_row(table->heap);
 	if (row == NULL)
 		insert_row(table, hash, image, weight, tuple);
 	else
@@ -600,41 +321,4 @@ ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64
 		else
 			update_row(table, &tid, hash, image, row->weight + weight, tuple);
 	}
-}
-
-/*
- * Row by row rather than by a new file: the old rows stay visible to a batch
- * that is rolled back, and no stronger lock is needed.
- */
-void
-ivm_state_table_clear(IvmStateTable *table)
-{
-	IvmStateRow *row;
-
-	ivm_state_table_scan(table);
-	while ((row = ivm_state_table_next(table)) != NULL)
-	{
-		ItemPointerData tid = row->tid;
-
-		ivm_state_table_delete(table, &tid);
-	}
-}
-
-int64
-ivm_state_table_size(Oid relid)
-{
-	Relation	relation = table_open(relid, AccessShareLock);
-	int64		size = 0;
-	ListCell   *cell;
-
-	size = (int64) RelationGetNumberOfBlocks(relation) * BLCKSZ;
-	foreach(cell, RelationGetIndexList(relation))
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		size += (int64) RelationGetNumberOfBlocks(index) * BLCKSZ;
-		index_close(index, NoLock);
-	}
-	table_close(relation, NoLock);
-	return size;
 }

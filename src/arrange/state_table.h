@@ -15,6 +15,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/tableam.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "plan/plan.h"
 #include "storage/itemptr.h"
@@ -80,8 +82,27 @@ extern void ivm_state_table_delete(IvmStateTable *table, ItemPointer tid);
  */
 extern void ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64 weight);
 
-/* Removes every row in the current transaction (for a rebuild). */
-extern void ivm_state_table_clear(IvmStateTable *table);
+/* Removes every row of any state table in the current transaction (for a rebuild). */
+extern void ivm_state_table_clear(Oid relid, Snapshot snapshot);
+
+/*
+ * For tables of another shape (ordered_table.c): all columns but the last two are those of the index.
+ */
+
+/* As ivm_state_table_create; "columns" are the index's (IndexElem). */
+extern Oid	ivm_state_relation_create(const char *name, TupleDesc desc, List *columns);
+
+/* A column of the index by its name. */
+extern IndexElem *ivm_state_index_column(const char *name);
+
+/* Opens an index by which rows can be found, one that also passes the test, if there is one; or raises an error. */
+typedef bool (*IvmStateIndexTest) (void *context, Relation index);
+extern Relation ivm_state_index_open(Relation heap, IvmStateIndexTest fits, void *context);
+
+/* Raises an error if the row could not be written. */
+extern void ivm_state_check_write(Relation heap, TM_Result result);
+extern void ivm_state_row_delete(Relation heap, ItemPointer tid, Snapshot snapshot);
+extern void ivm_state_lacks_row(Relation heap) pg_attribute_noreturn();
 
 /* Size of table and index on disk. */
 extern int64 ivm_state_table_size(Oid relid);

@@ -283,10 +283,7 @@ build_arrangement(IvmPlan *view_plan, IvmArrangement *arrangement, IvmViewRow *v
 	snapshot = push_snapshot();
 	if (row->text !=NULL || row->state == IVM_STATE_REBUILD)
 	{
-		IvmStateTable *table = ivm_state_table_open(relid, snapshot);
-
-		ivm_state_table_clear(table);
-		ivm_state_table_close(table);
+		ivm_state_table_clear(relid, snapshot);
 		CommandCounterIncrement();
 	}
 	ivm_in_hand_begin_one(IVM_WORK_BUILD, view->relid);

@@ -352,7 +352,7 @@ ivm_translate_group(IvmCompiler *compiler, Plan *plan)
 	return ivm_group_node_finish(compiler, node, plan->targetlist, plan->qual);
 }
 
-/* DISTINCT by sorting; DISTINCT ON keeps the first row of each group instead. */
+/* DISTINCT by sorting; DISTINCT ON keeps the first row of each group instead (order.c). */
 IvmPlanNode *
 ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 {
@@ -363,11 +363,7 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 	for (int i = 0; i < unique->numCols; i++)
 		columns = bms_add_member(columns, unique->uniqColIdx[i]);
 	if (bms_num_members(columns) != list_length(plan->targetlist))
-	{
-		compiler->reason = unique->numCols == 0 ? ivm_reason(IVM_REASON_DISTINCT_CONSTANT, "DISTINCT of constants") :
-			ivm_reason(IVM_REASON_DISTINCT_ON, "DISTINCT ON");
-		return NULL;
-	}
+		return ivm_translate_distinct_on(compiler, plan);
 
 	node = ivm_group_node_create(compiler, plan, unique->numCols, unique->uniqColIdx,
 								 unique->uniqOperators, unique->uniqCollations);

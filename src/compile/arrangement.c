@@ -46,6 +46,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "plan/order_key.h"
 #include "plan/plan_text.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -356,6 +357,7 @@ make_text(IvmArrangement *arrangement)
 			appendStringInfo(&buffer, " operator %u", lfirst_oid(lc2));
 		appendStringInfoChar(&buffer, ')');
 	}
+	ivm_order_append_text(&buffer, arrangement->order);
 	return buffer.data;
 }
 
@@ -478,7 +480,7 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	foreach(lc, plan->arrangements)
 	{
 		arrangement = (IvmArrangement *) lfirst(lc);
-		if (arrangement->input == input &&
+		if (arrangement->input == input && arrangement->order == NIL &&
 			equal(arrangement->keys, keys) &&
 			equal(arrangement->operators, operators) &&
 			equal(arrangement->collations, collations))
@@ -513,6 +515,33 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 		arrangement->shared = false;
 
 	/* behind those that it is made of */
+	plan->arrangements = lappend(plan->arrangements, arrangement);
+	return arrangement;
+}
+
+IvmArrangement *
+ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
+							 List *keys, List *operators, List *collations, List *order)
+{
+	IvmPlan    *plan = compiler->plan;
+	IvmArrangement *arrangement = (IvmArrangement *) palloc0(sizeof(IvmArrangement));
+	ListCell   *lc;
+
+	arrangement->kind = IVM_ARRANGE_STATE;
+	arrangement->input = input;
+	arrangement->keys = keys;
+	arrangement->operators = operators;
+	arrangement->collations = collations;
+	arrangement->order = order;
+	arrangement->nends = 1;
+	arrangement->text = make_text(arrangement);
+	foreach(lc, plan->arrangements)
+	{
+		IvmArrangement *other = (IvmArrangement *) lfirst(lc);
+
+		if (other->input == input && other->order != NIL && strcmp(other->text, arrangement->text) == 0)
+			return other;
+	}
 	plan->arrangements = lappend(plan->arrangements, arrangement);
 	return arrangement;
 }

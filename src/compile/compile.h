@@ -83,4 +83,10 @@ extern List *ivm_settings_capture(void);
  */
 extern int	ivm_settings_enter(List *settings);
 
+/*
+ * Lets the executor choose, where a statement leaves open which rows are the first, those that the dataflow
+ * chooses.  Changes the plan tree in place, and puts a copy in the place of the list of subplans.
+ */
+extern void ivm_statement_break_ties(PlannedStmt *statement);
+
 #endif							/* IVM_COMPILE_H */

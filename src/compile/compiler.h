@@ -12,6 +12,7 @@
  *						aggregate.c, grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
+ *		order.c			which rows come first
  *		arrangement.c	where each path looks rows up
  *		through.c		looking up rows of operators without storing them
  *		key.c			a unique key of the result
@@ -267,6 +268,36 @@ extern List *ivm_set_operation_keys(PlannedStmt *statement, Plan *plan);
  */
 extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 											List *keys, List *operators, List *collations);
+
+/*
+ * The same for rows that come in an order (IvmOrderKey over the input's row), and by keys of which NULL equals
+ * NULL.
+ */
+extern IvmArrangement *ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
+													List *keys, List *operators, List *collations, List *order);
+
+/* ---- order.c ---- */
+
+/* A column of a plan's output that its rows are ordered by. */
+typedef struct IvmOrderedColumn
+{
+	AttrNumber	column;
+	Oid			sort_operator;
+	Oid			collation;
+	bool		nulls_first;
+} IvmOrderedColumn;
+
+/* The order of a plan's rows (IvmOrderedColumn), NIL if there is none; false if that is not known. */
+extern bool ivm_plan_order(Plan *plan, List **order);
+
+extern IvmPlanNode *ivm_translate_limit(IvmCompiler *compiler, Plan *plan);
+extern IvmPlanNode *ivm_translate_distinct_on(IvmCompiler *compiler, Plan *plan);
+
+/* Columns of a plan's output by which its rows are ordered, as far as that is known. */
+extern Bitmapset *ivm_plan_ordered_columns(Plan *plan);
+
+/* Makes the arrangement that the node's rows are read from. */
+extern void ivm_topk_complete(IvmCompiler *compiler, IvmPlanNode *node);
 
 /* ---- key.c ---- */
 

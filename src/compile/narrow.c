@@ -462,9 +462,9 @@ passes_all_columns(Plan *plan, List *children)
  * these too, and they are dropped above.
  */
 static Plan *
-narrow_passing(Plan *plan, Bitmapset *needed, AttrNumber *columns, int ncolumns, List *children)
+narrow_passing(Plan *plan, Bitmapset *needed, Bitmapset *others, AttrNumber *columns, int ncolumns, List *children)
 {
-	Bitmapset  *used = bms_copy(needed);
+	Bitmapset  *used = bms_union(needed, others);
 	RenumberContext context = {0};
 	ListCell   *lc;
 	Plan	   *first = NULL;
@@ -569,36 +569,44 @@ ivm_plan_narrow(Plan *plan, Bitmapset *needed)
 					break;
 				add_renumbering(&context, OUTER_VAR, list_length(plan->targetlist), needed);
 				hash->hashkeys = renumber(hash->hashkeys, &context);
-				return narrow_passing(plan, needed, NULL, 0, NIL);
+				return narrow_passing(plan, needed, NULL, NULL, 0, NIL);
 			}
 
 		case T_Material:
-			return narrow_passing(plan, needed, NULL, 0, NIL);
+			return narrow_passing(plan, needed, NULL, NULL, 0, NIL);
 
 		case T_Sort:
 		case T_IncrementalSort:
-			return narrow_passing(plan, needed, ((Sort *) plan)->sortColIdx, ((Sort *) plan)->numCols, NIL);
+			return narrow_passing(plan, needed, NULL, ((Sort *) plan)->sortColIdx, ((Sort *) plan)->numCols, NIL);
 
 		case T_Append:
 			if (((Append *) plan)->appendplans == NIL)
 				break;
-			return narrow_passing(plan, needed, NULL, 0, ((Append *) plan)->appendplans);
+			return narrow_passing(plan, needed, NULL, NULL, 0, ((Append *) plan)->appendplans);
 
 		case T_MergeAppend:
 			if (((MergeAppend *) plan)->mergeplans == NIL)
 				break;
-			return narrow_passing(plan, needed, ((MergeAppend *) plan)->sortColIdx,
+			return narrow_passing(plan, needed, NULL, ((MergeAppend *) plan)->sortColIdx,
 								  ((MergeAppend *) plan)->numCols, ((MergeAppend *) plan)->mergeplans);
 
+		case T_Limit:
+			/* which rows are the first is decided by what the input is ordered by */
+			return narrow_passing(plan, needed, ivm_plan_ordered_columns(plan->lefttree),
+								  ((Limit *) plan)->uniqColIdx, ((Limit *) plan)->uniqNumCols, NIL);
+
 		case T_Unique:
+			/* the same for DISTINCT ON */
+			if (((Unique *) plan)->numCols > 0 && ((Unique *) plan)->numCols < list_length(plan->targetlist))
+				return narrow_passing(plan, needed, ivm_plan_ordered_columns(plan->lefttree),
+									  ((Unique *) plan)->uniqColIdx, ((Unique *) plan)->numCols, NIL);
+			/* fall through */
+
 		case T_SetOp:
 			{
 				Bitmapset  *all = all_columns(plan);
 
-				/*
-				 * every column decides which rows are equal, or which is the
-				 * first
-				 */
+				/* every column decides which rows are equal */
 				plan->lefttree = ivm_plan_narrow(plan->lefttree, all);
 				return project(plan, all, needed);
 			}

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "compile/compiler.h"
+#include "plan/order_key.h"
 #include "utils/lsyscache.h"
 
 /* ---- copy: what only this kind has, of a node that has been copied as it is ---- */
@@ -62,6 +63,15 @@ copy_nothing(IvmPlanNode *node)
 {
 }
 
+static void
+topk_copy(IvmPlanNode *node)
+{
+	node->key_columns = list_copy(node->key_columns);
+	node->key_operators = list_copy(node->key_operators);
+	node->key_collations = list_copy(node->key_collations);
+	node->order = ivm_order_copy(node->order);
+}
+
 #define outer_copy		join_copy
 #define map_copy		copy_nothing
 #define append_copy		copy_nothing
@@ -109,6 +119,7 @@ no_column_name(IvmPlanNode *node, Var *var)
 }
 
 #define append_column_name		no_column_name
+#define topk_column_name		no_column_name
 #define recompute_column_name	no_column_name
 #define static_column_name		no_column_name
 
@@ -139,6 +150,7 @@ join_absorbs(List *quals)
 #define map_absorbs			absorbs_all
 #define aggregate_absorbs	absorbs_all
 #define append_absorbs		absorbs_nothing
+#define topk_absorbs		absorbs_nothing
 #define recompute_absorbs	absorbs_nothing
 #define static_absorbs		absorbs_nothing
 
@@ -153,6 +165,7 @@ complete_nothing(IvmCompiler *compiler, IvmPlanNode *node)
 #define outer_complete		ivm_outer_make_paths
 #define scan_complete		complete_nothing
 #define map_complete		complete_nothing
+#define topk_complete		ivm_topk_complete
 #define append_complete		complete_nothing
 #define aggregate_complete	complete_nothing
 #define recompute_complete	complete_nothing
@@ -160,7 +173,7 @@ complete_nothing(IvmCompiler *compiler, IvmPlanNode *node)
 
 /* ---- push: what the node's rows can be looked up in (through.c, join_path.c) ---- */
 
-/* Scans are looked up in their tables (arrangement.c). */
+/* Scans are looked up in their tables (arrangement.c); the first rows in an order are few. */
 static bool
 cannot_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 {
@@ -173,6 +186,7 @@ cannot_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 #define join_push		ivm_push_join
 #define outer_push		ivm_push_outer
 #define aggregate_push	ivm_push_aggregate
+#define topk_push		cannot_push
 #define recompute_push	ivm_push_recompute
 #define static_push		cannot_push
 

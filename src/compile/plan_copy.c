@@ -18,6 +18,7 @@
 
 #include "compile/compiler.h"
 #include "nodes/bitmapset.h"
+#include "plan/order_key.h"
 #include "utils/memutils.h"
 
 /* Old and new nodes and arrangements, by position. */
@@ -102,6 +103,7 @@ copy_arrangement(CopyContext *context, IvmArrangement *arrangement)
 		probe->key_numbers = list_copy(probe->key_numbers);
 		result->probes = lappend(result->probes, probe);
 	}
+	result->order = ivm_order_copy(arrangement->order);
 	result->own_keys = list_copy(arrangement->own_keys);
 	result->below = NIL;
 	foreach(lc, arrangement->below)
@@ -170,6 +172,8 @@ ivm_plan_copy(IvmPlan *plan)
 			node->paths = lappend(node->paths, copy_path(&context, (IvmJoinPath *) lfirst(lc3)));
 		if (node->kept != NULL)
 			node->kept = counterpart(plan->arrangements, result->arrangements, node->kept);
+		if (node->ordered != NULL)
+			node->ordered = counterpart(plan->arrangements, result->arrangements, node->ordered);
 	}
 
 	result->root = counterpart(plan->nodes, result->nodes, plan->root);

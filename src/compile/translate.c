@@ -412,8 +412,6 @@ missing_rule(Plan *plan)
 	{
 		case T_WindowAgg:
 			return ivm_reason(IVM_REASON_WINDOW_FUNCTION, "a window function");
-		case T_Limit:
-			return ivm_reason(IVM_REASON_LIMIT, "LIMIT or OFFSET");
 		case T_RecursiveUnion:
 		case T_WorkTableScan:
 			return ivm_reason(IVM_REASON_RECURSION, "a recursive query");
@@ -497,6 +495,9 @@ translate_by_rule(IvmCompiler *compiler, Plan *plan)
 
 		case T_Unique:
 			return ivm_translate_unique(compiler, plan);
+
+		case T_Limit:
+			return ivm_translate_limit(compiler, plan);
 
 		case T_SetOp:
 			return ivm_translate_set_operation(compiler, plan);

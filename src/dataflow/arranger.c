@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 
+#include "arrange/ordered_table.h"
 #include "dataflow/arranger.h"
 
 struct IvmArranger
@@ -79,9 +80,16 @@ ivm_arranger_finish(IvmArranger *arranger)
 		return;
 	foreach(cell, arranger->arrangements)
 	{
-		char	   *name = ivm_arrangement_state_name(lfirst(cell), dataflow->plan->relid);
+		IvmArrangement *arrangement = lfirst(cell);
+		char	   *name = ivm_arrangement_state_name(arrangement, dataflow->plan->relid);
+		Oid			relid = ivm_operator_state_table(name);
 
-		ivm_arrangement_apply(lfirst(cell), ivm_operator_state_table(name), arranger->delta, dataflow->snapshot);
+		if (arrangement->order == NIL)
+			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot);
+		else if (dataflow->populating)
+			ivm_ordered_table_fill(arrangement, relid, arranger->delta, dataflow->snapshot);
+		else
+			ivm_ordered_table_apply(arrangement, relid, arranger->delta, dataflow->snapshot);
 	}
 	ivm_zset_clear(arranger->delta);
 	CommandCounterIncrement();

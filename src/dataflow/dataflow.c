@@ -116,7 +116,8 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 		op->dataflow = dataflow;
 		op->node = node;
 		op->is_root = node == plan->root;
-		op->is_stateful = op->has_state = op->routine->keeps_state;
+		op->is_stateful = op->routine->keeps_state;
+		op->has_state = op->routine->keeps_state || op->routine->own_output;
 		op->counters.node_id = node->node_id;
 		op->counters.parent_id = -1;
 		op->counters.name = ivm_plan_node_name(node);

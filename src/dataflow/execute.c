@@ -8,6 +8,8 @@
  * to it.  Columns that the planner marked as junk at the top are columns of the
  * part like any other here.
  *
+ * Where the query leaves open which rows are the first, they are those that the dataflow takes (compile/tie_break.c).
+ *
  * Permissions are checked by the executor for the current user, who is the view's owner.
  *
  *-------------------------------------------------------------------------
@@ -19,6 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "compile/compile.h"
 #include "dataflow/dataflow.h"
 
 typedef struct SubtreeReceiver
@@ -74,6 +77,7 @@ ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
 	statement->planTree = copyObject(subtree);
 	foreach(cell, statement->planTree->targetlist)
 		lfirst_node(TargetEntry, cell)->resjunk = false;
+	ivm_statement_break_ties(statement);
 	statement->rowMarks = NIL;
 	statement->canSetTag = false;
 

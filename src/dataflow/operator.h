@@ -39,6 +39,12 @@ typedef struct IvmOperatorRoutine
 	/* Has it a state table of its own, named by the node's digest? */
 	bool		keeps_state;
 
+	/*
+	 * May the executor give other rows than it emits, of those that the query leaves open?  Then it
+	 * is never stood in for.
+	 */
+	bool		own_output;
+
 	/* Makes the state that lives as long as the dataflow. */
 	void		(*init) (IvmOperator *op);
 
@@ -106,7 +112,7 @@ struct IvmOperator
 	bool		is_root;
 
 	/*
-	 * Keeps state, or reads what does.  Population computes these operators
+	 * Keeps state or has an output of its own, or reads what does.  Population computes these operators
 	 * from the rows of the others, which the executor gives.
 	 */
 	bool		has_state;
@@ -176,6 +182,7 @@ extern const IvmOperatorRoutine ivm_op_join;
 extern const IvmOperatorRoutine ivm_op_outer;
 extern const IvmOperatorRoutine ivm_op_aggregate;
 extern const IvmOperatorRoutine ivm_op_recompute;
+extern const IvmOperatorRoutine ivm_op_topk;
 
 extern const IvmFinderRoutine ivm_linear_finder;	/* of map and append */
 extern const IvmFinderRoutine ivm_join_finder;

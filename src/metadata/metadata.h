@@ -155,4 +155,7 @@ extern bool ivm_claim(Oid relid, bool wait);
 /* Oids of the database's incremental views that have no row in that list, palloc'd; in a transaction. */
 extern List *ivm_unknown_views(List *rows);
 
+/* Oid of ivm.row_hash(record); looked up without regard to the current user's rights. */
+extern Oid	ivm_row_hash_function(void);
+
 #endif							/* IVM_METADATA_H */

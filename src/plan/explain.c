@@ -26,6 +26,7 @@
 #include "nodes/value.h"
 #include "parser/parsetree.h"
 #include "plan/explain.h"
+#include "plan/order_key.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -381,6 +382,8 @@ arrangement_place(ExplainState *state, IvmArrangement *arrangement)
 		case IVM_ARRANGE_STATE:
 			if (arrangement->whole)
 				return psprintf("rows of node %d", arrangement->input->node_id);
+			if (arrangement->order != NIL)
+				return pstrdup("ordered state table");
 			return pstrdup(arrangement->shared ? "shared state table" : "state table");
 		case IVM_ARRANGE_OPERATOR:
 			return psprintf("%s of node %d", arrangement->input->kind == IVM_AGGREGATE ? "groups" : "rows",
@@ -482,6 +485,41 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	add_expressions(state, indent, "Output", raw_expressions(node, node->tlist), context, false, ", ");
 }
 
+/* The columns of an order over the rows of a node. */
+static char *
+order_list(ExplainState *state, List *order, IvmPlanNode *input)
+{
+	List	   *context = deparse_context (state, list_make1(input), NULL);
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	foreach(lc, order)
+	{
+		IvmOrderKey *key = (IvmOrderKey *) lfirst(lc);
+		bool		descending = false;
+
+		(void) ivm_order_key_class(key, &descending);
+		appendStringInfo(&buffer, "%s%s%s%s", buffer.len > 0 ? ", " : "",
+						 deparse_expression((Node *) key->expr, context, false, false),
+						 descending ? " DESC" : "",
+						 key->nulls_first == descending ? "" : key->nulls_first ? " NULLS FIRST" : " NULLS LAST");
+	}
+	return buffer.data;
+}
+
+static void
+topk_explain(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	IvmArrangement *ordered = node->ordered;
+
+	add_expressions(state, indent, "Distinct On", ordered->keys, deparse_context (state, node->inputs, NULL), false, ", ");
+	add_line(state, indent, "Rows: %s by %s  (%s)",
+			 quote_identifier((char *) linitial(input_names(state, node->inputs))),
+			 order_list(state, ordered->order, ordered->input), arrangement_place(state, ordered));
+	explain_advice(state, ordered, indent + 2);
+}
+
 static void
 recompute_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
@@ -522,6 +560,23 @@ node_title(ExplainState *state, IvmPlanNode *node)
 		if (alias != NULL && name != NULL && strcmp(alias, name) != 0)
 			return psprintf("Scan on %s %s", ivm_relation_name(node->relid), quote_identifier(alias));
 		return psprintf("Scan on %s", ivm_relation_name(node->relid));
+	}
+	if (node->kind == IVM_TOPK)
+	{
+		StringInfoData buffer;
+
+		initStringInfo(&buffer);
+		appendStringInfoString(&buffer, ivm_plan_node_name(node));
+		if (node->count >= 0)
+			appendStringInfo(&buffer, " " INT64_FORMAT, node->count);
+		if (node->with_ties)
+			appendStringInfoString(&buffer, " with ties");
+		if (node->offset > 0)
+			appendStringInfo(&buffer, " after " INT64_FORMAT, node->offset);
+		appendStringInfo(&buffer, " by %s%s",
+						 order_list(state, node->order, (IvmPlanNode *) linitial(node->inputs)),
+						 node->with_ties ? "" : ", image");
+		return buffer.data;
 	}
 	if (alias != NULL && (node->kind == IVM_MAP || node->kind == IVM_STATIC))
 		return psprintf("%s %s", ivm_plan_node_name(node), quote_identifier(alias));

@@ -34,6 +34,7 @@
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "plan/order_key.h"
 #include "plan/plan_text.h"
 #include "plan/shape.h"
 
@@ -125,6 +126,18 @@ aggregate_text(NodeText *text, IvmPlanNode *node)
 	}
 }
 
+static void
+topk_text(NodeText *text, IvmPlanNode *node)
+{
+	map_text(text, node);
+	append_integers(&text->buffer, "key", node->key_columns);
+	append_integers(&text->buffer, "operators", node->key_operators);
+	append_integers(&text->buffer, "collations", node->key_collations);
+	ivm_order_append_text(&text->buffer, node->order);
+	appendStringInfo(&text->buffer, " offset " INT64_FORMAT " count " INT64_FORMAT "%s", node->offset, node->count,
+					 node->with_ties ? " with ties" : "");
+}
+
 /*
  * Without a statement the subtree cannot be written; whoever asks for a node's text alone
  * asks for scans and appends of them.
@@ -187,6 +200,7 @@ outer_name(IvmPlanNode *node)
 #define map_name(node)			"Map"
 #define append_name(node)		"Append"
 #define join_name(node)			"Join"
+#define topk_name(node)			"Top"
 #define recompute_name(node)	"Recompute"
 #define static_name(node)		"Static"
 

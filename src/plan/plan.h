@@ -43,6 +43,7 @@
  * join			n-way inner join
  * outer		left, full, semi or anti join of two inputs
  * aggregate	groups, also DISTINCT, INTERSECT and EXCEPT
+ * topk			the first rows in an order, of all or of each key
  * recompute	run again and compare
  * static		rows that no table determines
  */
@@ -53,6 +54,7 @@
 	KIND(IVM_JOIN, join) \
 	KIND(IVM_OUTER, outer) \
 	KIND(IVM_AGGREGATE, aggregate) \
+	KIND(IVM_TOPK, topk) \
 	KIND(IVM_RECOMPUTE, recompute) \
 	KIND(IVM_STATIC, static)
 
@@ -66,7 +68,9 @@ typedef enum IvmNodeKind
 /* Why a part of a query has no delta rule: what programs know it by, all listed in README.md. */
 #define IVM_REASONS(REASON) \
 	REASON(IVM_REASON_WINDOW_FUNCTION, "window_function") \
-	REASON(IVM_REASON_LIMIT, "limit") \
+	REASON(IVM_REASON_LIMIT_NOT_CONSTANT, "limit_not_constant") \
+	REASON(IVM_REASON_LIMIT_WITHOUT_ORDER, "limit_without_order") \
+	REASON(IVM_REASON_LIMIT_ORDER, "limit_order") \
 	REASON(IVM_REASON_DISTINCT_ON, "distinct_on") \
 	REASON(IVM_REASON_DISTINCT_CONSTANT, "distinct_constant") \
 	REASON(IVM_REASON_OUTER_JOIN, "outer_join") \
@@ -132,6 +136,15 @@ typedef struct IvmAggregateCall
 	IvmAccumulatorKind kind;
 } IvmAggregateCall;
 
+/* One column of an order. */
+typedef struct IvmOrderKey
+{
+	Expr	   *expr;			/* over the input's row */
+	Oid			sort_operator;	/* of a B-tree family */
+	Oid			collation;
+	bool		nulls_first;
+} IvmOrderKey;
+
 /* Where rows of a join's input are looked up. */
 typedef enum IvmArrangementKind
 {
@@ -162,6 +175,8 @@ typedef struct IvmArrangement
 								 * every row matches */
 	List	   *operators;		/* oid list: probe = key, hashable equality */
 	List	   *collations;		/* oid list */
+	List	   *order;			/* IvmOrderKey: the rows of a key come in this
+								 * order, and a key may be NULL; NIL: in any */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
 	List	   *own_keys;		/* OPERATOR: integer: by group column, which
 								 * of the keys it equals; NIL: all rows */
@@ -250,6 +265,17 @@ typedef struct IvmPlanNode
 								 * is 0 in rows of the left side; the calls
 								 * count both sides' rows.  0: it is none */
 	SetOpCmd	set_operation;
+
+	/* IVM_TOPK */
+	List	   *key_columns;	/* integer: of the input; NIL: all rows are
+								 * one key's */
+	List	   *key_operators;	/* oid: equality */
+	List	   *key_collations; /* oid */
+	List	   *order;			/* IvmOrderKey; the key's columns first */
+	int64		offset;
+	int64		count;			/* -1: all */
+	bool		with_ties;
+	IvmArrangement *ordered;	/* the input's rows by the key, in the order */
 
 	/* IVM_RECOMPUTE */
 	List	   *trees;			/* oid: "tree" of each of its tables */

@@ -48,8 +48,8 @@ my @families = (
 	[ 1, 0, 'not in', \&_q_not_in ],
 	[ 3, 0, 'window', \&_q_window ],
 	[ 3, 0, 'min and max', \&_q_min_max ],
-	[ 2, 0, 'limit', \&_q_limit ],
-	[ 2, 0, 'distinct on', \&_q_distinct_on ],
+	[ 6, 1, 'limit', \&_q_limit ],
+	[ 5, 1, 'distinct on', \&_q_distinct_on ],
 	[ 2, 0, 'correlated subquery', \&_q_correlated ],
 	[ 2, 0, 'set-returning function', \&_q_srf ],
 	[ 1, 0, 'recursion', \&_q_recursive ],);
@@ -902,22 +902,39 @@ sub _q_min_max
 sub _q_limit
 {
 	my ($self) = @_;
-	my $source = $self->_source(1);
+	my $source = $self->_source(between(0, 1));
 	my @keys = map { [ _key_expression($source->{columns}) ] } 1 .. between(1, 3);
 	my ($list, @kinds) = _list(\@keys);
 	my $order = join ', ', map { "$_" . pick('', ' desc', ' nulls first') } 1 .. @keys;
-	return ("select $list from $source->{sql}" . _where($source->{columns}, 40)
-		  . " order by $order limit " . between(1, 20) . pick('', ' offset 2'), @kinds);
+	my $sql = "select $list from $source->{sql}" . _where($source->{columns}, 40) . " order by ";
+
+	# all rows that tie with the last one, whatever else they show
+	return ($sql . '1' . pick('', ' desc', ' nulls first') . ' fetch first ' . between(1, 8) . ' rows with ties', @kinds)
+	  if chance(25);
+	$sql .= "$order limit " . between(1, 20) . pick('', ' offset 2');
+	return ($sql, @kinds) if chance(60);
+
+	# in the midst of a query
+	my $rows = $self->_subquery($sql, @kinds);
+	return $self->_group($rows) if chance(30);
+	my $other = $self->_table;
+	my $clause = _join_clause($rows->{columns}, $other->{columns}, 1);
+	return ($sql, @kinds) if $clause eq '';
+	my @shown = (@{ $rows->{columns} }, $other->{columns}[0]);
+	my ($shown, @shown_kinds) = _list(\@shown);
+	return ("select $shown from $rows->{sql} " . pick('join', 'left join') . " $other->{sql} on $clause", @shown_kinds);
 }
 
 sub _q_distinct_on
 {
 	my ($self) = @_;
-	my $source = $self->_source(1);
+	my $source = $self->_source(between(0, 1));
 	my @keys = map { [ _key_expression($source->{columns}) ] } 1 .. 3;
 	my ($list, @kinds) = _list(\@keys);
-	return ("select distinct on (c1) c1, c2, c3 from (select $list from $source->{sql}"
-		  . _where($source->{columns}, 30) . ') q order by c1, c2, c3', @kinds);
+	my ($on, $order) = pick([ 'c1', 'c1' . pick('', ' desc') . ', c2' . pick('', ' desc', ' nulls first') . ', c3' ],
+		[ 'c2, c1', 'c1, c2 desc, c3' ])->@*;
+	return ("select distinct on ($on) c1, c2, c3 from (select $list from $source->{sql}"
+		  . _where($source->{columns}, 30) . ") q order by $order", @kinds);
 }
 
 sub _q_not_in

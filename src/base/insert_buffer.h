@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * insert_buffer.h
- *	  Inserting many rows into a view, a page at a time.
+ *	  Inserting many rows into a relation of ours, a page at a time.
  *
  *-------------------------------------------------------------------------
  */

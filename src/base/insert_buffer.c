@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * insert_buffer.c
- *	  Inserting many rows into a view, a page at a time.
+ *	  Inserting many rows into a relation of ours, a page at a time.
  *
  * Rows are collected and given to the table access method together, which
  * then locks a page and writes WAL once for all rows that fit on it.  Index
  * entries follow row by row, since a unique index has to check each.
  *
- * A view has no triggers, constraints, generated columns or row security, so
+ * Our relations have no triggers, constraints, generated columns or row security, so
  * nothing else happens when a row is inserted.
  *
  * Memory: at most IVM_INSERT_BUFFER_ROWS rows, or the row that made it pass
@@ -18,7 +18,7 @@
  */
 #include "postgres.h"
 
-#include "apply/insert_buffer.h"
+#include "base/insert_buffer.h"
 
 #include "access/tableam.h"
 #include "executor/executor.h"

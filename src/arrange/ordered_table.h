@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * ordered_table.h
+ *	  State tables whose rows come in an order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef IVM_ORDERED_TABLE_H
+#define IVM_ORDERED_TABLE_H
+
+#include "postgres.h"
+
+#include "arrange/arrange.h"
+#include "arrange/row_order.h"
+#include "zset/key.h"
+#include "zset/zset.h"
+
+typedef struct IvmOrderedTable IvmOrderedTable;
+
+/* How rows of an arrangement that has an order are compared; made once for a plan. */
+typedef struct IvmOrderedShape
+{
+	IvmArrangement *arrangement;
+	TupleDesc	desc;			/* of the rows */
+	IvmRowOrder *order;
+	IvmKey	   *key;			/* NULL equals NULL */
+	List	   *key_states;		/* ExprState over the row */
+	ExprContext *econtext;
+	Datum	   *values;			/* of a row's key */
+	bool	   *isnull;
+} IvmOrderedShape;
+
+/* Made in the current context. */
+extern IvmOrderedShape *ivm_ordered_shape_create(IvmArrangement *arrangement);
+
+/* Hash of a row's key; of a key that is looked for. */
+extern uint64 ivm_ordered_hash_row(IvmOrderedShape *shape, TupleTableSlot *row);
+extern uint64 ivm_ordered_hash_key(IvmOrderedShape *shape, const Datum *values, const bool *isnull);
+
+/* Is that the row's key? */
+extern bool ivm_ordered_row_has_key(IvmOrderedShape *shape, TupleTableSlot *row, const Datum *values, const bool *isnull);
+
+/* Creates the state table of that name, as ivm_state_table_create does. */
+extern Oid	ivm_ordered_table_create(const char *name, IvmArrangement *arrangement);
+
+/* Opens it for reading under "snapshot" and for writing, with RowExclusiveLock that is kept. */
+extern IvmOrderedTable *ivm_ordered_table_open(IvmOrderedShape *shape, Oid relid, Snapshot snapshot);
+extern void ivm_ordered_table_close(IvmOrderedTable *table);
+
+/*
+ * Gives the rows of the key in the canonical order (row_order.h), each image once, until the receiver wants no
+ * more; then returns false.
+ */
+extern bool ivm_ordered_table_walk(IvmOrderedTable *table, const Datum *values, const bool *isnull,
+								   IvmLookupReceiver receiver, void *context);
+
+/* Applies the delta of the arrangement's input. */
+extern void ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot);
+
+/* The same for a table that has no rows: the index is built when all are there. */
+extern void ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *rows, Snapshot snapshot);
+
+#endif							/* IVM_ORDERED_TABLE_H */
