@@ -29,7 +29,7 @@ begin
 end $$;
 create event trigger see_start on ddl_command_start execute function see();
 create event trigger see_end on ddl_command_end execute function see();
-create incremental view v as select a, max(id) as largest from t group by a;
+create incremental view v as select distinct a, max(id) over (partition by a) as largest from t;
 create incremental view j as select t.id, u.id as uid from t join u on t.a = u.b;
 create incremental view e as select id / (a - 1) as x from t;
 refresh incremental view v;

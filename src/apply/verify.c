@@ -138,7 +138,12 @@ set_columns(Verification *verification, IvmPlan *plan)
 
 	foreach(lc, plan->nodes)
 		foreach(lc_call, ((IvmPlanNode *) lfirst(lc))->calls)
-			tolerant |= ((IvmAggregateCall *) lfirst(lc_call))->kind == IVM_ACC_FLOAT_SUM;
+		{
+			IvmAggregateCall *call = lfirst(lc_call);
+
+			tolerant |= call->kind == IVM_ACC_FLOAT_SUM ||
+				((call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY) && call->aggref->aggtype == FLOAT8OID);
+		}
 
 	verification->key_columns = palloc(natts * sizeof(int));
 	verification->image_columns = palloc(natts * sizeof(int));

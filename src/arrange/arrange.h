@@ -48,7 +48,7 @@ extern void ivm_lookup_expect(IvmLookup *lookup, int64 probes);
 
 /*
  * Calls the receiver for every row whose key equals the probe values (NULL
- * equals nothing), until that says false; then so does the function, and
+ * equals nothing, but NULL if the arrangement is null-safe), until that says false; then so does the function, and
  * nothing more is read.  It may give rows that do not match (the caller tests
  * the join's clauses anyhow), never leave one out.
  */

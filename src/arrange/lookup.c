@@ -21,8 +21,8 @@
  * many probes that reading the table is cheaper.
  *
  * A lookup may return rows that do not match (an equal hash, an index on fewer
- * columns); the join tests its clauses in any case.  A NULL in the probe matches
- * nothing: keys are strict equalities.
+ * columns); the reader tests what it wants in any case.  A NULL in the probe matches
+ * nothing, or NULL, as the arrangement says.
  *
  * Relations are opened with the first probe of a batch, so a lookup that is
  * not used costs nothing.  An IvmLookup is for one place in a plan: the receiver may
@@ -156,7 +156,7 @@ ivm_lookup_create(IvmArrangement *arrangement, Oid relid)
 		operators[i] = list_nth_oid(arrangement->operators, i);
 		collations[i] = list_nth_oid(arrangement->collations, i);
 	}
-	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, false);
+	lookup->key = ivm_key_create(lookup->nkeys, operators, collations, arrangement->null_safe);
 	lookup->key_states = ExecInitExprList(arrangement->keys, NULL);
 	lookup->econtext = ivm_expr_context_create();
 	make_parts(lookup, arrangement->probes);
@@ -253,7 +253,7 @@ prepare_index_scan(IvmLookup *lookup, LookupPart *part)
 }
 
 static bool
-probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
+probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values, const bool *isnull,
 			IvmLookupReceiver receiver, void *context)
 {
 	MemoryContext old = MemoryContextSwitchTo(lookup->context);
@@ -261,7 +261,12 @@ probe_index(IvmLookup *lookup, LookupPart *part, const Datum *values,
 	bool		more = true;
 
 	for (int i = 0; i < nkeys; i++)
-		part->keys[i].sk_argument = values[list_nth_int(part->probe->key_numbers, i)];
+	{
+		int			key = list_nth_int(part->probe->key_numbers, i);
+
+		part->keys[i].sk_argument = isnull[key] ? (Datum) 0 : values[key];
+		part->keys[i].sk_flags = isnull[key] ? SK_ISNULL | SK_SEARCHNULL : 0;
+	}
 	index_rescan(part->scan, part->keys, nkeys, NULL, 0);
 	while (more && index_getnext_slot(part->scan, ForwardScanDirection, part->row))
 	{
@@ -419,7 +424,7 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 	bool		more = true;
 
 	for (int i = 0; i < lookup->nkeys; i++)
-		if (isnull[i])
+		if (isnull[i] && !lookup->arrangement->null_safe)
 			return true;
 	if (lookup->found == NULL)
 		open_lookup(lookup);
@@ -430,7 +435,7 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 		more = probe_rows(lookup, probe_hash(lookup, values, isnull), receiver, context);
 	for (int i = 0; i < lookup->nparts && more; i++)
 		if (!lookup->parts[i].cached)
-			more = probe_index(lookup, &lookup->parts[i], values, receiver, context);
+			more = probe_index(lookup, &lookup->parts[i], values, isnull, receiver, context);
 	return more;
 }
 

@@ -4,7 +4,8 @@
  *	  Calling an aggregate's moving-aggregate functions outside of the executor.
  *
  * The rules are those of nodeWindowAgg.c: strictness, the first value as the
- * state, empty again means initial again.  The functions see a window aggregate's
+ * state, empty again means initial again; those of nodeAgg.c are the same for plain functions, whose
+ * state may also be NULL.  The functions see a window aggregate's
  * context, which is what moving-aggregate functions are made for.
  *
  * A state of type internal is stored through the serialization function.  What
@@ -59,6 +60,7 @@ struct IvmMovingAggregate
 	FmgrInfo	serialfn;
 	FmgrInfo	deserialfn;
 	FmgrInfo	combinefn;
+	bool		forward;		/* plain functions, no inverse */
 	bool		commutes;		/* a value may be taken away before it comes */
 	WindowAggState *agg_context;	/* what the functions take for their
 									 * aggregate */
@@ -83,12 +85,14 @@ init_serialization(IvmMovingAggregate *aggregate, Form_pg_aggregate form)
 	fmgr_info_set_expr((Node *) expr, &aggregate->combinefn);
 }
 
-IvmMovingAggregate *
-ivm_moving_create(Aggref *aggref, bool serial)
+static IvmMovingAggregate *
+create(Aggref *aggref, bool serial, bool forward)
 {
 	IvmMovingAggregate *aggregate = palloc0(sizeof(IvmMovingAggregate));
 	HeapTuple	tuple;
 	Form_pg_aggregate form;
+	Oid			transfn_oid;
+	Oid			finalfn_oid;
 	Oid			input_types[FUNC_MAX_ARGS];
 	int			ninputs = get_aggregate_argtypes(aggref, input_types);
 	Expr	   *transfn;
@@ -105,26 +109,34 @@ ivm_moving_create(Aggref *aggref, bool serial)
 	aggregate->call_context = AllocSetContextCreate(CurrentMemoryContext, "ivm transition", ALLOCSET_START_SMALL_SIZES);
 	aggregate->collation = aggref->inputcollid;
 	aggregate->nargs = ninputs;
-	aggregate->transtype = resolve_aggregate_transtype(aggref->aggfnoid, form->aggmtranstype, input_types, ninputs);
+	aggregate->forward = forward;
+	transfn_oid = forward ? form->aggtransfn : form->aggmtransfn;
+	finalfn_oid = forward ? form->aggfinalfn : form->aggmfinalfn;
+	aggregate->transtype = resolve_aggregate_transtype(aggref->aggfnoid,
+													   forward ? form->aggtranstype : form->aggmtranstype,
+													   input_types, ninputs);
 	get_typlenbyval(aggregate->transtype, &aggregate->transtype_length, &aggregate->transtype_byval);
 
 	build_aggregate_transfn_expr(input_types, ninputs, 0, aggref->aggvariadic, aggregate->transtype,
-								 aggref->inputcollid, form->aggmtransfn, form->aggminvtransfn,
+								 aggref->inputcollid, transfn_oid, forward ? InvalidOid : form->aggminvtransfn,
 								 &transfn, &inversefn);
-	fmgr_info(form->aggmtransfn, &aggregate->transfn);
+	fmgr_info(transfn_oid, &aggregate->transfn);
 	fmgr_info_set_expr((Node *) transfn, &aggregate->transfn);
-	aggregate->commutes = form->aggmtransfn == F_INT2_AVG_ACCUM || form->aggmtransfn == F_INT4_AVG_ACCUM ||
-		form->aggmtransfn == F_INT8_AVG_ACCUM;
-	fmgr_info(form->aggminvtransfn, &aggregate->inversefn);
-	fmgr_info_set_expr((Node *) inversefn, &aggregate->inversefn);
+	if (!forward)
+	{
+		aggregate->commutes = transfn_oid == F_INT2_AVG_ACCUM || transfn_oid == F_INT4_AVG_ACCUM ||
+			transfn_oid == F_INT8_AVG_ACCUM;
+		fmgr_info(form->aggminvtransfn, &aggregate->inversefn);
+		fmgr_info_set_expr((Node *) inversefn, &aggregate->inversefn);
+	}
 
-	aggregate->has_final = OidIsValid(form->aggmfinalfn);
+	aggregate->has_final = OidIsValid(finalfn_oid);
 	if (aggregate->has_final)
 	{
-		aggregate->final_nargs = form->aggmfinalextra ? ninputs + 1 : 1;
+		aggregate->final_nargs = (forward ? form->aggfinalextra : form->aggmfinalextra) ? ninputs + 1 : 1;
 		build_aggregate_finalfn_expr(input_types, aggregate->final_nargs, aggregate->transtype,
-									 aggref->aggtype, aggref->inputcollid, form->aggmfinalfn, &expr);
-		fmgr_info(form->aggmfinalfn, &aggregate->finalfn);
+									 aggref->aggtype, aggref->inputcollid, finalfn_oid, &expr);
+		fmgr_info(finalfn_oid, &aggregate->finalfn);
 		fmgr_info_set_expr((Node *) expr, &aggregate->finalfn);
 	}
 
@@ -132,7 +144,8 @@ ivm_moving_create(Aggref *aggref, bool serial)
 	if (serial)
 		init_serialization(aggregate, form);
 
-	initial = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_aggminitval, &aggregate->initial_isnull);
+	initial = SysCacheGetAttr(AGGFNOID, tuple, forward ? Anum_pg_aggregate_agginitval : Anum_pg_aggregate_aggminitval,
+							  &aggregate->initial_isnull);
 	if (!aggregate->initial_isnull)
 	{
 		Oid			input;
@@ -145,6 +158,18 @@ ivm_moving_create(Aggref *aggref, bool serial)
 	}
 	ReleaseSysCache(tuple);
 	return aggregate;
+}
+
+IvmMovingAggregate *
+ivm_moving_create(Aggref *aggref, bool serial)
+{
+	return create(aggref, serial, false);
+}
+
+IvmMovingAggregate *
+ivm_moving_create_forward(Aggref *aggref)
+{
+	return create(aggref, false, true);
 }
 
 Oid
@@ -249,12 +274,20 @@ advance(IvmMovingAggregate *aggregate, IvmMovingState *state, NullableDatum *arg
 	args[0].value = state->value;
 	args[0].isnull = state->isnull;
 	value = call_function(aggregate, &aggregate->transfn, aggregate->nargs + 1, args, context, &isnull);
-	if (isnull)
+	state->count++;
+	if (!isnull)
+		replace_value(aggregate, state, value, context);
+	else if (aggregate->forward)
+	{
+		if (!state->isnull && !aggregate->transtype_byval)
+			pfree(DatumGetPointer(state->value));
+		state->value = (Datum) 0;
+		state->isnull = true;
+	}
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("moving-aggregate transition function must not return null")));
-	replace_value(aggregate, state, value, context);
-	state->count++;
 }
 
 /*
@@ -313,6 +346,8 @@ ivm_moving_add(IvmMovingAggregate *aggregate, IvmMovingState *state, NullableDat
 	for (int i = 1; i <= aggregate->nargs; i++)
 		if (args[i].isnull && aggregate->transfn.fn_strict)
 			return true;
+	if (aggregate->forward && weight < 0)
+		return false;
 
 	old = MemoryContextSwitchTo(aggregate->call_context);
 	for (; weight > 0; weight--)

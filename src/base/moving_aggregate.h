@@ -31,6 +31,9 @@ typedef struct IvmMovingState
  */
 extern IvmMovingAggregate *ivm_moving_create(Aggref *aggref, bool serial);
 
+/* The same for the aggregate's plain functions, which have no inverse: it refuses always. */
+extern IvmMovingAggregate *ivm_moving_create_forward(Aggref *aggref);
+
 /* Type of what is stored. */
 extern Oid	ivm_moving_stored_type(IvmMovingAggregate *aggregate);
 

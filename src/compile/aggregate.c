@@ -16,7 +16,16 @@
  *	  would drift away from what the query gives;
  *	- bool_and and bool_or are counts.
  *
- * If one call of a node has none of these, the whole node is recomputed.
+ *	- a function with a combine function, which says that the order of rows is no matter, and
+ *	  a state that can be stored goes forward with what comes; when something goes, the rows
+ *	  of the group are read again;
+ *	- of all others the result is stored, and computed from the rows of the group when
+ *	  that changes: ordered-set aggregates, DISTINCT, what depends on the order of rows
+ *	  (aggregate_order.c).
+ *
+ * For the latter two the rows are looked up by the group columns; without GROUP BY all of
+ * them are read.  If one call of a node has a result that cannot be stored, the whole node is
+ * recomputed.
  *
  * The group columns are the node's, and behind them every other column of the
  * input that the target list or HAVING reads outside of aggregate calls: the
@@ -37,6 +46,7 @@
 #include "compile/compiler.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "plan/plan_text.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -50,6 +60,8 @@ typedef struct AggregateContext
 	bool		failed;
 } AggregateContext;
 
+static Node *number_mutator(Node *node, AggregateContext *context);
+
 static char *
 function_name(Oid function)
 {
@@ -58,38 +70,57 @@ function_name(Oid function)
 	return name != NULL ? name : "?";
 }
 
-/* Sets *kind, or returns why the call has no accumulator. */
-static IvmReason *
-classify(Aggref *aggref, IvmAccumulatorKind *kind)
+/* Can the call be taken back by the function's own inverse, and the state be stored?  Sets *kind. */
+static bool
+has_inverse(Aggref *aggref, Form_pg_aggregate form, IvmAccumulatorKind *kind)
 {
+	if (!OidIsValid(form->aggmtransfn) || !OidIsValid(form->aggminvtransfn))
+		return false;
+	if (form->aggmfinalmodify != AGGMODIFY_READ_ONLY ||
+		aggref->aggvariadic || form->aggmfinalextra || IsPolymorphicType(form->aggmtranstype))
+		return false;
+	*kind = IVM_ACC_MOVING;
+	if (form->aggmtranstype != INTERNALOID)
+		return true;
+	*kind = IVM_ACC_MOVING_SERIAL;
+	return form->aggtranstype == INTERNALOID &&
+		form->aggtransfn == form->aggmtransfn &&
+		OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn) &&
+		OidIsValid(form->aggcombinefn) &&
+		ivm_moving_survives_storing(aggref);
+}
+
+/* Can rows be added to a stored state, in any order? */
+static bool
+goes_forward(Aggref *aggref, Form_pg_aggregate form)
+{
+	return OidIsValid(form->aggcombinefn) &&
+		form->aggfinalmodify == AGGMODIFY_READ_ONLY &&
+		get_typtype(aggref->aggtranstype) != TYPTYPE_PSEUDO &&
+		!ivm_aggregate_depends_on_order(aggref->aggfnoid, false);
+}
+
+static IvmAccumulatorKind
+kind_of_function(Aggref *aggref)
+{
+	IvmAccumulatorKind kind = IVM_ACC_REPLAY;
 	HeapTuple	tuple;
 	Form_pg_aggregate form;
-	IvmReason  *reason = NULL;
-
-	if (aggref->aggkind != AGGKIND_NORMAL)
-		return ivm_reason(IVM_REASON_AGGREGATE_ORDERED_SET, "ordered-set aggregate %s()", function_name(aggref->aggfnoid));
-	if (aggref->aggdistinct != NIL)
-		return ivm_reason(IVM_REASON_AGGREGATE_DISTINCT, "DISTINCT in aggregate %s()", function_name(aggref->aggfnoid));
-	if (aggref->aggorder != NIL)
-		return ivm_reason(IVM_REASON_AGGREGATE_ORDER_BY, "ORDER BY in aggregate %s()", function_name(aggref->aggfnoid));
 
 	switch (aggref->aggfnoid)
 	{
 		case F_COUNT_:
 		case F_COUNT_ANY:
-			*kind = IVM_ACC_COUNT;
-			return NULL;
+			return IVM_ACC_COUNT;
 		case F_SUM_FLOAT4:
 		case F_SUM_FLOAT8:
 		case F_AVG_FLOAT4:
 		case F_AVG_FLOAT8:
-			*kind = IVM_ACC_FLOAT_SUM;
-			return NULL;
+			return IVM_ACC_FLOAT_SUM;
 		case F_BOOL_AND:
 		case F_BOOL_OR:
 		case F_EVERY:
-			*kind = IVM_ACC_BOOL;
-			return NULL;
+			return IVM_ACC_BOOL;
 		default:
 			break;
 	}
@@ -98,30 +129,45 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
-
-	if (!OidIsValid(form->aggmtransfn) || !OidIsValid(form->aggminvtransfn))
-		reason = ivm_reason(IVM_REASON_AGGREGATE_NO_INVERSE, "aggregate %s(), which has no inverse", function_name(aggref->aggfnoid));
-	else if (form->aggmfinalmodify != AGGMODIFY_READ_ONLY)
-		reason = ivm_reason(IVM_REASON_AGGREGATE_FINAL_FUNCTION, "aggregate %s(), whose final function modifies the state", function_name(aggref->aggfnoid));
-	else if (aggref->aggvariadic || form->aggmfinalextra || IsPolymorphicType(form->aggmtranstype))
-		reason = ivm_reason(IVM_REASON_AGGREGATE_POLYMORPHIC, "aggregate %s(), which is polymorphic", function_name(aggref->aggfnoid));
-	else if (form->aggmtranstype != INTERNALOID)
-		*kind = IVM_ACC_MOVING;
-	else if (form->aggtranstype == INTERNALOID &&
-			 form->aggtransfn == form->aggmtransfn &&
-			 OidIsValid(form->aggserialfn) && OidIsValid(form->aggdeserialfn) &&
-			 OidIsValid(form->aggcombinefn))
-	{
-		*kind = IVM_ACC_MOVING_SERIAL;
-		if (!ivm_moving_survives_storing(aggref))
-			reason = ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose state does not go on as before when it has been stored",
-								function_name(aggref->aggfnoid));
-	}
-	else
-		reason = ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose state cannot be stored", function_name(aggref->aggfnoid));
-
+	if (!has_inverse(aggref, form, &kind))
+		kind = goes_forward(aggref, form) ? IVM_ACC_FORWARD : IVM_ACC_REPLAY;
 	ReleaseSysCache(tuple);
-	return reason;
+	return kind;
+}
+
+/* The arguments without those that are only ordered by. */
+static void
+drop_order(Aggref *aggref)
+{
+	List	   *args = NIL;
+	ListCell   *lc;
+
+	foreach(lc, aggref->args)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, lc);
+
+		entry->ressortgroupref = 0;
+		if (!entry->resjunk)
+			args = lappend(args, entry);
+	}
+	aggref->args = args;
+	aggref->aggorder = NIL;
+}
+
+/* Sets *kind, and simplifies the call; or returns why it has no accumulator. */
+static IvmReason *
+classify(Aggref *aggref, IvmAccumulatorKind *kind)
+{
+	*kind = IVM_ACC_REPLAY;
+	if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL &&
+		(aggref->aggorder == NIL || !ivm_aggregate_depends_on_order(aggref->aggfnoid, true)))
+	{
+		drop_order(aggref);
+		*kind = kind_of_function(aggref);
+	}
+	if (*kind == IVM_ACC_REPLAY && get_typtype(aggref->aggtype) == TYPTYPE_PSEUDO)
+		return ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose result cannot be stored", function_name(aggref->aggfnoid));
+	return NULL;
 }
 
 /* Number of the group column that is the input's column, added if there is none; 0 on failure. */
@@ -166,11 +212,13 @@ aggregate_call(AggregateContext *context, Aggref *aggref)
 	int			number = 0;
 
 	if (!ivm_expression_is_plain(context->compiler, (Node *) aggref->args) ||
+		!ivm_expression_is_plain(context->compiler, (Node *) aggref->aggdirectargs) ||
 		!ivm_expression_is_plain(context->compiler, (Node *) aggref->aggfilter))
 	{
 		context->failed = true;
 		return 0;
 	}
+	aggref = copyObject(aggref);
 	reason = classify(aggref, &kind);
 	if (reason != NULL)
 	{
@@ -179,7 +227,10 @@ aggregate_call(AggregateContext *context, Aggref *aggref)
 		return 0;
 	}
 
-	aggref = copyObject(aggref);
+	/* over the group's columns */
+	aggref->aggdirectargs = (List *) number_mutator((Node *) aggref->aggdirectargs, context);
+	if (context->failed)
+		return 0;
 	aggref->args = (List *) ivm_expression_renumber((Node *) aggref->args, OUTER_VAR, 1);
 	aggref->aggfilter = (Expr *) ivm_expression_renumber((Node *) aggref->aggfilter, OUTER_VAR, 1);
 
@@ -370,4 +421,64 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 	if (node == NULL)
 		return NULL;
 	return ivm_group_node_finish(compiler, node, plan->targetlist, NIL);
+}
+
+typedef struct RowKey
+{
+	Var		   *key;
+	char	   *text;
+	int			number;
+} RowKey;
+
+static int
+compare_row_keys(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((RowKey *) lfirst(a))->text, ((RowKey *) lfirst(b))->text);
+}
+
+void
+ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
+{
+	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	bool		reads = false;
+	List	   *row_keys = NIL;
+	List	   *keys = NIL;
+	List	   *operators = NIL;
+	List	   *collations = NIL;
+	ListCell   *lc;
+
+	foreach(lc, aggregate->calls)
+	{
+		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
+
+		reads |= call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY;
+	}
+	if (!reads || aggregate->group_columns == NIL)
+		return;
+
+	/* in canonical order, since arrangements are shared by their text */
+	foreach(lc, aggregate->group_columns)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
+		RowKey	   *row_key = (RowKey *) palloc(sizeof(RowKey));
+
+		row_key->number = foreach_current_index(lc);
+		row_key->key = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
+							   attribute->attcollation, 0);
+		row_key->key->varnosyn = 0;
+		row_key->key->varattnosyn = 0;
+		row_key->text = ivm_expression_text((Node *) row_key->key);
+		row_keys = lappend(row_keys, row_key);
+	}
+	list_sort(row_keys, compare_row_keys);
+	foreach(lc, row_keys)
+	{
+		RowKey	   *row_key = (RowKey *) lfirst(lc);
+
+		keys = lappend(keys, row_key->key);
+		operators = lappend_oid(operators, list_nth_oid(aggregate->group_operators, row_key->number));
+		collations = lappend_oid(collations, list_nth_oid(aggregate->group_collations, row_key->number));
+		aggregate->row_keys = lappend_int(aggregate->row_keys, row_key->number);
+	}
+	aggregate->rows = ivm_arrangement_make(compiler, input, keys, operators, collations, true);
 }

@@ -131,7 +131,7 @@ key_matches_column(Relation index, int column, Node *index_expression,
  * are; NIL if the index cannot be used.
  */
 static List *
-match_index(Relation index, List *keys, List *operators, List *collations, List *quals)
+match_index(Relation index, List *keys, List *operators, List *collations, bool null_safe, List *quals)
 {
 	Form_pg_index form = index->rd_index;
 	List	   *predicate;
@@ -144,6 +144,9 @@ match_index(Relation index, List *keys, List *operators, List *collations, List 
 	if (index->rd_rel->relam != BTREE_AM_OID && index->rd_rel->relam != HASH_AM_OID)
 		return NIL;
 	if (index->rd_rel->relkind != RELKIND_INDEX)
+		return NIL;
+	/* a hash index has no NULLs */
+	if (null_safe && index->rd_rel->relam == HASH_AM_OID)
 		return NIL;
 
 	expressions = RelationGetIndexExpressions(index);
@@ -181,7 +184,7 @@ match_index(Relation index, List *keys, List *operators, List *collations, List 
 
 /* The best index of a scan's table for the keys, or NULL. */
 static IvmIndexProbe *
-choose_index(IvmPlanNode *scan, List *keys, List *operators, List *collations)
+choose_index(IvmPlanNode *scan, List *keys, List *operators, List *collations, bool null_safe)
 {
 	Relation	relation = relation_open(scan->relid, NoLock);
 	List	   *indexes = list_copy(RelationGetIndexList(relation));
@@ -195,7 +198,7 @@ choose_index(IvmPlanNode *scan, List *keys, List *operators, List *collations)
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		List	   *numbers = match_index(index, table_keys, operators, collations, scan->quals);
+		List	   *numbers = match_index(index, table_keys, operators, collations, null_safe, scan->quals);
 
 		if (numbers != NIL)
 		{
@@ -358,6 +361,8 @@ make_text(IvmArrangement *arrangement)
 		appendStringInfoChar(&buffer, ')');
 	}
 	ivm_order_append_text(&buffer, arrangement->order);
+	if (arrangement->null_safe)
+		appendStringInfoString(&buffer, " or null");
 	return buffer.data;
 }
 
@@ -394,7 +399,7 @@ use_indexes(IvmArrangement *arrangement, List *scans)
 	{
 		IvmPlanNode *scan = (IvmPlanNode *) lfirst(lc);
 		IvmIndexProbe *probe = choose_index(scan, arrangement->keys, arrangement->operators,
-											arrangement->collations);
+											arrangement->collations, arrangement->null_safe);
 
 		if (probe != NULL)
 			any = true;
@@ -470,7 +475,7 @@ is_owned(IvmCompiler *compiler, const char *text)
 
 IvmArrangement *
 ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
-					 List *keys, List *operators, List *collations)
+					 List *keys, List *operators, List *collations, bool null_safe)
 {
 	IvmPlan    *plan = compiler->plan;
 	List	   *scans = base_scans(input);
@@ -483,7 +488,8 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 		if (arrangement->input == input && arrangement->order == NIL &&
 			equal(arrangement->keys, keys) &&
 			equal(arrangement->operators, operators) &&
-			equal(arrangement->collations, collations))
+			equal(arrangement->collations, collations) &&
+			arrangement->null_safe == null_safe)
 			return arrangement;
 	}
 
@@ -493,6 +499,7 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 	arrangement->keys = keys;
 	arrangement->operators = operators;
 	arrangement->collations = collations;
+	arrangement->null_safe = null_safe;
 	arrangement->shared = scans != NIL && can_be_shared(scans, keys);
 	arrangement->text = make_text(arrangement);
 	arrangement->nends = 1;

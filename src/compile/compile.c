@@ -106,7 +106,7 @@ find_shared_subplans(Plan *plan, void *context)
 	return false;
 }
 
-/* Removes columns that nobody reads from the tree and from the CTEs. */
+/* Settles the order of aggregates' rows; removes columns that nobody reads from the tree and from the CTEs. */
 static void
 narrow_statement(PlannedStmt *statement)
 {
@@ -114,6 +114,7 @@ narrow_statement(PlannedStmt *statement)
 	int			number = -1;
 
 	ivm_plan_expand_rows(statement);
+	ivm_statement_order_aggregates(statement);
 	statement->planTree = ivm_plan_narrow(statement->planTree,
 										  ivm_plan_visible_columns(statement->planTree));
 

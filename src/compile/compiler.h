@@ -8,6 +8,7 @@
  *		planning.c		query -> planner's plan tree
  *		check_support.c refuses what cannot be maintained at all
  *		narrow.c		plan tree without the columns that nobody reads
+ *		aggregate_order.c the order made complete in which aggregates see rows
  *		translate.c		plan tree -> delta plan, with join.c, outer.c,
  *						aggregate.c, grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
@@ -251,6 +252,9 @@ extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_group(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_unique(IvmCompiler *compiler, Plan *plan);
 
+/* Where the rows of its groups are found, if a call needs them. */
+extern void ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate);
+
 /* ---- grouping_sets.c ---- */
 extern IvmPlanNode *ivm_translate_grouping_sets(IvmCompiler *compiler, Plan *plan);
 
@@ -260,14 +264,26 @@ extern IvmPlanNode *ivm_translate_set_operation(IvmCompiler *compiler, Plan *pla
 /* Keys of what INTERSECT and EXCEPT give, as ivm_plan_keys. */
 extern List *ivm_set_operation_keys(PlannedStmt *statement, Plan *plan);
 
+/* ---- aggregate_order.c ---- */
+
+/* Makes the order complete in which aggregate functions see their rows, where they depend on it. */
+extern void ivm_statement_order_aggregates(PlannedStmt *statement);
+
+/* Does a function depend on the order, which the query gives or does not? */
+extern bool ivm_aggregate_depends_on_order(Oid function, bool given);
+
+/* Adds to the call's order what makes it complete. */
+extern void ivm_aggregate_complete_order(Aggref *aggref);
+
 /* ---- arrangement.c ---- */
 
 /*
  * The arrangement of "input" by these keys: an equal one made before, or a new one.
- * Keys are in canonical order already.
+ * Keys are in canonical order already.  "null_safe": NULL finds NULL.
  */
 extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
-											List *keys, List *operators, List *collations);
+											List *keys, List *operators, List *collations,
+											bool null_safe);
 
 /*
  * The same for rows that come in an order (IvmOrderKey over the input's row), and by keys of which NULL equals

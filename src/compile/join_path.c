@@ -386,7 +386,7 @@ make_stage(IvmCompiler *compiler, JoinGraph *graph, int input, List *clauses, Li
 	stage->input = input;
 	stage->arrangement = ivm_arrangement_make(compiler,
 											  (IvmPlanNode *) list_nth(graph->join->inputs, input),
-											  keys, operators, collations);
+											  keys, operators, collations, false);
 	stage->quals = quals;
 	return stage;
 }

@@ -40,6 +40,7 @@ aggregate_copy(IvmPlanNode *node)
 	node->group_columns = list_copy(node->group_columns);
 	node->group_operators = list_copy(node->group_operators);
 	node->group_collations = list_copy(node->group_collations);
+	node->row_keys = list_copy(node->row_keys);
 	node->calls = NIL;
 	foreach(lc, calls)
 	{
@@ -163,11 +164,11 @@ complete_nothing(IvmCompiler *compiler, IvmPlanNode *node)
 
 #define join_complete		ivm_join_make_paths
 #define outer_complete		ivm_outer_make_paths
+#define aggregate_complete	ivm_aggregate_complete
 #define scan_complete		complete_nothing
 #define map_complete		complete_nothing
 #define topk_complete		ivm_topk_complete
 #define append_complete		complete_nothing
-#define aggregate_complete	complete_nothing
 #define recompute_complete	complete_nothing
 #define static_complete		complete_nothing
 

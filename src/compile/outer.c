@@ -556,6 +556,9 @@ ivm_push_outer(IvmCompiler *compiler, IvmArrangement *arrangement)
 		List	   *own = NIL;
 		List	   *numbers = NIL;
 
+		/* rows of the other side that are alone have NULLs for their keys */
+		if (arrangement->null_safe && (input == 1 || is_full))
+			continue;
 		for (int i = 0; i < list_length(keys); i++)
 		{
 			Node	   *key = (Node *) list_nth(keys, i);
@@ -572,5 +575,5 @@ ivm_push_outer(IvmCompiler *compiler, IvmArrangement *arrangement)
 		push_to_input(compiler, arrangement, input, own, numbers);
 		return true;
 	}
-	return is_full && push_merged(compiler, arrangement, keys);
+	return is_full && !arrangement->null_safe && push_merged(compiler, arrangement, keys);
 }

@@ -170,6 +170,8 @@ ivm_plan_copy(IvmPlan *plan)
 
 		foreach(lc3, ((IvmPlanNode *) lfirst(lc))->paths)
 			node->paths = lappend(node->paths, copy_path(&context, (IvmJoinPath *) lfirst(lc3)));
+		if (node->rows != NULL)
+			node->rows = counterpart(plan->arrangements, result->arrangements, node->rows);
 		if (node->kept != NULL)
 			node->kept = counterpart(plan->arrangements, result->arrangements, node->kept);
 		if (node->ordered != NULL)

@@ -103,7 +103,8 @@ ivm_arrangement_add_below(IvmCompiler *compiler, IvmArrangement *arrangement, Iv
 	}
 	arrangement->kind = IVM_ARRANGE_THROUGH;
 	arrangement->below = lappend(arrangement->below,
-								 ivm_arrangement_make(compiler, input, sorted_keys, operators, collations));
+								 ivm_arrangement_make(compiler, input, sorted_keys, operators, collations,
+													  arrangement->null_safe));
 	arrangement->below_keys = lappend(arrangement->below_keys, sorted_numbers);
 }
 

@@ -46,7 +46,7 @@ ivm_accumulators_create(List *calls)
 		call->aggref = plan->aggref;
 		call->filter = plan->aggref->aggfilter != NULL ? ExecInitExpr(plan->aggref->aggfilter, NULL) : NULL;
 		call->args = palloc(sizeof(ExprState *) * Max(list_length(plan->aggref->args), 1));
-		foreach(inner, plan->aggref->args)
+		foreach(inner, call->kind == IVM_ACC_REPLAY ? NIL : plan->aggref->args)
 			call->args[call->nargs++] = ExecInitExpr(lfirst_node(TargetEntry, inner)->expr, NULL);
 		call->routine = ivm_accumulator_routine(call->kind);
 		call->routine->create(call);
@@ -150,20 +150,20 @@ ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulatorState *state
 	}
 }
 
-bool
+void
 ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 					 TupleTableSlot *row, int64 weight, MemoryContext context)
 {
-	bool		ok = true;
-
 	ResetExprContext(accumulators->econtext);
 	accumulators->econtext->ecxt_scantuple = row;
-	for (int i = 0; i < accumulators->ncalls && ok; i++)
+	for (int i = 0; i < accumulators->ncalls; i++)
 	{
 		IvmAccumulatorCall *call = &accumulators->calls[i];
 		IvmAccumulatorState *state = &states[i];
 		NullableDatum args[FUNC_MAX_ARGS + 1];
 
+		if (state->incomplete)
+			continue;
 		if (call->filter != NULL)
 		{
 			bool		isnull;
@@ -175,9 +175,58 @@ ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 		for (int k = 0; k < call->nargs; k++)
 			args[k + 1].value = ExecEvalExprSwitchContext(call->args[k], accumulators->econtext, &args[k + 1].isnull);
 
-		ok = call->routine->add(call, state, args, weight, context);
+		state->incomplete = !call->routine->add(call, state, args, weight, context);
 	}
-	return ok;
+}
+
+bool
+ivm_accumulators_are_complete(IvmAccumulators *accumulators, IvmAccumulatorState *states)
+{
+	for (int i = 0; i < accumulators->ncalls; i++)
+		if (states[i].incomplete)
+			return false;
+	return true;
+}
+
+IvmAccumulatorState *
+ivm_accumulators_init_incomplete(IvmAccumulators *accumulators, MemoryContext context)
+{
+	IvmAccumulatorState *states = ivm_accumulators_init(accumulators, context);
+
+	for (int i = 0; i < accumulators->ncalls; i++)
+		states[i].incomplete = true;
+	return states;
+}
+
+IvmAccumulatorState *
+ivm_accumulators_copy(IvmAccumulators *accumulators, IvmAccumulatorState *states, MemoryContext context)
+{
+	IvmAccumulatorState *result = ivm_accumulators_init(accumulators, context);
+
+	for (int i = 0; i < accumulators->ncalls; i++)
+	{
+		IvmAccumulatorCall *call = &accumulators->calls[i];
+		bool		isnull = false;
+		Datum		value;
+		MemoryContext old;
+
+		result[i].incomplete = states[i].incomplete;
+		if (states[i].incomplete)
+			continue;
+		value = call->routine->store(call, &states[i], &isnull);
+		result[i].base.count = states[i].base.count;
+		old = MemoryContextSwitchTo(context);
+		call->routine->load(call, &result[i], value, isnull, context);
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
+IvmAccumulatorCall *
+ivm_accumulators_calls(IvmAccumulators *accumulators, int *ncalls)
+{
+	*ncalls = accumulators->ncalls;
+	return accumulators->calls;
 }
 
 void

@@ -24,6 +24,8 @@ typedef struct IvmAccumulatorState
 	IvmMovingState base;		/* of kinds that are not moving: a value and a
 								 * count of values */
 	void	   *own;			/* what the kind has besides */
+	bool		incomplete;		/* of no use: it has to be computed from all
+								 * rows of the group */
 } IvmAccumulatorState;
 
 extern IvmAccumulators *ivm_accumulators_create(List *calls);
@@ -47,11 +49,22 @@ extern void ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulator
 								   Datum *values, bool *isnull);
 
 /*
- * Adds a row "weight" times, or takes it away if the weight is negative.
- * False if an inverse transition function refused: the states are then of no use.
+ * Adds a row "weight" times, or takes it away if the weight is negative.  States of calls that
+ * cannot do that become incomplete.
  */
-extern bool ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
+extern void ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 								 TupleTableSlot *row, int64 weight, MemoryContext context);
+
+/* Are all states complete, so that they can be stored and give results? */
+extern bool ivm_accumulators_are_complete(IvmAccumulators *accumulators, IvmAccumulatorState *states);
+
+/* Makes states of no rows, all of which are incomplete; or a copy of states.  In "context". */
+extern IvmAccumulatorState *ivm_accumulators_init_incomplete(IvmAccumulators *accumulators, MemoryContext context);
+extern IvmAccumulatorState *ivm_accumulators_copy(IvmAccumulators *accumulators, IvmAccumulatorState *states,
+												  MemoryContext context);
+
+/* The calls, as many as *ncalls. */
+extern struct IvmAccumulatorCall *ivm_accumulators_calls(IvmAccumulators *accumulators, int *ncalls);
 
 /* Results of the calls, in the current context or in the states. */
 extern void ivm_accumulators_finish(IvmAccumulators *accumulators, IvmAccumulatorState *states,

@@ -38,7 +38,7 @@ typedef struct IvmAccumulatorRoutine
 
 	Oid			(*stored_type) (IvmAccumulatorCall *call);
 
-	/* The state, which is zero, of no value. */
+	/* The state, which is zero, of no value; it may be incomplete. */
 	void		(*init) (IvmAccumulatorCall *call, IvmAccumulatorState *state, MemoryContext context);
 
 	/* The state, in which the count is set, from what was stored; the context is the current one. */
@@ -48,7 +48,10 @@ typedef struct IvmAccumulatorRoutine
 	/* What to store besides the count; *isnull is false before. */
 	Datum		(*store) (IvmAccumulatorCall *call, IvmAccumulatorState *state, bool *isnull);
 
-	/* A row that passes the filter; the arguments are args[1], args[2], ..., args[0] is for use. */
+	/*
+	 * A row that passes the filter; the arguments are args[1], args[2], ...,
+	 * args[0] is for use.  False if the state is of no use from now on.
+	 */
 	bool		(*add) (IvmAccumulatorCall *call, IvmAccumulatorState *state, NullableDatum *args, int64 weight,
 						MemoryContext context);
 

@@ -10,6 +10,8 @@
  *						the aggregate's serialization function
  *		float sum		an exact sum (exact_sum.c)
  *		bool			counts of what is not null and what is true
+ *		forward			the aggregate's plain functions: nothing is taken away
+ *		replay			the result (replay.c), which no row can be added to
  *
  * Sums of integers know their number of values, and are no other when it was less than
  * zero in between: values may be taken away before they come.  So it is with all
@@ -21,10 +23,19 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/datum.h"
 #include "utils/float.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 
 #include "dataflow/accumulator_internal.h"
+
+/* How a value is copied. */
+typedef struct ValueType
+{
+	int16		length;
+	bool		byval;
+} ValueType;
 
 /* ---- what a kind has that does nothing of its own ---- */
 
@@ -165,6 +176,12 @@ moving_create(IvmAccumulatorCall *call)
 	call->commutes = ivm_moving_commutes(call->own);
 }
 
+static void
+forward_create(IvmAccumulatorCall *call)
+{
+	call->own = ivm_moving_create_forward(call->aggref);
+}
+
 static Oid
 moving_type(IvmAccumulatorCall *call)
 {
@@ -203,6 +220,55 @@ moving_finish(IvmAccumulatorCall *call, IvmAccumulatorState *state, bool *isnull
 	return ivm_moving_finish(call->own, &state->base, isnull);
 }
 
+/* ---- replay ---- */
+
+static void
+replay_create(IvmAccumulatorCall *call)
+{
+	ValueType *type = palloc(sizeof(ValueType));
+
+	get_typlenbyval(call->aggref->aggtype, &type->length, &type->byval);
+	call->own = type;
+	call->commutes = true;
+}
+
+static Oid
+replay_type(IvmAccumulatorCall *call)
+{
+	return call->aggref->aggtype;
+}
+
+static void
+replay_init(IvmAccumulatorCall *call, IvmAccumulatorState *state, MemoryContext context)
+{
+	state->base.isnull = true;
+	state->incomplete = true;
+}
+
+static void
+replay_load(IvmAccumulatorCall *call, IvmAccumulatorState *state, Datum value, bool isnull, MemoryContext context)
+{
+	ValueType *type = call->own;
+
+	state->incomplete = false;
+	state->base.isnull = isnull;
+	state->base.value = isnull ? (Datum) 0 : datumCopy(value, type->byval, type->length);
+}
+
+static Datum
+replay_store(IvmAccumulatorCall *call, IvmAccumulatorState *state, bool *isnull)
+{
+	*isnull = state->base.isnull;
+	return state->base.value;
+}
+
+static bool
+replay_add(IvmAccumulatorCall *call, IvmAccumulatorState *state, NullableDatum *args, int64 weight,
+		   MemoryContext context)
+{
+	return false;
+}
+
 /* ---- the table ---- */
 
 static const IvmAccumulatorRoutine routines[] = {
@@ -211,6 +277,8 @@ static const IvmAccumulatorRoutine routines[] = {
 	[IVM_ACC_MOVING_SERIAL] = {moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish},
 	[IVM_ACC_FLOAT_SUM] = {create_nothing, float_sum_type, float_sum_init, float_sum_load, float_sum_store, float_sum_add, float_sum_finish},
 	[IVM_ACC_BOOL] = {create_nothing, number_type, init_nothing, number_load, number_store, bool_add, bool_finish},
+	[IVM_ACC_FORWARD] = {forward_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish},
+	[IVM_ACC_REPLAY] = {replay_create, replay_type, replay_init, replay_load, replay_store, replay_add, replay_store},
 };
 
 const IvmAccumulatorRoutine *

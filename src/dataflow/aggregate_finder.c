@@ -30,6 +30,7 @@ typedef struct AggregateFinder
 	IvmOperator *op;
 	bool		all;			/* there are no keys */
 	int			ncolumns;
+	bool		null_safe;
 	int		   *keys;			/* of each group column: which of the values
 								 * is its */
 	IvmKey	   *key;
@@ -56,6 +57,7 @@ aggregate_finder_create(IvmOperator *op, IvmArrangement *arrangement)
 
 	finder->op = op;
 	finder->all = arrangement->keys == NIL;
+	finder->null_safe = arrangement->null_safe;
 	finder->keys = palloc(sizeof(int) * Max(ncolumns, 1));
 	finder->values = palloc(sizeof(Datum) * Max(ncolumns, 1));
 	finder->isnull = palloc(sizeof(bool) * Max(ncolumns, 1));
@@ -135,7 +137,7 @@ aggregate_finder_find(void *context, const Datum *values, const bool *isnull,
 	{
 		finder->values[i] = values[finder->keys[i]];
 		finder->isnull[i] = isnull[finder->keys[i]];
-		if (finder->isnull[i])
+		if (finder->isnull[i] && !finder->null_safe)
 			return true;
 	}
 	if (finder->ncolumns > 0)

@@ -15,8 +15,10 @@
  * the old input has at least those that go, if it has not come.  So an inverse
  * transition function is never asked for a value that is not there, and a state
  * is never emptied in between.  One that refuses all the same (it may return
- * NULL) makes the group be computed from its input, which is read once for as many such
- * groups as may be in memory.
+ * NULL), and calls that cannot take rows away or keep a result alone, need all rows of the group.
+ * Such groups are collected, as many as may be in memory, and their rows are looked up by the
+ * group columns, or their input is read whole if it cannot be; replay.c computes
+ * from them what is incomplete.
  *
  * Equal columns may look different (1.0 and 1.00, or a collation that does not
  * know case).  A group shows those of one of its rows, whichever, as the query
@@ -24,11 +26,10 @@
  * shown are counted: not all of them, if the group has taken over the columns of a
  * row that came, but never too many.  When none is left, the group shows those
  * of a row of the batch, the first that came and looked different, if a row like that is
- * left; else it is computed from its input like one whose inverse
- * refused.
+ * left; else all of it is computed from its rows.
  *
  * Costs: a lookup and an update of the state table for each group; two calls of
- * transition functions for an updated row.
+ * transition functions for an updated row; for what needs the rows, all of the group's.
  *
  * Memory: groups in their table's context, which is measured as the executor's
  * hash aggregation does, and counted in the account of the process; what is needed for
@@ -45,6 +46,7 @@
 #include "utils/memutils.h"
 
 #include "dataflow/aggregate_internal.h"
+#include "dataflow/source.h"
 #include "memory/reclaim.h"
 
 #define FIRST_BUCKETS	64
@@ -84,13 +86,6 @@ make_look(AggregateRun *state, MemoryContext context, Datum *values, bool *isnul
 	memcpy(look->isnull, state->key_row->tts_isnull, sizeof(bool) * state->ncolumns);
 	ExecClearTuple(state->key_row);
 	MemoryContextSwitchTo(old);
-}
-
-static void
-free_look(AggregateLook *look)
-{
-	pfree(look->tuple);
-	pfree(look->values);
 }
 
 /* Do the group columns of a row look like these? */
@@ -339,6 +334,7 @@ ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash, Datum *value
 	TupleTableSlot *row = state->state_row;
 
 	group->hash = hash;
+	group->number = state->numbered++;
 	/* population begins with empty tables */
 	group->stored = !op->dataflow->populating && load_stored(op, hash, values, isnull, &group->tid);
 	if (!group->stored)
@@ -387,8 +383,9 @@ ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTableSlot *row, i
 		if (group->other.tuple != NULL && (weight > 0 || state->absorbing) && looks_like(state, row, &group->other))
 			group->other_alike += weight;
 	}
-	if (!group->refused)
-		group->refused = !ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
+	if (state->pass != NULL)
+		ivm_replay_add(state->pass, group->number, group->states, row, weight);
+	ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
 }
 
 /*
@@ -511,10 +508,55 @@ write_group(IvmOperator *op, AggregateGroup *group)
 }
 
 /*
- * Groups that need their input
+ * Groups that need their rows
  */
 
-/* Keeps what is needed of a group until its input is read. */
+IvmReplayPass *
+ivm_groups_pass(IvmOperator *op, bool results_only)
+{
+	AggregateRun *state = op->state;
+	MemoryContext old;
+	IvmReplayPass *pass;
+
+	if (state->replay == NULL)
+	{
+		old = MemoryContextSwitchTo(op->dataflow->context);
+		state->replay = ivm_replay_create(state->accumulators);
+		MemoryContextSwitchTo(old);
+	}
+	old = MemoryContextSwitchTo(state->context);
+	pass = ivm_replay_begin(state->replay, op->dataflow->snapshot, results_only);
+	MemoryContextSwitchTo(old);
+	return pass;
+}
+
+void
+ivm_group_replay(AggregateRun *state, IvmReplayPass *pass, AggregateGroup *group, MemoryContext context)
+{
+	ExecStoreMinimalTuple(group->look.tuple, state->key_row, false);
+	ivm_replay_finish(pass, group->number, group->states, state->key_row, context);
+	ExecClearTuple(state->key_row);
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int64		x = (*(AggregateGroup *const *) a)->number;
+	int64		y = (*(AggregateGroup *const *) b)->number;
+
+	return x < y ? -1 : x > y;
+}
+
+AggregateGroup **
+ivm_groups_numbered(AggregateGroups *groups)
+{
+	AggregateGroup **result = ivm_groups_sorted(groups);
+
+	qsort(result, groups->ngroups, sizeof(AggregateGroup *), compare_numbers);
+	return result;
+}
+
+/* Keeps what is needed of a group until its rows are read. */
 static void
 refuse(IvmOperator *op, AggregateGroup *group)
 {
@@ -526,7 +568,15 @@ refuse(IvmOperator *op, AggregateGroup *group)
 	kept->stored = group->stored;
 	kept->tid = group->tid;
 	make_look(state, context, group->look.values, group->look.isnull, &kept->look);
-	kept->states = ivm_accumulators_init(state->accumulators, context);
+	kept->recount = group->recount;
+	if (group->recount)
+		kept->states = ivm_accumulators_init_incomplete(state->accumulators, context);
+	else
+	{
+		kept->count = group->count;
+		kept->alike = group->alike;
+		kept->states = ivm_accumulators_copy(state->accumulators, group->states, context);
+	}
 	if (group->old_output != NULL)
 		kept->old_output = copy_tuple(context, group->old_output);
 	ivm_groups_insert(&state->refused, kept);
@@ -536,58 +586,123 @@ refuse(IvmOperator *op, AggregateGroup *group)
 		ivm_groups_recompute(op);
 }
 
-static void
-add_to_refused(void *receiver_context, TupleTableSlot *row, int64 weight)
+/* While the rows of groups are read. */
+typedef struct Gathering
 {
-	IvmOperator *op = receiver_context;
-	AggregateRun *state = op->state;
+	IvmOperator *op;
+	IvmReplayPass *pass;
+	AggregateGroup *group;		/* whose rows are looked up; NULL: all are
+								 * read */
+} Gathering;
+
+static void
+gather(void *receiver_context, TupleTableSlot *row, int64 weight)
+{
+	Gathering  *gathering = receiver_context;
+	AggregateRun *state = gathering->op->state;
 	MemoryContext context = state->refused.context;
 	MemoryContext old = MemoryContextSwitchTo(state->scratch);
 	Datum		values[MaxTupleAttributeNumber];
 	bool		isnull[MaxTupleAttributeNumber];
-	uint64		hash = ivm_group_key(state, row, values, isnull, 0);
-	AggregateGroup *group = ivm_groups_find(state, &state->refused, hash, values, isnull);
+	AggregateGroup *group = gathering->group;
 
 	CHECK_FOR_INTERRUPTS();
+	if (group == NULL)
+	{
+		uint64		hash = ivm_group_key(state, row, values, isnull, 0);
+
+		group = ivm_groups_find(state, &state->refused, hash, values, isnull);
+	}
+	else
+	{
+		(void) ivm_group_key(state, row, values, isnull, group->hash);
+		if (!ivm_key_equal(state->key, values, isnull, group->look.values, group->look.isnull))
+			group = NULL;
+	}
 	if (group != NULL)
 	{
-		bool		shows = ivm_group_shows(state, row);
-
-		if (shows && group->alike == 0)
+		if (group->recount)
 		{
-			/* it shows a row that is there */
-			free_look(&group->look);
-			make_look(state, context, values, isnull, &group->look);
+			bool		shows = ivm_group_shows(state, row);
+
+			if (shows && group->alike == 0)
+			{
+				/* it shows a row that is there; the look that is looked up by stays */
+				make_look(state, context, values, isnull, &group->look);
+			}
+			group->count += weight;
+			if (shows && looks_like(state, row, &group->look))
+				group->alike += weight;
 		}
-		group->count += weight;
-		if (shows && looks_like(state, row, &group->look))
-			group->alike += weight;
-		(void) ivm_accumulators_add(state->accumulators, group->states, row, weight, context);
+		ivm_replay_add(gathering->pass, group->number, group->states, row, weight);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(state->scratch);
+}
+
+static bool
+gather_found(void *receiver_context, TupleTableSlot *row, int64 weight)
+{
+	gather(receiver_context, row, weight);
+	return true;
+}
+
+/* Looks up the rows of one group. */
+static void
+look_up(Gathering *gathering, AggregateGroup *group)
+{
+	IvmOperator *op = gathering->op;
+	AggregateRun *state = op->state;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+
+	for (int i = 0; i < state->ncolumns; i++)
+	{
+		int			column = list_nth_int(op->node->row_keys, i);
+
+		values[i] = group->look.values[column];
+		isnull[i] = group->look.isnull[column];
+	}
+	gathering->group = group;
+	(void) ivm_source_find(state->source, values, isnull, gather_found, gathering);
 }
 
 void
 ivm_groups_recompute(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
+	Gathering	gathering = {.op = op};
 	AggregateGroup **groups;
 	MemoryContext old;
 
 	if (state->refused.ngroups == 0)
 		return;
-	op->counters.recomputes++;
 	old = MemoryContextSwitchTo(state->context);
-	ivm_operator_replay(ivm_operator_input(op, 0), add_to_refused, op);
-	MemoryContextSwitchTo(state->scratch);
+	gathering.pass = ivm_groups_pass(op, false);
 	groups = ivm_groups_sorted(&state->refused);
+	for (uint64 i = 0; i < state->refused.ngroups; i++)
+		groups[i]->number = i;
+	if (state->source == NULL || op->dataflow->populating)
+	{
+		op->counters.recomputes++;
+		ivm_operator_replay(ivm_operator_input(op, 0), gather, &gathering);
+	}
+	else
+	{
+		ivm_source_expect(state->source, state->refused.ngroups);
+		for (uint64 i = 0; i < state->refused.ngroups; i++)
+			look_up(&gathering, groups[i]);
+	}
+	ivm_replay_perform(gathering.pass);
+	MemoryContextSwitchTo(state->scratch);
 	for (uint64 i = 0; i < state->refused.ngroups; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		ivm_group_replay(state, gathering.pass, groups[i], state->scratch);
 		write_group(op, groups[i]);
 		MemoryContextReset(state->scratch);
 	}
+	ivm_replay_end(gathering.pass);
 	MemoryContextSwitchTo(old);
 	ivm_groups_reset(state, &state->refused);
 }
@@ -597,12 +712,13 @@ ivm_group_close(IvmOperator *op, AggregateGroup *group)
 {
 	AggregateRun *state = op->state;
 	int64		shown = state->flag_column != 0 ? group->states[0].base.count : group->count;
+	bool		is_there = group->count > 0 || op->node->grand;
 
 	if (shown == 0)
 		group->alike = 0;
-	else if (!group->refused && shown > 0 && group->alike <= 0)
-		group->refused = !change_look(state, group);
-	if (group->refused)
+	else if (shown > 0 && group->alike <= 0)
+		group->recount = !change_look(state, group);
+	if (is_there && (group->recount || !ivm_accumulators_are_complete(state->accumulators, group->states)))
 		refuse(op, group);
 	else
 		write_group(op, group);

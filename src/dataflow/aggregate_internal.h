@@ -15,6 +15,7 @@
 #include "arrange/state_table.h"
 #include "dataflow/accumulator.h"
 #include "dataflow/operator.h"
+#include "dataflow/replay.h"
 #include "memory/budget.h"
 #include "zset/key.h"
 #include "zset/spill.h"
@@ -38,7 +39,8 @@ typedef struct AggregateGroup
 	AggregateLook other;		/* of a row that came and looks different */
 	int64		other_alike;	/* at least so many rows look like that */
 	IvmAccumulatorState *states;
-	bool		refused;		/* it needs its input */
+	int64		number;			/* in a pass over groups' rows */
+	bool		recount;		/* no row that looks like it is known */
 	bool		stored;			/* it has a stored row */
 	ItemPointerData tid;		/* of that */
 	MinimalTuple old_output;	/* raw row, or NULL */
@@ -72,6 +74,10 @@ typedef struct AggregateRun
 	int			flag_column;	/* of a set operation, else 0 */
 	SetOpCmd	set_operation;
 	IvmAccumulators *accumulators;
+	bool		stores_results; /* some call does */
+	IvmReplay  *replay;			/* NULL: not made yet */
+	struct IvmSource *source;	/* of the input's rows by the group columns;
+								 * NULL: there is none */
 	int			ncalls;
 	TupleDesc	input_desc;
 	TupleDesc	key_desc;		/* group columns */
@@ -90,7 +96,10 @@ typedef struct AggregateRun
 	IvmZset    *delta;			/* rows whose groups are not open */
 	IvmZset    *removals;		/* rows to be taken from open groups */
 	AggregateGroups open;
-	AggregateGroups refused;
+	AggregateGroups refused;	/* which need their rows */
+	IvmReplayPass *pass;		/* population: of results, to which rows go at
+								 * once; NULL: none needs that */
+	int64		numbered;		/* groups in it */
 	AggregateCharge *charge;
 	bool		forced;			/* tests want it to spill */
 	Size		limit;			/* bytes that groups may take, and the delta */
@@ -136,7 +145,16 @@ extern void ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTable
 /* Writes its new row and emits the difference; or leaves that to ivm_groups_recompute. */
 extern void ivm_group_close(IvmOperator *op, AggregateGroup *group);
 
-/* Computes the groups that refused from their input. */
+/* Begins a pass over rows of groups; "results_only" as for ivm_replay_begin. */
+extern IvmReplayPass *ivm_groups_pass(IvmOperator *op, bool results_only);
+
+/* Completes the states of the group with the pass's rows. */
+extern void ivm_group_replay(AggregateRun *state, IvmReplayPass *pass, AggregateGroup *group, MemoryContext context);
+
+/* Groups of the table, by their numbers. */
+extern AggregateGroup **ivm_groups_numbered(AggregateGroups *groups);
+
+/* Computes the groups that need their rows. */
 extern void ivm_groups_recompute(IvmOperator *op);
 
 extern void ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull,

@@ -30,7 +30,8 @@
  * the cost of a call of each transition function.
  *
  * In population there is no old state, so groups are opened by their first row
- * and absorb all.
+ * and absorb all.  Calls whose result is all that is stored (replay.c) get their arguments at
+ * once.
  *
  * Costs: see aggregate_groups.c; groups are looked up and written in the order of the
  * hashes.  A row of a group that found no room is written and read once for each factor of 32
@@ -50,6 +51,7 @@
 #include "utils/memutils.h"
 
 #include "dataflow/aggregate_internal.h"
+#include "dataflow/source.h"
 #include "memory/reclaim.h"
 
 /* Between two measurements of open groups, whose states may grow. */
@@ -75,6 +77,7 @@ aggregate_init(IvmOperator *op)
 	IvmPlanNode *input = linitial(node->inputs);
 	Oid		   *operators;
 	Oid		   *collations;
+	ListCell   *cell;
 
 	op->state = state;
 	state->ncolumns = list_length(node->group_columns);
@@ -96,6 +99,10 @@ aggregate_init(IvmOperator *op)
 	state->key = ivm_key_create(state->ncolumns, operators, collations, true);
 	state->accumulators = ivm_accumulators_create(node->calls);
 	state->commutes = !state->varies && ivm_accumulators_commute(state->accumulators);
+	foreach(cell, node->calls)
+		state->stores_results |= ((IvmAggregateCall *) lfirst(cell))->kind == IVM_ACC_REPLAY;
+	if (node->rows != NULL)
+		state->source = ivm_source_create(op->dataflow, node->rows);
 
 	state->input_desc = input->desc;
 	state->key_desc = CreateTemplateTupleDesc(state->ncolumns);
@@ -127,8 +134,12 @@ aggregate_init(IvmOperator *op)
 static void
 aggregate_begin(IvmOperator *op)
 {
+	AggregateRun *state = op->state;
+
 	/* what a failed batch has left there is gone */
-	((AggregateRun *) op->state)->context = NULL;
+	state->context = NULL;
+	if (state->source != NULL)
+		ivm_source_begin(state->source);
 }
 
 /* The first row, or the end if there was none. */
@@ -154,6 +165,10 @@ start_batch(IvmOperator *op)
 	MemoryContextRegisterResetCallback(state->context, &state->charge->callback);
 	state->forced = ivm_spill_is_forced("aggregate");
 	state->absorbing = op->dataflow->populating;
+	state->pass = NULL;
+	state->numbered = 0;
+	if (op->dataflow->populating && state->stores_results)
+		state->pass = ivm_groups_pass(op, true);
 	state->full = false;
 	state->absorbed = 0;
 	state->level = 0;
@@ -428,15 +443,23 @@ static void
 close_groups(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	AggregateGroup **groups = ivm_groups_sorted(&state->open);
+	IvmReplayPass *pass = state->pass;
+	AggregateGroup **groups = pass != NULL ? ivm_groups_numbered(&state->open) : ivm_groups_sorted(&state->open);
 
+	state->pass = NULL;
+	if (pass != NULL)
+		ivm_replay_perform(pass);
 	for (uint64 i = 0; i < state->open.ngroups; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (pass != NULL)
+			ivm_group_replay(state, pass, groups[i], state->scratch);
 		ivm_group_close(op, groups[i]);
 		MemoryContextReset(state->scratch);
 	}
 	ivm_groups_reset(state, &state->open);
+	if (pass != NULL)
+		ivm_replay_end(pass);
 }
 
 /* What found no room is next. */
@@ -502,6 +525,8 @@ read_partition(IvmOperator *op, AggregatePartition *partition)
 	IvmRow	   *row;
 
 	state->absorbing = op->dataflow->populating;
+	if (op->dataflow->populating && state->stores_results)
+		state->pass = ivm_groups_pass(op, true);
 	state->full = false;
 	state->level = partition->level;
 	state->limit = ivm_pin_limit();
@@ -531,7 +556,7 @@ open_grand_group(IvmOperator *op)
 }
 
 static void
-aggregate_end(IvmOperator *op)
+end_batch(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 
@@ -580,7 +605,17 @@ aggregate_finish(IvmOperator *op)
 	}
 	ivm_groups_recompute(op);
 	MemoryContextSwitchTo(old);
-	aggregate_end(op);
+	end_batch(op);
+}
+
+static void
+aggregate_end(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+
+	end_batch(op);
+	if (state->source != NULL)
+		ivm_source_end(state->source);
 }
 
 static void

@@ -481,6 +481,12 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 
 	add_expressions(state, indent, "Group Key", groups, context, false, ", ");
 	add_expressions(state, indent, "Accumulators", calls, context, false, ", ");
+	if (node->rows != NULL)
+	{
+		add_line(state, indent, "Rows of a group: %s  (%s)", arrangement_keys(state, node->rows),
+				 arrangement_place(state, node->rows));
+		explain_advice(state, node->rows, indent);
+	}
 	add_expressions(state, indent, "Filter", raw_expressions(node, node->quals), context, false, " AND ");
 	add_expressions(state, indent, "Output", raw_expressions(node, node->tlist), context, false, ", ");
 }

@@ -83,12 +83,6 @@ typedef enum IvmNodeKind
 	REASON(IVM_REASON_RECURSION, "recursion") \
 	REASON(IVM_REASON_SUBQUERY, "subquery") \
 	REASON(IVM_REASON_CORRELATED_SUBQUERY, "correlated_subquery") \
-	REASON(IVM_REASON_AGGREGATE_ORDERED_SET, "aggregate_ordered_set") \
-	REASON(IVM_REASON_AGGREGATE_DISTINCT, "aggregate_distinct") \
-	REASON(IVM_REASON_AGGREGATE_ORDER_BY, "aggregate_order_by") \
-	REASON(IVM_REASON_AGGREGATE_NO_INVERSE, "aggregate_no_inverse") \
-	REASON(IVM_REASON_AGGREGATE_FINAL_FUNCTION, "aggregate_final_function") \
-	REASON(IVM_REASON_AGGREGATE_POLYMORPHIC, "aggregate_polymorphic") \
 	REASON(IVM_REASON_AGGREGATE_STATE, "aggregate_state") \
 	REASON(IVM_REASON_AGGREGATE_PARTIAL, "aggregate_partial") \
 	REASON(IVM_REASON_AGGREGATE_PLACE, "aggregate_place") \
@@ -119,8 +113,12 @@ typedef enum IvmAccumulatorKind
 	IVM_ACC_MOVING_SERIAL,		/* the same, state "internal", stored
 								 * serialized */
 	IVM_ACC_FLOAT_SUM,			/* sum and avg of floats, exact */
-	IVM_ACC_BOOL				/* bool_and, bool_or, every: counts of true
+	IVM_ACC_BOOL,				/* bool_and, bool_or, every: counts of true
 								 * and not null */
+	IVM_ACC_FORWARD,			/* plain transition functions: rows come, and
+								 * when one goes the group is read */
+	IVM_ACC_REPLAY				/* the result is stored; with every change
+								 * the group is read */
 } IvmAccumulatorKind;
 
 /* What stands for a text where that would be too long. */
@@ -132,7 +130,7 @@ typedef struct IvmDigest
 typedef struct IvmAggregateCall
 {
 	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read
-								 * the input's row */
+								 * the input's row, aggdirectargs the raw row */
 	IvmAccumulatorKind kind;
 } IvmAggregateCall;
 
@@ -175,6 +173,8 @@ typedef struct IvmArrangement
 								 * every row matches */
 	List	   *operators;		/* oid list: probe = key, hashable equality */
 	List	   *collations;		/* oid list */
+	bool		null_safe;		/* NULL finds NULL (groups), or nothing
+								 * (joins) */
 	List	   *order;			/* IvmOrderKey: the rows of a key come in this
 								 * order, and a key may be NULL; NIL: in any */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
@@ -265,6 +265,10 @@ typedef struct IvmPlanNode
 								 * is 0 in rows of the left side; the calls
 								 * count both sides' rows.  0: it is none */
 	SetOpCmd	set_operation;
+	IvmArrangement *rows;		/* the input's rows by the group columns; NULL:
+								 * nobody needs them, or there is no GROUP BY */
+	List	   *row_keys;		/* integer: by key of that, which group column
+								 * it is (0-based) */
 
 	/* IVM_TOPK */
 	List	   *key_columns;	/* integer: of the input; NIL: all rows are

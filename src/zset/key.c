@@ -398,6 +398,7 @@ ivm_key_hash_row(IvmKey *key, List *states, ExprContext *econtext, TupleTableSlo
 		values[i] = ExecEvalExpr(lfirst(cell), econtext, &isnull[i]);
 		null_key |= isnull[i++];
 	}
+	null_key &= !key->null_equal;
 	if (!null_key)
 		*hash = ivm_key_hash_right(key, values, isnull);
 	MemoryContextSwitchTo(old);

@@ -68,7 +68,7 @@ extern bool ivm_key_equal(IvmKey *key, const Datum *left, const bool *left_isnul
 
 /*
  * Evaluates the key's expressions (ExprState) over a row, and hashes what they give as right values:
- * *hash.  False if one is NULL.  Resets the expression context before, and leaves memory in its
+ * *hash.  False if one is NULL, and equals nothing.  Resets the expression context before, and leaves memory in its
  * per-tuple memory.
  */
 extern bool ivm_key_hash_row(IvmKey *key, List *states, ExprContext *econtext, TupleTableSlot *row, uint64 *hash);

@@ -199,11 +199,11 @@ run('CREATE TABLE r (v int, k int, c text) PARTITION BY RANGE (k);', 'CREATE TAB
 	'CREATE TABLE r2 (c text, k int, v int); ALTER TABLE r ATTACH PARTITION r2 FOR VALUES FROM (200) TO (300);',
 	'INSERT INTO r SELECT i, 100 + i * 3 % 200, \'c\' || i % 3 FROM generate_series(1, 60) i;',
 	'CREATE TABLE o (k int, name text); INSERT INTO o SELECT i, \'o\' || i FROM generate_series(120, 340, 20) i;',
-	'CREATE INCREMENTAL VIEW r_max AS SELECT c, max(v) FROM r GROUP BY c;',
+	'CREATE INCREMENTAL VIEW r_max AS SELECT DISTINCT c, max(v) OVER (PARTITION BY c) FROM r;',
 	'CREATE INCREMENTAL VIEW r_left AS SELECT o.name, r.v FROM o LEFT JOIN r ON r.k = o.k;',
 	'CREATE INCREMENTAL VIEW r_rank AS SELECT k, rank() OVER (PARTITION BY c ORDER BY k, v) AS rank FROM r WHERE v > 3;',
-	'CREATE INCREMENTAL VIEW r_both AS SELECT r.v, m.most FROM r JOIN (SELECT c, max(k) AS most FROM r GROUP BY c) m ON m.c = r.c;',
-	'CREATE INCREMENTAL VIEW r_twice AS SELECT max(v) AS m FROM r UNION ALL SELECT min(k) FROM r WHERE c <> \'c1\';',
+	'CREATE INCREMENTAL VIEW r_both AS SELECT r.v, m.most FROM r JOIN (SELECT DISTINCT c, max(k) OVER (PARTITION BY c) AS most FROM r) m ON m.c = r.c;',
+	'CREATE INCREMENTAL VIEW r_twice AS SELECT DISTINCT max(v) OVER () AS m FROM r UNION ALL SELECT DISTINCT min(k) OVER () FROM r WHERE c <> \'c1\';',
 	'CREATE INCREMENTAL VIEW r_sum AS SELECT count(*), sum(v) FROM r;');
 my $recomputes = q{SELECT sum(recomputes) FROM pg_stat_ivm WHERE relname LIKE 'r\_%'};
 sync($node);

@@ -26,7 +26,7 @@ query($_) foreach (
 	'CREATE INCREMENTAL VIEW joined AS SELECT f.id, n.name, f.x FROM facts f JOIN names n USING (k)',
 	'CREATE INCREMENTAL VIEW grouped AS SELECT n.name, g.kind, g.s FROM names n JOIN'
 	  . ' (SELECT k, kind, sum(x) AS s FROM facts GROUP BY k, kind) g USING (k)',
-	'CREATE INCREMENTAL VIEW recomputed AS SELECT kind, max(x) AS m FROM facts GROUP BY kind');
+	'CREATE INCREMENTAL VIEW recomputed AS SELECT DISTINCT kind, max(x) OVER (PARTITION BY kind) AS m FROM facts');
 
 sub change
 {
@@ -54,7 +54,9 @@ foreach my $format ('4', '99')
 UPDATE ivm.view SET plan_text = regexp_replace(plan_text, '^format \\d+', 'format $format'),
 	definition = regexp_replace(definition, '^format \\d+', 'format $format');
 UPDATE pg_class SET relname = substr(relname, 1, 40) || '_$format'
-	WHERE relnamespace = 'ivm_state'::regnamespace AND relkind = 'm'
+	WHERE relnamespace = 'ivm_state'::regnamespace AND relkind = 'm';
+UPDATE pg_type SET typname = substr(typname, 1, 40) || '_$format'
+	WHERE typnamespace = 'ivm_state'::regnamespace AND typtype = 'c'
 EOS
 	$node->restart;
 	wait_for_point($node, 'build-locked');

@@ -47,7 +47,7 @@ my @families = (
 	[ 8, 1, 'semi join', \&_q_semi_join ],
 	[ 1, 0, 'not in', \&_q_not_in ],
 	[ 3, 0, 'window', \&_q_window ],
-	[ 3, 0, 'min and max', \&_q_min_max ],
+	[ 8, 1, 'aggregates that need rows', \&_q_row_aggregates ],
 	[ 6, 1, 'limit', \&_q_limit ],
 	[ 5, 1, 'distinct on', \&_q_distinct_on ],
 	[ 2, 0, 'correlated subquery', \&_q_correlated ],
@@ -308,7 +308,7 @@ sub _source
 	{
 		$self->{nested} = 1;
 		my $method = pick(
-			\&_q_window, \&_q_min_max, \&_q_limit, \&_q_distinct_on,
+			\&_q_window, \&_q_limit, \&_q_distinct_on,
 			\&_q_not_in, \&_q_correlated, \&_q_srf);
 		return $self->_subquery($method->($self));
 	}
@@ -598,6 +598,7 @@ sub _aggregate
 	my ($columns) = @_;
 	my $filter = chance(15) ? ' filter (where ' . _predicate($columns) . ')' : '';
 
+	return _row_aggregate($columns, $filter) if chance(12);
 	return [ "count(*)$filter", 'big' ] if chance(25);
 	my ($sql, $kind) = _key_expression($columns);
 	return [ "count($sql)$filter", 'big' ] if chance(15);
@@ -628,6 +629,35 @@ sub _aggregate
 	elsif ($kind eq 'bool')
 	{
 		return [ pick('bool_and', 'bool_or', 'every') . "($sql)$filter", 'bool' ];
+	}
+	return [ "count($sql)$filter", 'big' ];
+}
+
+# One that needs the rows of its group.
+sub _row_aggregate
+{
+	my ($columns, $filter) = @_;
+	my ($sql, $kind) = _key_expression($columns);
+
+	return [ "count(distinct $sql)$filter", 'big' ] if chance(25) && $kind ne 'pair';
+	if ($kind eq 'int' || $kind eq 'big' || $kind eq 'date' || $kind eq 'text')
+	{
+		return pick(
+			[ pick('min', 'max') . "($sql)$filter", $kind ],
+			[ "array_agg($sql order by $sql" . pick('', ' desc', ' nulls first') . ")${filter}::text", 'text' ],
+			[ "array_agg(distinct $sql)${filter}::text", 'text' ],
+			[ "string_agg(($sql)::text, ',' order by $sql)$filter", 'text' ],
+			[ "percentile_disc(0.5) within group (order by $sql)$filter", $kind ],
+			[ "mode() within group (order by $sql)$filter", $kind ],
+			[ "json_agg($sql order by $sql)${filter}::text", 'text' ]);
+	}
+	if ($kind eq 'num' || $kind eq 'float')
+	{
+		return pick(
+			[ pick('min', 'max') . "($sql)$filter", $kind ],
+			[ "sum(distinct $sql)$filter", $kind ],
+			[ "percentile_cont(0.5) within group (order by $sql)$filter", 'float' ],
+			[ "rank(2.5) within group (order by $sql)$filter", 'big' ]);
 	}
 	return [ "count($sql)$filter", 'big' ];
 }
@@ -713,6 +743,18 @@ sub _q_aggregate
 {
 	my ($self) = @_;
 	return $self->_group($self->_source);
+}
+
+sub _q_row_aggregates
+{
+	my ($self) = @_;
+	my $source = chance(50) ? $self->_join(2) : $self->_source;
+	my @more = map { _row_aggregate($source->{columns}, chance(20) ? ' filter (where ' . _predicate($source->{columns}) . ')' : '') } 1 .. between(1, 3);
+	my ($number) = _columns($source->{columns}, 'int', 'big');
+	push @more, [ pick('bit_and', 'bit_or', 'bit_xor') . "($number->[0])", $number->[1] ] if $number && chance(30);
+	push @more, [ "sum(distinct $number->[0])", $number->[1] eq 'int' ? 'big' : 'num' ] if $number && chance(30);
+	push @more, [ "array_length(array_agg($number->[0]), 1)", 'int' ] if $number && chance(20);
+	return $self->_group($source, @more);
 }
 
 sub _q_join_aggregate
@@ -881,22 +923,6 @@ sub _q_window
 		[ "dense_rank() over (order by $order)", 'big' ]);
 	my ($list, @kinds) = _list([ @keys, $window ]);
 	return ("select $list from $source->{sql}" . _where($source->{columns}, 30), @kinds);
-}
-
-sub _q_min_max
-{
-	my ($self) = @_;
-	my $source = chance(50) ? $self->_join(2) : $self->_source;
-	my @sorted = _columns($source->{columns}, qw(int big num text date tstz float));
-	return $self->_group($source) if !@sorted;
-	my $column = pick(@sorted);
-	my @more = ([ pick('min', 'max') . "($column->[0])", $column->[1] ]);
-	my ($number) = _columns($source->{columns}, 'int', 'big');
-	push @more, [ "count(distinct $number->[0])", 'big' ] if $number && chance(40);
-	push @more, [ "string_agg($number->[0]::text, ',' order by $number->[0])", 'text' ]
-	  if $number && chance(30);
-	push @more, [ "array_length(array_agg($number->[0]), 1)", 'int' ] if $number && chance(20);
-	return $self->_group($source, @more);
 }
 
 sub _q_limit
