@@ -107,7 +107,7 @@ apply_chunk(Fill *fill)
 		Snapshot	advanced = ivm_push_advanced_snapshot(fill->snapshot);
 
 		caller = MemoryContextSwitchTo(fill->chunk_context);
-		ivm_arrangement_apply(fill->arrangement, fill->state_table, fill->chunk, advanced);
+		ivm_arrangement_apply(fill->arrangement, fill->state_table, fill->chunk, advanced, false);
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(fill->chunk_context);
 		PopActiveSnapshot();

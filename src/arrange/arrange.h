@@ -66,8 +66,12 @@ extern void ivm_lookup_end(IvmLookup *lookup);
 /* Name of the state table that serves a STATE arrangement of that view. */
 extern char *ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid);
 
-/* Applies the delta of the arrangement's input to its state table (private and shared ones). */
+/*
+ * Applies the delta of the arrangement's input to its state table (private and shared ones); "fill": that is empty,
+ * and this is all that it gets.
+ */
 struct IvmZset;
-extern void ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, struct IvmZset *delta, Snapshot snapshot);
+extern void ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, struct IvmZset *delta, Snapshot snapshot,
+								  bool fill);
 
 #endif							/* IVM_ARRANGE_H */

@@ -485,7 +485,7 @@ ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid)
 }
 
 void
-ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *delta, Snapshot snapshot)
+ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *delta, Snapshot snapshot, bool fill)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm arrangement", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -496,6 +496,8 @@ ivm_arrangement_apply(IvmArrangement *arrangement, Oid state_table, IvmZset *del
 	int64		count;
 	IvmRow	  **rows;
 
+	if (fill)
+		ivm_state_table_fill(table);
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{

@@ -34,7 +34,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/index.h"
 #include "catalog/pg_opclass.h"
 #include "catalog/pg_type_d.h"
 #include "executor/executor.h"
@@ -43,7 +42,6 @@
 #include "nodes/value.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -643,23 +641,6 @@ ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, 
 	MemoryContextDelete(context);
 }
 
-/* Builds the indexes of a table that has got its rows, in no more memory than this process may hold. */
-static void
-build_indexes(Oid relid)
-{
-	int			nest_level = NewGUCNestLevel();
-	ReindexParams params = {0};
-	Size		limit = ivm_pin_limit() / 1024;
-	int			kilobytes = (int) Max(Min((Size) maintenance_work_mem, limit), 1024);
-
-	(void) set_config_option("maintenance_work_mem", psprintf("%dkB", kilobytes),
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	CommandCounterIncrement();
-	reindex_relation(relid, 0, &params);
-	CommandCounterIncrement();
-	AtEOXact_GUC(false, nest_level);
-}
-
 void
 ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot)
 {
@@ -691,7 +672,7 @@ ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *delta, S
 	ivm_zset_parts_end(&parts);
 	ivm_insert_buffer_end(buffer);
 	ivm_ordered_table_close(table);
-	build_indexes(relid);
+	ivm_state_build_indexes(relid);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

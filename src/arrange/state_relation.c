@@ -56,6 +56,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -63,6 +64,7 @@
 
 #include "arrange/state_table.h"
 #include "base/compat.h"
+#include "memory/reclaim.h"
 #include "metadata/metadata.h"
 
 /* How the names of all private state tables of a view begin; takes its oid. */
@@ -404,4 +406,20 @@ ivm_state_table_size(Oid relid)
 	}
 	table_close(relation, NoLock);
 	return size;
+}
+
+void
+ivm_state_build_indexes(Oid relid)
+{
+	int			nest_level = NewGUCNestLevel();
+	ReindexParams params = {0};
+	Size		limit = ivm_pin_limit() / 1024;
+	int			kilobytes = (int) Max(Min((Size) maintenance_work_mem, limit), 1024);
+
+	(void) set_config_option("maintenance_work_mem", psprintf("%dkB", kilobytes),
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	CommandCounterIncrement();
+	reindex_relation(relid, 0, &params);
+	CommandCounterIncrement();
+	AtEOXact_GUC(false, nest_level);
 }

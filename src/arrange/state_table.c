@@ -18,6 +18,8 @@
  * in the transaction of the batch.  The fill factor leaves room for updates
  * that keep the hash, which are then heap-only.
  *
+ * A table that is filled anew gets its rows a page at a time, and its index when they are all there.
+ *
  * Costs: a row has 48 bytes of overhead besides its image.  Rows are not
  * found in the order of their keys.
  *
@@ -45,7 +47,11 @@
 
 #include "arrange/state_table.h"
 #include "base/index_entries.h"
+#include "base/insert_buffer.h"
 #include "zset/row.h"
+
+/* So many rows of a table that is filled get their index entries one by one. */
+#define ENTRIES_ONE_BY_ONE	10000
 
 enum
 {
@@ -62,6 +68,10 @@ struct IvmStateTable
 	Relation	heap;
 	Relation	index;			/* the one to search */
 	IvmIndexEntries *entries;	/* in all of them; NULL: nothing was written */
+	bool		filling;		/* there is nothing in it but what is inserted */
+	uint64		filled;			/* rows inserted */
+	IvmInsertBuffer *buffer;	/* rows that have no index entries; NULL: there
+								 * are none */
 	Snapshot	snapshot;
 	TupleTableSlot *slot;		/* to read */
 	TupleTableSlot *write_slot;
@@ -110,8 +120,19 @@ ivm_state_table_open(Oid relid, Snapshot snapshot)
 }
 
 void
+ivm_state_table_fill(IvmStateTable *table)
+{
+	table->filling = true;
+}
+
+void
 ivm_state_table_close(IvmStateTable *table)
 {
+	Oid			relid = RelationGetRelid(table->heap);
+	bool		build_index = table->buffer != NULL;
+
+	if (build_index)
+		ivm_insert_buffer_end(table->buffer);
 	ExecClearTuple(table->slot);
 	if (table->hash_scan != NULL)
 		index_endscan(table->hash_scan);
@@ -126,6 +147,8 @@ ivm_state_table_close(IvmStateTable *table)
 	index_close(table->index, NoLock);
 	table_close(table->heap, NoLock);
 	MemoryContextDelete(table->context);
+	if (build_index)
+		ivm_state_build_indexes(relid);
 }
 
 static void
@@ -242,6 +265,20 @@ insert_index_entries(IvmStateTable *table)
 	ivm_index_entries_insert(table->entries, table->write_slot);
 }
 
+/* Inserts the row in the write slot, with many others. */
+static void
+fill_row(IvmStateTable *table)
+{
+	if (table->buffer == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(table->context);
+
+		table->buffer = ivm_insert_buffer_create(table->heap, GetCurrentCommandId(true), 0, true, NULL, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	ivm_insert_buffer_add(table->buffer, table->write_slot);
+}
+
 /*
  * Writes run in a context that is reset with each of them.  A row that was
  * read last (its tuple may be part of what is written) stays until then.
@@ -252,8 +289,13 @@ insert_row(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, Minima
 	MemoryContext old = MemoryContextSwitchTo(table->row_context);
 
 	store(table, hash, image, weight, tuple);
-	table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_entries(table);
+	if (table->filling && ++table->filled > ENTRIES_ONE_BY_ONE)
+		fill_row(table);
+	else
+	{
+		table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
+		insert_index_entries(table);
+	}
 	ExecClearTuple(table->write_slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(table->row_context);
@@ -302,12 +344,15 @@ void
 ivm_state_table_add(IvmStateTable *table, uint64 hash, MinimalTuple tuple, int64 weight)
 {
 	uint64		image = ivm_row_image_hash(tuple);
-	IvmStateRow *row;
+	IvmStateRow *row = NULL;
 
-	begin_index_scan(table, &table->image_scan, 2, hash, image);
-	while ((row = ivm_state_table_next(table)) != NULL)
-		if (ivm_row_image_equal(row->tuple, tuple))
-			break;
+	if (!table->filling)
+	{
+		begin_index_scan(table, &table->image_scan, 2, hash, image);
+		while ((row = ivm_state_table_next(table)) != NULL)
+			if (ivm_row_image_equal(row->tuple, tuple))
+				break;
+	}
 	if (row == NULL ? weight < 0 : row->weight + weight < 0)
 		ivm_state_lacks_row(table->heap);
 	if (row == NULL)

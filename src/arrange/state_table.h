@@ -64,6 +64,12 @@ extern bool ivm_state_table_needs_index(Oid relid, Oid index);
 extern IvmStateTable *ivm_state_table_open(Oid relid, Snapshot snapshot);
 extern void ivm_state_table_close(IvmStateTable *table);
 
+/*
+ * The table has no rows, and is filled: until it is closed, which makes them be found, rows are only inserted or
+ * added, and none twice.  Nobody else has it open then.
+ */
+extern void ivm_state_table_fill(IvmStateTable *table);
+
 /* Rows with that hash, one after the other: begin, then next until NULL. */
 extern void ivm_state_table_find(IvmStateTable *table, uint64 hash);
 extern IvmStateRow *ivm_state_table_next(IvmStateTable *table);
@@ -98,6 +104,9 @@ extern IndexElem *ivm_state_index_column(const char *name);
 /* Opens an index by which rows can be found, one that also passes the test, if there is one; or raises an error. */
 typedef bool (*IvmStateIndexTest) (void *context, Relation index);
 extern Relation ivm_state_index_open(Relation heap, IvmStateIndexTest fits, void *context);
+
+/* Builds the indexes of one that has got its rows without entries in them, in no more memory than this process may hold. */
+extern void ivm_state_build_indexes(Oid relid);
 
 /* Raises an error if the row could not be written. */
 extern void ivm_state_check_write(Relation heap, TM_Result result);

@@ -196,7 +196,7 @@ compare_groups(const void *a, const void *b)
 }
 
 AggregateGroup **
-ivm_groups_sorted(AggregateGroups *groups)
+ivm_groups_list(AggregateGroups *groups, bool sorted)
 {
 	AggregateGroup **result = MemoryContextAllocHuge(groups->context,
 													 sizeof(AggregateGroup *) * Max(groups->ngroups, 1));
@@ -205,7 +205,8 @@ ivm_groups_sorted(AggregateGroups *groups)
 	for (uint64 i = 0; i < groups->nbuckets; i++)
 		for (AggregateGroup *group = groups->buckets[i]; group != NULL; group = group->next)
 			result[n++] = group;
-	qsort(result, n, sizeof(AggregateGroup *), compare_groups);
+	if (sorted)
+		qsort(result, n, sizeof(AggregateGroup *), compare_groups);
 	return result;
 }
 
@@ -271,6 +272,8 @@ state_table(IvmOperator *op)
 		char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
 
 		state->table = ivm_state_table_open(ivm_operator_state_table(name), op->dataflow->snapshot);
+		if (op->dataflow->populating)
+			ivm_state_table_fill(state->table);
 		pfree(name);
 		MemoryContextSwitchTo(old);
 	}
@@ -550,7 +553,7 @@ compare_numbers(const void *a, const void *b)
 AggregateGroup **
 ivm_groups_numbered(AggregateGroups *groups)
 {
-	AggregateGroup **result = ivm_groups_sorted(groups);
+	AggregateGroup **result = ivm_groups_list(groups, false);
 
 	qsort(result, groups->ngroups, sizeof(AggregateGroup *), compare_numbers);
 	return result;
@@ -679,7 +682,7 @@ ivm_groups_recompute(IvmOperator *op)
 		return;
 	old = MemoryContextSwitchTo(state->context);
 	gathering.pass = ivm_groups_pass(op, false);
-	groups = ivm_groups_sorted(&state->refused);
+	groups = ivm_groups_list(&state->refused, true);
 	for (uint64 i = 0; i < state->refused.ngroups; i++)
 		groups[i]->number = i;
 	if (state->source == NULL || op->dataflow->populating)

@@ -129,7 +129,10 @@ extern void ivm_groups_reset(AggregateRun *state, AggregateGroups *groups);
 extern void ivm_groups_insert(AggregateGroups *groups, AggregateGroup *group);
 extern AggregateGroup *ivm_groups_find(AggregateRun *state, AggregateGroups *groups, uint64 hash,
 									   const Datum *values, const bool *isnull);
-extern AggregateGroup **ivm_groups_sorted(AggregateGroups *groups);
+
+/* All of them, perhaps in the order of their hashes. */
+extern AggregateGroup **ivm_groups_list(AggregateGroups *groups, bool sorted);
+
 
 /* Counts the memory of groups; false if there should not be more of them. */
 extern bool ivm_groups_charge(AggregateRun *state);

@@ -85,7 +85,7 @@ ivm_arranger_finish(IvmArranger *arranger)
 		Oid			relid = ivm_operator_state_table(name);
 
 		if (arrangement->order == NIL)
-			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot);
+			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot, dataflow->populating);
 		else if (dataflow->populating)
 			ivm_ordered_table_fill(arrangement, relid, arranger->delta, dataflow->snapshot);
 		else

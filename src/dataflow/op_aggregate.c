@@ -444,7 +444,9 @@ close_groups(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 	IvmReplayPass *pass = state->pass;
-	AggregateGroup **groups = pass != NULL ? ivm_groups_numbered(&state->open) : ivm_groups_sorted(&state->open);
+	/* a table that is filled gets its index at the end */
+	AggregateGroup **groups = pass != NULL ? ivm_groups_numbered(&state->open) :
+	ivm_groups_list(&state->open, !op->dataflow->populating);
 
 	state->pass = NULL;
 	if (pass != NULL)

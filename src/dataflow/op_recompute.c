@@ -82,9 +82,14 @@ recompute_finish(IvmOperator *op)
 	ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, collect, difference);
 
 	table = open_table(op);
-	ivm_state_table_scan(table);
-	while ((stored = ivm_state_table_next(table)) != NULL)
-		ivm_zset_add_tuple(difference, stored->tuple, -stored->weight);
+	if (dataflow->populating)
+		ivm_state_table_fill(table);
+	else
+	{
+		ivm_state_table_scan(table);
+		while ((stored = ivm_state_table_next(table)) != NULL)
+			ivm_zset_add_tuple(difference, stored->tuple, -stored->weight);
+	}
 
 	slot = MakeSingleTupleTableSlot(op->node->desc, &TTSOpsMinimalTuple);
 	ivm_zset_parts_begin(difference, &parts);
@@ -101,7 +106,7 @@ recompute_finish(IvmOperator *op)
 	ivm_state_table_close(table);
 	if (kept != NULL)
 		ivm_arrangement_apply(kept, ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
-							  difference, dataflow->snapshot);
+							  difference, dataflow->snapshot, dataflow->populating);
 	ivm_zset_close(difference);
 	ExecDropSingleTupleTableSlot(slot);
 }

@@ -354,7 +354,7 @@ apply_consumer(IvmConsumer *consumer, Snapshot snapshot, XLogRecPtr lsn)
 		ivm_identity_enter(&saved, consumer->compiled->owner, consumer->compiled->settings);
 		delta = ivm_dataflow_finish(consumer->dataflow);
 		if (consumer->is_arrangement)
-			ivm_arrangement_apply(consumer->arrangement, consumer->relid, delta, snapshot);
+			ivm_arrangement_apply(consumer->arrangement, consumer->relid, delta, snapshot, false);
 		else
 		{
 			Relation	view = table_open(consumer->relid, NoLock);
