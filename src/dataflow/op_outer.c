@@ -240,7 +240,7 @@ run_own_delta(IvmOperator *op)
  * The other side's delta
  */
 
-/* By the hash of its key. */
+/* By the hash of its key: what of it could match anything. */
 static void
 index_delta(IvmOperator *op, int input)
 {
@@ -259,7 +259,10 @@ index_delta(IvmOperator *op, int input)
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), state->row, false);
-			if (ivm_outer_match_hash(state->match, input, state->row, &hash))
+			slot_getallattrs(state->row);
+			ivm_outer_match_bind(state->match, input, state->row->tts_values, state->row->tts_isnull);
+			if (ivm_outer_match_can(state->match, input) &&
+				ivm_outer_match_hash(state->match, input, state->row, &hash))
 				ivm_row_index_add(state->delta, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
 		}
 		ExecClearTuple(state->row);
@@ -385,7 +388,8 @@ found_kept(void *context, const Datum *values, const bool *isnull, int64 weight)
 
 	CHECK_FOR_INTERRUPTS();
 	ivm_outer_match_bind(state->match, state->kept, values, isnull);
-	if (!ivm_outer_match_looks_up(state->match, 1 - state->kept, key->values, key->isnull))
+	if (!ivm_outer_match_can(state->match, state->kept) ||
+		!ivm_outer_match_looks_up(state->match, 1 - state->kept, key->values, key->isnull))
 		return true;
 	state->weight = weight;
 	sum = match_delta(op);

@@ -208,10 +208,15 @@ compute_values(OuterSide *side)
 }
 
 bool
+ivm_outer_match_can(IvmOuterMatch *match, int input)
+{
+	return passes(match->sides[input].start_qual, match->sides[input].start_context);
+}
+
+bool
 ivm_outer_match_test(IvmOuterMatch *match)
 {
-	return passes(match->sides[0].start_qual, match->sides[0].start_context) &&
-		passes(match->sides[1].qual, match->sides[1].qual_context);
+	return ivm_outer_match_can(match, 0) && passes(match->sides[1].qual, match->sides[1].qual_context);
 }
 
 static bool
@@ -233,12 +238,11 @@ found_row(void *context, const Datum *values, const bool *isnull, int64 weight)
 int64
 ivm_outer_match_find(IvmOuterMatch *match, int input, int64 limit, IvmOuterReceiver receiver, void *context)
 {
-	OuterSide  *start = &match->sides[input];
 	OuterSide  *side = &match->sides[1 - input];
 	Finding		finding = {match, side, limit, 0, receiver, context};
 
 	CHECK_FOR_INTERRUPTS();
-	if (passes(start->start_qual, start->start_context) && compute_values(side))
+	if (ivm_outer_match_can(match, input) && compute_values(side))
 		(void) ivm_probe_rows(side->probe, side->values, found_row, &finding);
 	return finding.sum;
 }

@@ -37,6 +37,9 @@ extern void ivm_outer_match_bind(IvmOuterMatch *match, int input, const Datum *v
 extern void ivm_outer_match_clear(IvmOuterMatch *match, int input);
 extern TupleTableSlot *ivm_outer_match_wide(IvmOuterMatch *match);
 
+/* Could the bound row of that input match anything? */
+extern bool ivm_outer_match_can(IvmOuterMatch *match, int input);
+
 /* Do the rows that are bound match? */
 extern bool ivm_outer_match_test(IvmOuterMatch *match);
 
