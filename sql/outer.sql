@@ -78,6 +78,7 @@ create incremental view o_in_having as select a.id from a join (select y from b 
 create incremental view o_in_dropped as select c.id, d.k from (select distinct k, y from b) d join c on c.id = d.y and c.k = d.k;
 -- of groups that are shown, and may look different, and of a part of their columns
 create incremental view o_group_shown as select a.id, d.k from a join (select distinct k from b) d on d.k = a.k;
+create incremental view o_group_collation as select a.id, d.t as dt from a join (select distinct t collate "C" as t from b) d on d.t = a.t collate lowered;
 create incremental view o_group_part as select a.id from a join (select distinct k, y from b) d on d.k = a.k;
 select plan('o_in_two');
 select plan('o_in_expression');
@@ -128,6 +129,21 @@ create incremental view o_inner as
 create incremental view o_inner_other as
 	with d as materialized (select b.k, b.id as bid, c.id as cid from b left join c on c.k = b.y)
 	select c.f, d.k, d.bid from c join d on d.cid = c.id;
+create incremental view o_inner_shown as
+	with d as materialized (select a.id, coalesce(b.y, 7) as y from a left join b on a.k = b.k)
+	select c.id, d.id as did from c join d on d.y = c.k;
+create incremental view o_inner_both as
+	with d as materialized (select a.x, b.y from a left join b on a.k = b.k)
+	select c.id, d.x from c join d on d.x = c.k and d.y = c.id;
+create incremental view o_full_shown as
+	with d as materialized (select coalesce(b.k, a.k) as k, a.id, b.id as bid from a full join b on a.id = b.id)
+	select c.id, d.id as did, d.bid from c left join d on d.k = c.k;
+create incremental view o_array_group as
+	select coalesce(a.id % 5, g.n) as m, array_agg(a.id order by a.id) as ids, array_agg(g.n order by g.n) as ns
+	from a full join (select k, count(*) as n from b group by k) g on g.k = a.k group by coalesce(a.id % 5, g.n);
+create incremental view o_array_group_other as
+	select g.n, array_agg(a.id order by a.id) as ids
+	from a left join (select k, count(*) as n from b group by k) g on g.k = a.k group by g.n;
 create incremental view o_group as
 	select a.k, count(*) as n, count(b.id) as m, sum(b.y) as s from a left join b on a.k = b.k group by a.k;
 create incremental view o_group_other as
@@ -156,7 +172,11 @@ select plan('o_nest_two');
 select plan('o_nest_anti');
 select plan('o_inner');
 select plan('o_inner_other');
+select plan('o_inner_shown');
+select plan('o_inner_both');
+select plan('o_full_shown');
 select plan('o_group_other');
+select plan('o_array_group_other');
 select plan('o_of_group');
 select plan('o_static_full');
 select sum(state_tables(oid)) from pg_class where relname in ('o_left', 'o_full', 'o_semi', 'o_anti', 'o_residual_full', 'o_nest', 'o_nest_full', 'o_nest_two', 'o_inner_other', 'o_self_semi');
