@@ -81,9 +81,18 @@ insert into queries values
 	(10, 'select t.id, f from t, unnest(array[k]) f'),
 	(11, 'select t.id, l.id as u from t, lateral (select id from u where u.k = t.k order by n limit 1) l'),
 	(12, 'select 1 as one'),
-	(13, 'with w as materialized (select t.k, count(*) as m from t join u using (k) group by t.k) select a.k, b.m from w a join w b on a.k = b.m');
+	(13, 'with w as materialized (select t.k, count(*) as m from t join u using (k) group by t.k) select a.k, b.m from w a join w b on a.k = b.m'),
+	(14, 'select k, percentile_cont(0.5) within group (order by n), min(n), count(distinct id) from t group by k'),
+	(15, 'select id, n from t order by n desc, id limit 3'),
+	(16, 'select distinct on (k) k, n from t order by k, n'),
+	(17, 'select k, string_agg(distinct n::text, '','') from (select k, n from t union all select k, id from u) x group by k');
 select q.id, b.bad from queries q, ivm.explain_query(query, 'json') e, references_of(e::jsonb) b order by 1;
 select q.id, r ->> 'code' as code, r ->> 'reason' as reason from queries q, ivm.explain_query(query, 'json') e, jsonb_array_elements(e::jsonb -> 'recomputed') r order by 1, 2;
+
+select q.id, n ->> 'title' as title, n -> 'lookups' as lookups, a ->> 'by' as by, a ->> 'order' as in_order, a ->> 'kind' as kind
+	from queries q, ivm.explain_query(query, 'json') e, jsonb_array_elements(e::jsonb -> 'nodes') n, jsonb_array_elements(n -> 'lookups') l,
+		jsonb_array_elements(e::jsonb -> 'arrangements') a
+	where q.id >= 14 and a -> 'arrangement' = l -> 'arrangement' order by 1, 2;
 
 -- as CREATE INCREMENTAL VIEW answers
 create incremental view refused as select random() from t;

@@ -6,7 +6,7 @@
  *		incremental		no part of it is recomputed
  *		recomputed		those that are, with the code of the reason (README.md has them all)
  *		key, single_row	how rows of the view are found
- *		nodes			operators, inputs before their readers: kind, inputs, what the kind has besides, and
+ *		nodes			operators, inputs before their readers: kind, title, inputs, what the kind has besides, and
  *						"lookups": when rows of "from" change, which other rows are looked up, in this order
  *		arrangements	where lookups go; "through" names the arrangements that one ends at
  *		state_tables	what is stored, by nodes and by arrangements; "name" is null before the view exists
@@ -186,12 +186,16 @@ put_lookup(JsonWriter *writer, IvmPlan *plan, IvmPlanNode *from, IvmArrangement 
 static void
 put_lookups(JsonWriter *writer, IvmPlan *plan, IvmPlanNode *node)
 {
+	/* an aggregate's groups, and what comes next in an order, are looked up in the input that changed */
+	IvmArrangement *own = node->rows != NULL ? node->rows : node->ordered;
 	ListCell   *lc;
 	ListCell   *lc2;
 
-	if (node->paths == NIL)
+	if (node->paths == NIL && own == NULL)
 		return;
 	open_group(writer, "lookups", '[');
+	if (own != NULL)
+		put_lookup(writer, plan, (IvmPlanNode *) linitial(node->inputs), own);
 	foreach(lc, node->paths)
 	{
 		IvmJoinPath *path = (IvmJoinPath *) lfirst(lc);
@@ -229,7 +233,7 @@ put_node(JsonWriter *writer, IvmPlan *plan, IvmPlanNode *node)
 	put_list(writer, "inputs", inputs);
 	if (node->kind == IVM_SCAN)
 		put_string(writer, "table", ivm_relation_name(node->relid));
-	put_string(writer, "alias", ivm_plan_node_alias(plan, node));
+	put_string(writer, "title", ivm_plan_node_title(plan, node));
 	if (node->kind == IVM_RECOMPUTE)
 		put_reason(writer, node);
 	else
@@ -271,6 +275,8 @@ put_arrangement(JsonWriter *writer, IvmPlan *plan, IvmArrangement *arrangement)
 	put_integer(writer, "arrangement", arrangement_number(plan, arrangement));
 	put_integer(writer, "rows_of", arrangement->input->node_id);
 	put_list(writer, "by", ivm_arrangement_key_texts(plan, arrangement));
+	if (arrangement->order != NIL)
+		put_string(writer, "order", ivm_arrangement_order_text(plan, arrangement));
 	put_string(writer, "kind", kinds[arrangement->kind]);
 	put_string(writer, "place", ivm_arrangement_place(plan, arrangement));
 	if (arrangement->kind == IVM_ARRANGE_INDEX)

@@ -648,14 +648,6 @@ ivm_plan_node_properties(IvmPlan *plan, IvmPlanNode *node)
 	return state.properties;
 }
 
-char *
-ivm_plan_node_alias(IvmPlan *plan, IvmPlanNode *node)
-{
-	const char *alias = node_alias(plan, node);
-
-	return alias == NULL ? NULL : pstrdup(alias);
-}
-
 List *
 ivm_arrangement_key_texts(IvmPlan *plan, IvmArrangement *arrangement)
 {
@@ -670,6 +662,22 @@ ivm_arrangement_place(IvmPlan *plan, IvmArrangement *arrangement)
 	ExplainState state = {.plan = plan};
 
 	return arrangement_place(&state, arrangement);
+}
+
+char *
+ivm_arrangement_order_text(IvmPlan *plan, IvmArrangement *arrangement)
+{
+	ExplainState state = {.plan = plan};
+
+	return arrangement->order == NIL ? NULL : order_list(&state, arrangement->order, arrangement->input);
+}
+
+char *
+ivm_plan_node_title(IvmPlan *plan, IvmPlanNode *node)
+{
+	ExplainState state = {.plan = plan};
+
+	return node_title(&state, node);
 }
 
 List *

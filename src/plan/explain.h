@@ -29,11 +29,14 @@ extern char *ivm_relation_name(Oid relid);
 /* What a node says of itself (IvmExplainProperty), but for its lookups. */
 extern List *ivm_plan_node_properties(IvmPlan *plan, IvmPlanNode *node);
 
-/* What the node's rows are called in the query, or NULL. */
-extern char *ivm_plan_node_alias(IvmPlan *plan, IvmPlanNode *node);
+/* Its first line: the kind, and what there is to know at a glance. */
+extern char *ivm_plan_node_title(IvmPlan *plan, IvmPlanNode *node);
 
 /* What an arrangement is looked up by, C strings; NIL: it gives every row. */
 extern List *ivm_arrangement_key_texts(IvmPlan *plan, IvmArrangement *arrangement);
+
+/* The order in which the rows of a key come, or NULL. */
+extern char *ivm_arrangement_order_text(IvmPlan *plan, IvmArrangement *arrangement);
 
 /* Where its rows are. */
 extern char *ivm_arrangement_place(IvmPlan *plan, IvmArrangement *arrangement);

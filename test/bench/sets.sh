@@ -15,6 +15,7 @@ make_tables() # rows
 		ALTER TABLE r REPLICA IDENTITY FULL;
 		INSERT INTO l SELECT i, i / 2, i % 100, i % 1000 FROM generate_series(0, $1 - 1) i;
 		INSERT INTO r SELECT i, i / 3, i % 100, i % 1000 FROM generate_series(0, $1 - 1) i;
+		CREATE INDEX ON l (k);
 		VACUUM ANALYZE;
 		CHECKPOINT;
 	END
