@@ -92,4 +92,5 @@ insert into t values (1, 1, 'a', 1, 1, 1, 'z', null, 'c'), (2, 1, 'a', 2, 1, 1, 
 select * from oracle();
 select * from ivm.verify('test_open.r_open');
 select * from test_open.r_open;
+set client_min_messages = warning;
 drop schema test_replay, test_open cascade;

@@ -54,6 +54,10 @@ extern void ivm_ordered_table_close(IvmOrderedTable *table);
 extern bool ivm_ordered_table_walk(IvmOrderedTable *table, const Datum *values, const bool *isnull,
 								   IvmLookupReceiver receiver, void *context);
 
+/* Gives the first or the last row of the key, of those whose first value in the order is not NULL, if there is one. */
+extern void ivm_ordered_table_end(IvmOrderedTable *table, const Datum *values, const bool *isnull, bool last,
+								  IvmLookupReceiver receiver, void *context);
+
 /* Applies the delta of the arrangement's input. */
 extern void ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot);
 

@@ -33,4 +33,11 @@ extern void ivm_walk_end(IvmWalk *walk);
 extern bool ivm_walk_rows(IvmWalk *walk, const Datum *values, const bool *isnull,
 						  IvmLookupReceiver receiver, void *context);
 
+/*
+ * Gives the first or the last row of the key, by the order alone, if there is one whose first value in the order is not
+ * NULL.
+ */
+extern void ivm_walk_end_row(IvmWalk *walk, const Datum *values, const bool *isnull, bool last,
+							 IvmLookupReceiver receiver, void *context);
+
 #endif							/* IVM_WALK_H */

@@ -16,6 +16,8 @@
  *	  would drift away from what the query gives;
  *	- bool_and and bool_or are counts.
  *
+ *	- min, max and whatever else gives the first value in the order of an operator keep the value, and find
+ *	  the next one in an ordered arrangement (accumulator_extreme.c);
  *	- a function with a combine function, which says that the order of rows is no matter, and
  *	  a state that can be stored goes forward with what comes; when something goes, the rows
  *	  of the group are read again;
@@ -40,17 +42,23 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "catalog/pg_aggregate.h"
+#include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
 #include "base/moving_aggregate.h"
 #include "compile/compiler.h"
+#include "metadata/metadata.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/value.h"
+#include "plan/order_key.h"
 #include "plan/plan_text.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "zset/key.h"
 
 /* While the expressions of an Agg node are taken apart. */
 typedef struct AggregateContext
@@ -100,6 +108,52 @@ goes_forward(Aggref *aggref, Form_pg_aggregate form)
 		!ivm_aggregate_depends_on_order(aggref->aggfnoid, false);
 }
 
+/* The order in which the values are that the call, of an argument, gives one end of; *backward: which. */
+static IvmOrderKey *
+order_of_extreme(Aggref *aggref, Oid sort_operator, bool *backward)
+{
+	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
+	Oid			family;
+	Oid			type;
+	int16		strategy;
+
+	if (!get_ordering_op_properties(sort_operator, &family, &type, &strategy))
+		return NULL;
+	*backward = strategy == BTGreaterStrategyNumber;
+	key->expr = linitial_node(TargetEntry, aggref->args)->expr;
+	key->sort_operator = get_opfamily_member(family, type, type, BTLessStrategyNumber);
+	key->collation = aggref->inputcollid;
+	return key;
+}
+
+/* Is it the first value in an order that can be kept? */
+static bool
+is_extreme(Aggref *aggref, Form_pg_aggregate form)
+{
+	IvmOrderKey *key;
+	bool		backward;
+
+	if (!OidIsValid(form->aggsortop) || list_length(aggref->args) != 1 || aggref->aggvariadic ||
+		exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr) != aggref->aggtype)
+		return false;
+	key = order_of_extreme(aggref, form->aggsortop, &backward);
+	return key != NULL && OidIsValid(key->sort_operator) && ivm_order_key_can_be_stored(key) &&
+		OidIsValid(ivm_order_key_class(key, &backward));
+}
+
+static Oid
+aggregate_sort_operator(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(function));
+	Oid			result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", function);
+	result = ((Form_pg_aggregate) GETSTRUCT(tuple))->aggsortop;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 static IvmAccumulatorKind
 kind_of_function(Aggref *aggref)
 {
@@ -129,7 +183,9 @@ kind_of_function(Aggref *aggref)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
 	form = (Form_pg_aggregate) GETSTRUCT(tuple);
-	if (!has_inverse(aggref, form, &kind))
+	if (is_extreme(aggref, form))
+		kind = IVM_ACC_EXTREME;
+	else if (!has_inverse(aggref, form, &kind))
 		kind = goes_forward(aggref, form) ? IVM_ACC_FORWARD : IVM_ACC_REPLAY;
 	ReleaseSysCache(tuple);
 	return kind;
@@ -159,6 +215,12 @@ static IvmReason *
 classify(Aggref *aggref, IvmAccumulatorKind *kind)
 {
 	*kind = IVM_ACC_REPLAY;
+	/* the first value in an order is the same however often and in whichever order values come */
+	if (aggref->aggkind == AGGKIND_NORMAL && OidIsValid(aggregate_sort_operator(aggref->aggfnoid)))
+	{
+		drop_order(aggref);
+		aggref->aggdistinct = NIL;
+	}
 	if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL &&
 		(aggref->aggorder == NIL || !ivm_aggregate_depends_on_order(aggref->aggfnoid, true)))
 	{
@@ -248,6 +310,8 @@ aggregate_call(AggregateContext *context, Aggref *aggref)
 	call = (IvmAggregateCall *) palloc0(sizeof(IvmAggregateCall));
 	call->aggref = aggref;
 	call->kind = kind;
+	if (kind == IVM_ACC_EXTREME)
+		call->sort_operator = aggregate_sort_operator(aggref->aggfnoid);
 	node->calls = lappend(node->calls, call);
 	return number + 1;
 }
@@ -436,6 +500,82 @@ compare_row_keys(const ListCell *a, const ListCell *b)
 	return strcmp(((RowKey *) lfirst(a))->text, ((RowKey *) lfirst(b))->text);
 }
 
+/* The argument where the call's filter lets it pass, else NULL. */
+static Expr *
+filtered_argument(Aggref *aggref)
+{
+	Expr	   *arg = linitial_node(TargetEntry, aggref->args)->expr;
+	CaseExpr   *result;
+	CaseWhen   *when;
+
+	if (aggref->aggfilter == NULL)
+		return arg;
+	when = makeNode(CaseWhen);
+	when->expr = aggref->aggfilter;
+	when->result = arg;
+	when->location = -1;
+	result = makeNode(CaseExpr);
+	result->casetype = exprType((Node *) arg);
+	result->casecollid = exprCollation((Node *) arg);
+	result->args = list_make1(when);
+	result->defresult = (Expr *) makeNullConst(result->casetype, exprTypmod((Node *) arg), result->casecollid);
+	result->location = -1;
+	return (Expr *) result;
+}
+
+/* ivm.row_hash of the value as a row: of equal values that look different it says which comes first. */
+static IvmOrderKey *
+order_of_images(Expr *value)
+{
+	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
+	RowExpr    *row = makeNode(RowExpr);
+
+	row->args = list_make1(value);
+	row->colnames = list_make1(makeString(pstrdup("value")));
+	row->row_typeid = RECORDOID;
+	row->row_format = COERCE_EXPLICIT_CALL;
+	row->location = -1;
+	key->expr = (Expr *) makeFuncExpr(ivm_row_hash_function(), INT8OID, list_make1(row),
+									  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	key->sort_operator = Int8LessOperator;
+	return key;
+}
+
+/* Where the next extreme value is found when one goes. */
+static void
+make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
+{
+	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	IvmOrderKey *key = order_of_extreme(call->aggref, call->sort_operator, &call->backward);
+	Oid			family;
+	Oid			type;
+	int16		strategy;
+	List	   *order;
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	key->expr = filtered_argument(call->aggref);
+	order = list_make1(key);
+	(void) get_ordering_op_properties(key->sort_operator, &family, &type, &strategy);
+	call->varies = !ivm_equality_is_of_images(ivm_order_key_type(key),
+											  get_opfamily_member(family, type, type, BTEqualStrategyNumber),
+											  key->collation);
+	if (call->varies)
+		order = lappend(order, order_of_images(key->expr));
+	foreach(lc, aggregate->group_columns)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
+		Var		   *var = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
+								  attribute->attcollation, 0);
+
+		var->varnosyn = 0;
+		var->varattnosyn = 0;
+		keys = lappend(keys, var);
+	}
+	call->extremes = ivm_arrangement_make_ordered(compiler, input, keys, aggregate->group_operators,
+												  aggregate->group_collations, order, true);
+}
+
 void
 ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 {
@@ -452,6 +592,8 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
 
 		reads |= call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY;
+		if (call->kind == IVM_ACC_EXTREME)
+			make_extremes(compiler, aggregate, call);
 	}
 	if (!reads || aggregate->group_columns == NIL)
 		return;

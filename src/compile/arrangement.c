@@ -528,7 +528,7 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 
 IvmArrangement *
 ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
-							 List *keys, List *operators, List *collations, List *order)
+							 List *keys, List *operators, List *collations, List *order, bool ends)
 {
 	IvmPlan    *plan = compiler->plan;
 	IvmArrangement *arrangement = (IvmArrangement *) palloc0(sizeof(IvmArrangement));
@@ -548,6 +548,17 @@ ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
 
 		if (other->input == input && other->order != NIL && strcmp(other->text, arrangement->text) == 0)
 			return other;
+	}
+	if (input->kind == IVM_SCAN)
+	{
+		IvmIndexProbe *probe = ivm_ordered_index(input, keys, operators, collations,
+												   ends ? list_make1(linitial(order)) : order, ends);
+
+		if (probe != NULL)
+		{
+			arrangement->kind = IVM_ARRANGE_INDEX;
+			arrangement->probes = list_make1(probe);
+		}
 	}
 	plan->arrangements = lappend(plan->arrangements, arrangement);
 	return arrangement;

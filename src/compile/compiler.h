@@ -287,10 +287,20 @@ extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *
 
 /*
  * The same for rows that come in an order (IvmOrderKey over the input's row), and by keys of which NULL equals
- * NULL.
+ * NULL.  "ends" as for ivm_ordered_index: then a table's rows that are equal come in any order.
  */
 extern IvmArrangement *ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
-													List *keys, List *operators, List *collations, List *order);
+													List *keys, List *operators, List *collations,
+													List *order, bool ends);
+
+/* ---- ordered_index.c ---- */
+
+/*
+ * The index of a scan's table that gives its rows by these keys in that order; NULL: none does.  "ends": one row
+ * from either end is wanted, none with NULL, and of equal ones any.
+ */
+extern IvmIndexProbe *ivm_ordered_index(IvmPlanNode *scan, List *keys, List *operators, List *collations,
+										List *order, bool ends);
 
 /* ---- order.c ---- */
 

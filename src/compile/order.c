@@ -395,5 +395,5 @@ ivm_topk_complete(IvmCompiler *compiler, IvmPlanNode *node)
 		keys = lappend(keys, var);
 	}
 	node->ordered = ivm_arrangement_make_ordered(compiler, input, keys, node->key_operators,
-												 node->key_collations, node->order);
+												 node->key_collations, node->order, false);
 }

@@ -174,6 +174,13 @@ ivm_plan_copy(IvmPlan *plan)
 			node->rows = counterpart(plan->arrangements, result->arrangements, node->rows);
 		if (node->kept != NULL)
 			node->kept = counterpart(plan->arrangements, result->arrangements, node->kept);
+		foreach(lc3, node->calls)
+		{
+			IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc3);
+
+			if (call->extremes != NULL)
+				call->extremes = counterpart(plan->arrangements, result->arrangements, call->extremes);
+		}
 		if (node->ordered != NULL)
 			node->ordered = counterpart(plan->arrangements, result->arrangements, node->ordered);
 	}

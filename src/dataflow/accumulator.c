@@ -43,6 +43,7 @@ ivm_accumulators_create(List *calls)
 		ListCell   *inner;
 
 		call->kind = plan->kind;
+		call->plan = plan;
 		call->aggref = plan->aggref;
 		call->filter = plan->aggref->aggfilter != NULL ? ExecInitExpr(plan->aggref->aggfilter, NULL) : NULL;
 		call->args = palloc(sizeof(ExprState *) * Max(list_length(plan->aggref->args), 1));
@@ -177,6 +178,23 @@ ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 
 		state->incomplete = !call->routine->add(call, state, args, weight, context);
 	}
+}
+
+void
+ivm_accumulators_set_extreme(IvmAccumulators *accumulators, IvmAccumulatorState *states, int number,
+							 TupleTableSlot *row, MemoryContext context)
+{
+	IvmAccumulatorCall *call = &accumulators->calls[number];
+	Datum		value = (Datum) 0;
+	bool		isnull = true;
+
+	if (row != NULL)
+	{
+		ResetExprContext(accumulators->econtext);
+		accumulators->econtext->ecxt_scantuple = row;
+		value = ExecEvalExprSwitchContext(call->args[0], accumulators->econtext, &isnull);
+	}
+	ivm_extreme_set(call, &states[number], value, isnull, context);
 }
 
 bool

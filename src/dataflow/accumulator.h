@@ -55,6 +55,10 @@ extern void ivm_accumulators_store(IvmAccumulators *accumulators, IvmAccumulator
 extern void ivm_accumulators_add(IvmAccumulators *accumulators, IvmAccumulatorState *states,
 								 TupleTableSlot *row, int64 weight, MemoryContext context);
 
+/* Completes the state of a call of min and the like: its value is that of the row, or there is none. */
+extern void ivm_accumulators_set_extreme(IvmAccumulators *accumulators, IvmAccumulatorState *states, int number,
+										 TupleTableSlot *row, MemoryContext context);
+
 /* Are all states complete, so that they can be stored and give results? */
 extern bool ivm_accumulators_are_complete(IvmAccumulators *accumulators, IvmAccumulatorState *states);
 

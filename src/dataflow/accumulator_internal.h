@@ -22,6 +22,7 @@ typedef struct IvmAccumulatorCall
 {
 	const struct IvmAccumulatorRoutine *routine;
 	IvmAccumulatorKind kind;
+	IvmAggregateCall *plan;
 	Aggref	   *aggref;
 	int			nargs;
 	ExprState  *filter;			/* or NULL */
@@ -58,6 +59,12 @@ typedef struct IvmAccumulatorRoutine
 	/* The result; *isnull is false before. */
 	Datum		(*finish) (IvmAccumulatorCall *call, IvmAccumulatorState *state, bool *isnull);
 } IvmAccumulatorRoutine;
+
+extern const IvmAccumulatorRoutine ivm_accumulator_extreme;
+
+/* Makes this the value of a state of an extreme, which is complete then; a copy in the context. */
+extern void ivm_extreme_set(IvmAccumulatorCall *call, IvmAccumulatorState *state, Datum value, bool isnull,
+							MemoryContext context);
 
 extern const IvmAccumulatorRoutine *ivm_accumulator_routine(IvmAccumulatorKind kind);
 

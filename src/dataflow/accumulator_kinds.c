@@ -10,6 +10,7 @@
  *						the aggregate's serialization function
  *		float sum		an exact sum (exact_sum.c)
  *		bool			counts of what is not null and what is true
+ *		extreme			the value (accumulator_extreme.c)
  *		forward			the aggregate's plain functions: nothing is taken away
  *		replay			the result (replay.c), which no row can be added to
  *
@@ -284,5 +285,7 @@ static const IvmAccumulatorRoutine routines[] = {
 const IvmAccumulatorRoutine *
 ivm_accumulator_routine(IvmAccumulatorKind kind)
 {
+	if (kind == IVM_ACC_EXTREME)
+		return &ivm_accumulator_extreme;
 	return &routines[kind];
 }

@@ -16,6 +16,7 @@
  * transition function is never asked for a value that is not there, and a state
  * is never emptied in between.  One that refuses all the same (it may return
  * NULL), and calls that cannot take rows away or keep a result alone, need all rows of the group.
+ * (A value of min or max that goes is replaced by the next one, which is found in an ordered arrangement.)
  * Such groups are collected, as many as may be in memory, and their rows are looked up by the
  * group columns, or their input is read whole if it cannot be; replay.c computes
  * from them what is incomplete.
@@ -721,6 +722,8 @@ ivm_group_close(IvmOperator *op, AggregateGroup *group)
 		group->alike = 0;
 	else if (shown > 0 && group->alike <= 0)
 		group->recount = !change_look(state, group);
+	if (is_there && !group->recount && state->walks != NULL)
+		ivm_group_find_extremes(op, group);
 	if (is_there && (group->recount || !ivm_accumulators_are_complete(state->accumulators, group->states)))
 		refuse(op, group);
 	else

@@ -78,6 +78,8 @@ typedef struct AggregateRun
 	IvmReplay  *replay;			/* NULL: not made yet */
 	struct IvmSource *source;	/* of the input's rows by the group columns;
 								 * NULL: there is none */
+	struct IvmWalk **walks;		/* of each call whose next value is found so;
+								 * NULL: of none */
 	int			ncalls;
 	TupleDesc	input_desc;
 	TupleDesc	key_desc;		/* group columns */
@@ -162,5 +164,15 @@ extern void ivm_groups_recompute(IvmOperator *op);
 
 extern void ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull,
 						   IvmAccumulatorState *states);
+
+/* ---- aggregate_extremes.c ---- */
+
+/* Walks for the calls that need them, which may share them; and their begin and end with the operator's. */
+extern void ivm_extremes_init(IvmOperator *op);
+extern void ivm_extremes_begin(IvmOperator *op);
+extern void ivm_extremes_end(IvmOperator *op);
+
+/* Completes the states of a group whose extreme values have gone. */
+extern void ivm_group_find_extremes(IvmOperator *op, AggregateGroup *group);
 
 #endif							/* IVM_AGGREGATE_INTERNAL_H */

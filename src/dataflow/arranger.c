@@ -27,6 +27,9 @@
 #include "arrange/ordered_table.h"
 #include "dataflow/arranger.h"
 
+/* A fill with so many rows at most is not worth building an index at the end. */
+#define FEW_ROWS	10000
+
 struct IvmArranger
 {
 	IvmOperator *op;
@@ -86,7 +89,7 @@ ivm_arranger_finish(IvmArranger *arranger)
 
 		if (arrangement->order == NIL)
 			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot, dataflow->populating);
-		else if (dataflow->populating)
+		else if (dataflow->populating && ivm_zset_count(arranger->delta) > FEW_ROWS)
 			ivm_ordered_table_fill(arrangement, relid, arranger->delta, dataflow->snapshot);
 		else
 			ivm_ordered_table_apply(arrangement, relid, arranger->delta, dataflow->snapshot);

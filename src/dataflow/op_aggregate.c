@@ -101,6 +101,7 @@ aggregate_init(IvmOperator *op)
 	state->commutes = !state->varies && ivm_accumulators_commute(state->accumulators);
 	foreach(cell, node->calls)
 		state->stores_results |= ((IvmAggregateCall *) lfirst(cell))->kind == IVM_ACC_REPLAY;
+	ivm_extremes_init(op);
 	if (node->rows != NULL)
 		state->source = ivm_source_create(op->dataflow, node->rows);
 
@@ -140,6 +141,7 @@ aggregate_begin(IvmOperator *op)
 	state->context = NULL;
 	if (state->source != NULL)
 		ivm_source_begin(state->source);
+	ivm_extremes_begin(op);
 }
 
 /* The first row, or the end if there was none. */
@@ -618,6 +620,7 @@ aggregate_end(IvmOperator *op)
 	end_batch(op);
 	if (state->source != NULL)
 		ivm_source_end(state->source);
+	ivm_extremes_end(op);
 }
 
 static void

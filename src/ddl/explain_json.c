@@ -187,15 +187,26 @@ static void
 put_lookups(JsonWriter *writer, IvmPlan *plan, IvmPlanNode *node)
 {
 	/* an aggregate's groups, and what comes next in an order, are looked up in the input that changed */
-	IvmArrangement *own = node->rows != NULL ? node->rows : node->ordered;
+	List	   *own = NIL;
 	ListCell   *lc;
 	ListCell   *lc2;
 
-	if (node->paths == NIL && own == NULL)
+	if (node->rows != NULL)
+		own = lappend(own, node->rows);
+	if (node->ordered != NULL)
+		own = lappend(own, node->ordered);
+	foreach(lc, node->calls)
+	{
+		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
+
+		if (call->extremes != NULL)
+			own = list_append_unique_ptr(own, call->extremes);
+	}
+	if (node->paths == NIL && own == NIL)
 		return;
 	open_group(writer, "lookups", '[');
-	if (own != NULL)
-		put_lookup(writer, plan, (IvmPlanNode *) linitial(node->inputs), own);
+	foreach(lc, own)
+		put_lookup(writer, plan, (IvmPlanNode *) linitial(node->inputs), (IvmArrangement *) lfirst(lc));
 	foreach(lc, node->paths)
 	{
 		IvmJoinPath *path = (IvmJoinPath *) lfirst(lc);

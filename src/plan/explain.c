@@ -453,6 +453,53 @@ join_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	explain_paths(state, node, indent);
 }
 
+/* The columns of an order over the rows of a node. */
+static char *
+order_list(ExplainState *state, List *order, IvmPlanNode *input)
+{
+	List	   *context = deparse_context (state, list_make1(input), NULL);
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	foreach(lc, order)
+	{
+		IvmOrderKey *key = (IvmOrderKey *) lfirst(lc);
+		bool		descending = false;
+
+		(void) ivm_order_key_class(key, &descending);
+		appendStringInfo(&buffer, "%s%s%s%s", buffer.len > 0 ? ", " : "",
+						 deparse_expression((Node *) key->expr, context, false, false),
+						 descending ? " DESC" : "",
+						 key->nulls_first == descending ? "" : key->nulls_first ? " NULLS FIRST" : " NULLS LAST");
+	}
+	return buffer.data;
+}
+
+/* Where the next value is found when an extreme one goes. */
+static void
+explain_extremes(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	List	   *shown = NIL;
+	StringInfoData buffer;
+	ListCell   *lc;
+
+	initStringInfo(&buffer);
+	foreach(lc, node->calls)
+	{
+		IvmArrangement *extremes = ((IvmAggregateCall *) lfirst(lc))->extremes;
+
+		if (extremes == NULL || list_member_ptr(shown, extremes))
+			continue;
+		appendStringInfo(&buffer, "%s%s, %s  (%s)", shown == NIL ? "" : "; ", arrangement_keys(state, extremes),
+						 order_list(state, list_make1(linitial(extremes->order)), extremes->input),
+						 arrangement_place(state, extremes));
+		shown = lappend(shown, extremes);
+	}
+	if (shown != NIL)
+		add_line(state, indent, "Extremes: %s", buffer.data);
+}
+
 static void
 aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
@@ -481,6 +528,7 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 
 	add_expressions(state, indent, "Group Key", groups, context, false, ", ");
 	add_expressions(state, indent, "Accumulators", calls, context, false, ", ");
+	explain_extremes(state, node, indent);
 	if (node->rows != NULL)
 	{
 		add_line(state, indent, "Rows of a group: %s  (%s)", arrangement_keys(state, node->rows),
@@ -489,29 +537,6 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	}
 	add_expressions(state, indent, "Filter", raw_expressions(node, node->quals), context, false, " AND ");
 	add_expressions(state, indent, "Output", raw_expressions(node, node->tlist), context, false, ", ");
-}
-
-/* The columns of an order over the rows of a node. */
-static char *
-order_list(ExplainState *state, List *order, IvmPlanNode *input)
-{
-	List	   *context = deparse_context (state, list_make1(input), NULL);
-	StringInfoData buffer;
-	ListCell   *lc;
-
-	initStringInfo(&buffer);
-	foreach(lc, order)
-	{
-		IvmOrderKey *key = (IvmOrderKey *) lfirst(lc);
-		bool		descending = false;
-
-		(void) ivm_order_key_class(key, &descending);
-		appendStringInfo(&buffer, "%s%s%s%s", buffer.len > 0 ? ", " : "",
-						 deparse_expression((Node *) key->expr, context, false, false),
-						 descending ? " DESC" : "",
-						 key->nulls_first == descending ? "" : key->nulls_first ? " NULLS FIRST" : " NULLS LAST");
-	}
-	return buffer.data;
 }
 
 static void

@@ -115,6 +115,8 @@ typedef enum IvmAccumulatorKind
 	IVM_ACC_FLOAT_SUM,			/* sum and avg of floats, exact */
 	IVM_ACC_BOOL,				/* bool_and, bool_or, every: counts of true
 								 * and not null */
+	IVM_ACC_EXTREME,			/* min, max: the first value in an order, found
+								 * in an ordered arrangement when it goes */
 	IVM_ACC_FORWARD,			/* plain transition functions: rows come, and
 								 * when one goes the group is read */
 	IVM_ACC_REPLAY				/* the result is stored; with every change
@@ -132,6 +134,13 @@ typedef struct IvmAggregateCall
 	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read
 								 * the input's row, aggdirectargs the raw row */
 	IvmAccumulatorKind kind;
+
+	/* EXTREME */
+	Oid			sort_operator;	/* the result is the first value in its order */
+	bool		varies;			/* may equal values look different? */
+	bool		backward;		/* it is the last one in the arrangement */
+	struct IvmArrangement *extremes;	/* the input's rows by the group columns,
+										 * in the order of values */
 } IvmAggregateCall;
 
 /* One column of an order. */
@@ -163,6 +172,8 @@ typedef struct IvmIndexProbe
 								 * whole */
 	List	   *key_numbers;	/* integer: which of the arrangement's keys
 								 * feed the index's columns 1..n */
+	bool		backward;		/* of an arrangement with an order: it is read
+								 * from the end */
 } IvmIndexProbe;
 
 typedef struct IvmArrangement
