@@ -78,7 +78,7 @@ create incremental view o_in_having as select a.id from a join (select y from b 
 create incremental view o_in_dropped as select c.id, d.k from (select distinct k, y from b) d join c on c.id = d.y and c.k = d.k;
 -- of groups that are shown, and may look different, and of a part of their columns
 create incremental view o_group_shown as select a.id, d.k from a join (select distinct k from b) d on d.k = a.k;
-create incremental view o_group_collation as select a.id, d.t as dt from a join (select distinct t collate "C" as t from b) d on d.t = a.t collate lowered;
+create incremental view o_group_collation as select a.id from a join (select distinct t collate "C" as t from b) d on d.t = a.t collate lowered;
 create incremental view o_group_part as select a.id from a join (select distinct k, y from b) d on d.k = a.k;
 select plan('o_in_two');
 select plan('o_in_expression');
@@ -137,6 +137,9 @@ create incremental view o_inner_both as
 	select c.id, d.x from c join d on d.x = c.k and d.y = c.id;
 create incremental view o_full_shown as
 	with d as materialized (select coalesce(b.k, a.k) as k, a.id, b.id as bid from a full join b on a.id = b.id)
+	select c.id, d.id as did, d.bid from c left join d on d.k = c.k;
+create incremental view o_full_shown_other as
+	with d as materialized (select coalesce(a.k, b.k) as k, a.id, b.id as bid from a full join b on a.id = b.id)
 	select c.id, d.id as did, d.bid from c left join d on d.k = c.k;
 create incremental view o_array_group as
 	select coalesce(a.id % 5, g.n) as m, array_agg(a.id order by a.id) as ids, array_agg(g.n order by g.n) as ns

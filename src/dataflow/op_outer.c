@@ -28,7 +28,8 @@
  * all rows of A with the key share the answer, and without pairs rows of dB are not even compared with those of
  * A.  Otherwise (a residual condition) each row of A with the key is compared with the rows of dB, and those that match some
  * look for a match in B: that is as many rows of B as do not match before the first that
- * does.
+ * does.  If no pairs are wanted the comparison ends early: a match that went away was there before, and one that
+ * came is there now, so who has both is no matter; and if no row of B had the key before, one that came is enough.
  *
  * Rows with a NULL key match nothing: they come and go with their own delta.  Keys are compared by their operators,
  * images never: 1.0 matches 1.00, and each comes out as it is.
@@ -62,6 +63,14 @@ typedef struct OuterInput
 	int64		count;			/* of the delta, when all inputs are complete */
 } OuterInput;
 
+/* Of a key of the delta: had no row of its side the key before? */
+typedef enum AllNew
+{
+	ALL_NEW_UNKNOWN,
+	ALL_NEW,
+	NOT_ALL_NEW
+} AllNew;
+
 /* A key of the delta of one side. */
 typedef struct DeltaKey
 {
@@ -70,6 +79,8 @@ typedef struct DeltaKey
 	Datum	   *values;			/* the key */
 	bool	   *isnull;
 	int64		weight;			/* of all rows that have it */
+	int64		gained;			/* of those that were added */
+	AllNew		all_new;
 	bool		decided;		/* by a row of the kept side, for all of them */
 	bool		crosses;
 } DeltaKey;
@@ -290,6 +301,7 @@ add_to_keys(OuterRun *state, int input, IvmRow *row)
 		if (!ivm_outer_match_same_keys(state->match, input, key->values, key->isnull, values, isnull))
 			continue;
 		key->weight += row->weight;
+		key->gained += Max(row->weight, 0);
 		return;
 	}
 
@@ -299,6 +311,7 @@ add_to_keys(OuterRun *state, int input, IvmRow *row)
 	ExecStoreMinimalTuple(new->tuple, state->key_row, false);
 	ivm_outer_match_keys(state->match, input, state->key_row, &new->values, &new->isnull);
 	new->weight = row->weight;
+	new->gained = Max(row->weight, 0);
 	new->next = state->keys;
 	state->keys = new;
 }
@@ -324,57 +337,99 @@ collect_keys(OuterRun *state, int input)
 	MemoryContextSwitchTo(old);
 }
 
-/* The bound row of the kept side matches one row of the delta, which is bound, if it does. */
-static int64
-match_row(IvmOperator *op, int64 weight)
+/* What the bound row of the kept side matches in the delta. */
+typedef struct DeltaMatches
+{
+	int64		weight;			/* of all of them */
+	bool		gained;			/* one is there now */
+	bool		lost;			/* one was there */
+	bool		enough;			/* the rest is no matter */
+} DeltaMatches;
+
+static void
+match_row(IvmOperator *op, DeltaMatches *matches, int64 weight)
 {
 	OuterRun   *state = op->state;
 
 	if (!ivm_outer_match_test(state->match))
-		return 0;
+		return;
+	matches->weight += weight;
+	if (weight > 0)
+		matches->gained = true;
+	else
+		matches->lost = true;
 	if (state->pairs)
 		emit(op, state->weight * weight);
-	return weight;
+	else
+		matches->enough = matches->lost || (matches->gained && state->key->all_new == ALL_NEW);
 }
 
-/*
- * What the bound row of the kept side matches in the delta: emits the pairs, and returns the weights' sum.
- */
-static int64
-match_delta(IvmOperator *op)
+/* Goes through the delta's rows that have the hash; emits the pairs if they are wanted. */
+static void
+match_delta(IvmOperator *op, DeltaMatches *matches)
 {
 	OuterRun   *state = op->state;
 	int			other = 1 - state->kept;
-	int64		sum = 0;
 	IvmRow	   *row;
 
 	if (op->node->key_decides && !state->pairs)
-		return state->key->weight;
+	{
+		matches->weight = state->key->weight;
+		return;
+	}
 	if (state->nrows == 1)
 	{
 		ivm_outer_match_bind(state->match, other, state->key_row->tts_values, state->key_row->tts_isnull);
-		return match_row(op, state->key->weight);
+		match_row(op, matches, state->key->weight);
+		return;
 	}
 	ivm_row_index_find(state->delta, state->hash);
-	while ((row = ivm_row_index_next(state->delta)) != NULL)
+	while (!matches->enough && (row = ivm_row_index_next(state->delta)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), state->row, false);
 		slot_getallattrs(state->row);
 		ivm_outer_match_bind(state->match, other, state->row->tts_values, state->row->tts_isnull);
-		sum += match_row(op, row->weight);
+		match_row(op, matches, row->weight);
 	}
 	ExecClearTuple(state->row);
-	return sum;
 }
 
-/* Has the bound row of the kept side a match now, and had none, or the other way round? */
+/*
+ * Has the bound row of the kept side a match now, and had none, or the other way round?  matches->weight says which,
+ * and is not exact where enough was known before.
+ */
 static bool
-crosses(OuterRun *state, int64 weight)
+crosses(OuterRun *state, DeltaMatches *matches)
 {
-	if (weight < 0)
-		return ivm_outer_match_find(state->match, state->kept, 0, NULL, NULL) == 0;
-	return ivm_outer_match_find(state->match, state->kept, weight, NULL, NULL) <= weight;
+	if (matches->lost || matches->weight < 0)
+		return !(matches->gained && matches->lost) &&
+			ivm_outer_match_find(state->match, state->kept, 0, NULL, NULL) == 0;
+	return matches->enough ||
+		ivm_outer_match_find(state->match, state->kept, matches->weight, NULL, NULL) <= matches->weight;
+}
+
+static bool
+count_row(void *context, const Datum *values, const bool *isnull, int64 weight)
+{
+	int64	   *left = context;
+
+	*left -= weight;
+	return *left >= 0;
+}
+
+/* Was there no row of the other side that had the key in hand?  Looked for once, by a row of the kept side. */
+static void
+decide_all_new(OuterRun *state)
+{
+	DeltaKey   *key = state->key;
+	int64		left = key->weight;
+
+	if (key->all_new != ALL_NEW_UNKNOWN)
+		return;
+	if (key->weight == key->gained)
+		ivm_outer_match_look_up(state->match, 1 - state->kept, count_row, &left);
+	key->all_new = key->weight == key->gained && left == 0 ? ALL_NEW : NOT_ALL_NEW;
 }
 
 /* A row of the kept side as it was, which the key of the delta looked up. */
@@ -384,24 +439,26 @@ found_kept(void *context, const Datum *values, const bool *isnull, int64 weight)
 	IvmOperator *op = context;
 	OuterRun   *state = op->state;
 	DeltaKey   *key = state->key;
-	int64		sum;
+	DeltaMatches matches = {0};
 
 	CHECK_FOR_INTERRUPTS();
 	ivm_outer_match_bind(state->match, state->kept, values, isnull);
 	if (!ivm_outer_match_can(state->match, state->kept) ||
 		!ivm_outer_match_looks_up(state->match, 1 - state->kept, key->values, key->isnull))
 		return true;
+	if (state->nrows > 1 && !state->pairs && !op->node->key_decides)
+		decide_all_new(state);
 	state->weight = weight;
-	sum = match_delta(op);
-	if (sum == 0)
+	match_delta(op, &matches);
+	if (matches.weight == 0 && !matches.lost)
 		return true;
 	if (!op->node->key_decides || !key->decided)
 	{
-		key->crosses = crosses(state, sum);
+		key->crosses = crosses(state, &matches);
 		key->decided = true;
 	}
 	if (key->crosses)
-		emit_alone(op, sum > 0, weight);
+		emit_alone(op, matches.weight > 0, weight);
 	return true;
 }
 
