@@ -31,7 +31,7 @@ declare -A views=(
 )
 order='union intersect except_all nested rollup cube'
 
-# The mean time of a batch in ms, over changes of one row that come one by one.
+# The mean time of a batch in microseconds, over changes of one row that come one by one.
 sets_time()
 {
 	query <<-'SQL'
@@ -53,7 +53,7 @@ sets_time()
 		END
 		$$;
 	SQL
-	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
+	value "SELECT 1000 * apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
 }
 
 declare -A times=() fills=() states=()
@@ -87,7 +87,7 @@ done
 for shape in $order; do
 	# shellcheck disable=SC2086
 	set -- ${times[$shape]}
-	row "${shape/_/ }, $large over $small rows" "$(divide "$2" "$1")" "<= 1.5" "ms a batch $2/$1, state ${states[$shape]}"
+	row "${shape/_/ }, $large over $small rows" "$(divide "$2" "$1")" "<= 1.5" "us a batch $2/$1, state ${states[$shape]}"
 	# shellcheck disable=SC2086
 	row "${shape/_/ }, population of $large rows" "$(median ${fills[$shape]})" "<= 2" "ratios${fills[$shape]}"
 done
