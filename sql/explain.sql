@@ -94,6 +94,12 @@ select q.id, n ->> 'title' as title, n -> 'lookups' as lookups, a ->> 'by' as by
 		jsonb_array_elements(e::jsonb -> 'arrangements') a
 	where q.id >= 14 and a -> 'arrangement' = l -> 'arrangement' order by 1, 2;
 
+-- no name comes twice in an object
+select q.id, k from queries q, ivm.explain_query(query, 'json') e, json_array_elements(e::json -> 'nodes') n, json_object_keys(n) k
+	group by q.id, n ->> 'node_id', k having count(*) > 1
+union all
+select q.id, k from queries q, ivm.explain_query(query, 'json') e, json_object_keys(e::json) k group by q.id, k having count(*) > 1;
+
 -- as CREATE INCREMENTAL VIEW answers
 create incremental view refused as select random() from t;
 select ivm.explain_query('select random() from t');

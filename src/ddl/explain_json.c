@@ -261,8 +261,6 @@ put_node(JsonWriter *writer, IvmPlan *plan, IvmPlanNode *node)
 		}
 	}
 	put_lookups(writer, plan, node);
-	if (node->rows != NULL)
-		put_integer(writer, "rows_of_a_group", arrangement_number(plan, node->rows));
 	close_group(writer, '}');
 }
 
