@@ -91,6 +91,25 @@ create temporary table before as select n::text, s from some_ties;
 refresh materialized view some_ties;
 select n::text, s from some_ties except all table before;
 
+-- without an order any rows will do: the same ones whichever way the view came to them
+create incremental view any_rows as select n, s from ties limit 3 offset 1;
+create incremental view any_joined as select q.s, count(*) from (select s from ties limit 4) q join ties using (s) group by q.s;
+select delta_plan('any_rows');
+insert into ties select i, 'any' from generate_series(1, 20) i;
+select ivm.sync();
+select count(*) from any_rows;
+select * from ivm.verify('any_rows');
+delete from ties where (n, s) in (table any_rows);
+select ivm.sync();
+select count(*) from any_rows;
+select * from ivm.verify('any_rows');
+select * from ivm.verify('any_joined');
+delete from ties where n > 2;
+select ivm.sync();
+select count(*) from any_rows;
+select * from ivm.verify('any_rows');
+select * from ivm.verify('any_joined');
+
 -- values that are too long for an index
 create table long (id integer primary key, s text);
 create incremental view of_long as select s, id from long order by s, id limit 3;
@@ -108,7 +127,6 @@ select name, n_rows, missing, extra from oracle() where name like '%long';
 
 -- what is recomputed
 create incremental view not_constant as select id from t order by id limit (select 2);
-create incremental view no_order as select 1 as one from t limit 2;
 create type pair as (x integer, y integer);
 create table pairs (x integer, y integer);
 create incremental view of_rows as select x from pairs order by row(x, y)::pair limit 2;
@@ -134,5 +152,5 @@ drop type mood cascade;
 select relname from pg_class where relname = 'by_text' and relnamespace = 'test_topk'::regnamespace;
 select count(*) from pg_class where relnamespace = 'ivm_state'::regnamespace and relkind = 'm'
 	and substring(relname from '^v([0-9]+)_')::oid not in (select oid from pg_class);
-select count(*) from oracle() where missing + extra > 0 and name <> 'no_order';
+select name from oracle() where missing + extra > 0 and name not like 'any%';
 drop schema test_topk cascade;

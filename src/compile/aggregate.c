@@ -48,10 +48,8 @@
 #include "catalog/pg_type.h"
 #include "base/moving_aggregate.h"
 #include "compile/compiler.h"
-#include "metadata/metadata.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "nodes/value.h"
 #include "plan/order_key.h"
 #include "plan/plan_text.h"
 #include "utils/builtins.h"
@@ -528,15 +526,8 @@ static IvmOrderKey *
 order_of_images(Expr *value)
 {
 	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
-	RowExpr    *row = makeNode(RowExpr);
 
-	row->args = list_make1(value);
-	row->colnames = list_make1(makeString(pstrdup("value")));
-	row->row_typeid = RECORDOID;
-	row->row_format = COERCE_EXPLICIT_CALL;
-	row->location = -1;
-	key->expr = (Expr *) makeFuncExpr(ivm_row_hash_function(), INT8OID, list_make1(row),
-									  InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	key->expr = ivm_row_hash_expression(list_make1(value));
 	key->sort_operator = Int8LessOperator;
 	return key;
 }

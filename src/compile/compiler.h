@@ -146,6 +146,9 @@ extern List *ivm_node_columns(IvmPlanNode *node, int varno);
 /* True if the list is Var 1, Var 2, ... of varno, "width" long. */
 extern bool ivm_tlist_is_identity(List *expressions, int varno, int width);
 
+/* ivm.row_hash of the row of these expressions. */
+extern Expr *ivm_row_hash_expression(List *columns);
+
 /* ---- translate.c ---- */
 
 /*

@@ -14,9 +14,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type_d.h"
 #include "compile/compiler.h"
+#include "metadata/metadata.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "nodes/value.h"
 
 typedef struct RenumberContext
 {
@@ -269,4 +272,22 @@ ivm_substitution_repeats_work(List *tlist, List *quals, List *inner)
 	}
 	pfree(context.counts);
 	return result;
+}
+
+Expr *
+ivm_row_hash_expression(List *columns)
+{
+	RowExpr    *row = makeNode(RowExpr);
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		row->args = lappend(row->args, copyObject(lfirst(lc)));
+		row->colnames = lappend(row->colnames, makeString(psprintf("c%d", list_length(row->args))));
+	}
+	row->row_typeid = RECORDOID;
+	row->row_format = COERCE_EXPLICIT_CALL;
+	row->location = -1;
+	return (Expr *) makeFuncExpr(ivm_row_hash_function(), INT8OID, list_make1(row),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }

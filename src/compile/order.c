@@ -14,12 +14,16 @@
  * DISTINCT ON is a Unique node of fewer columns than the row has, over an input that is ordered by these
  * first: the first row of each key.
  *
+ * A LIMIT without any order may show any rows.  It shows those that come first by the hashes of their images: they are a
+ * function of the input's rows, so that what the view shows can be told from the tables alone.
+ *
  * Memory: everything in the plan's context, which is current.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
 #include "miscadmin.h"
@@ -247,6 +251,20 @@ make_order(IvmCompiler *compiler, Plan *plan, List *columns)
 	return result;
 }
 
+/* Where no order is asked for: that of the hashes of the rows' images. */
+static List *
+order_of_images(Plan *plan)
+{
+	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
+	List	   *columns = NIL;
+
+	for (int i = 1; i <= list_length(plan->targetlist); i++)
+		columns = lappend(columns, column_of(plan, i));
+	key->expr = ivm_row_hash_expression(columns);
+	key->sort_operator = Int8LessOperator;
+	return list_make1(key);
+}
+
 /* *value, or what NULL and no expression mean; false if it is not a constant, or one that is an error. */
 static bool
 constant_value(Node *expression, int64 *value)
@@ -299,11 +317,6 @@ ivm_translate_limit(IvmCompiler *compiler, Plan *plan)
 		compiler->reason = ivm_reason(IVM_REASON_LIMIT_ORDER, "LIMIT of rows whose order is not known");
 		return NULL;
 	}
-	if (columns == NIL)
-	{
-		compiler->reason = ivm_reason(IVM_REASON_LIMIT_WITHOUT_ORDER, "LIMIT without ORDER BY");
-		return NULL;
-	}
 	if (with_ties)
 	{
 		if (!is_order_of_ties(limit, columns))
@@ -313,7 +326,7 @@ ivm_translate_limit(IvmCompiler *compiler, Plan *plan)
 		}
 		columns = list_truncate(columns, limit->uniqNumCols);
 	}
-	order = make_order(compiler, plan->lefttree, columns);
+	order = columns == NIL ? order_of_images(plan->lefttree) : make_order(compiler, plan->lefttree, columns);
 	if (order == NIL)
 		return NULL;
 

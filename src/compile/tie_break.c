@@ -9,7 +9,7 @@
  * a sort by the order that is there already and by the hash of the row's image.  Rows with
  * equal hashes are left to chance.
  *
- * What comes in no order, or in one that is not known, is left as it is.
+ * So it is where there is no order at all.  What comes in an order that is not known is left as it is.
  *
  * Memory: changes the tree in place; new pieces are in the current context.
  *
@@ -20,10 +20,8 @@
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type_d.h"
 #include "compile/compiler.h"
-#include "metadata/metadata.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "nodes/value.h"
 #include "plan/plan_walk.h"
 
 /* Takes such a node any of some rows? */
@@ -41,7 +39,7 @@ find_choice(Plan *plan, void *context)
 {
 	List	   *order;
 
-	return chooses_rows(plan) && ivm_plan_order(plan->lefttree, &order) && order != NIL;
+	return chooses_rows(plan) && ivm_plan_order(plan->lefttree, &order);
 }
 
 static List *
@@ -57,25 +55,6 @@ columns_of(Plan *plan, int ncolumns)
 		result = lappend(result, makeTargetEntry((Expr *) var, i, entry->resname, false));
 	}
 	return result;
-}
-
-/* ivm.row_hash of the row of these columns. */
-static Expr *
-row_hash(List *columns)
-{
-	RowExpr    *row = makeNode(RowExpr);
-	ListCell   *lc;
-
-	foreach(lc, columns)
-	{
-		row->args = lappend(row->args, copyObject(lfirst_node(TargetEntry, lc)->expr));
-		row->colnames = lappend(row->colnames, makeString(psprintf("c%d", list_length(row->args))));
-	}
-	row->row_typeid = RECORDOID;
-	row->row_format = COERCE_EXPLICIT_CALL;
-	row->location = -1;
-	return (Expr *) makeFuncExpr(ivm_row_hash_function(), INT8OID, list_make1(row),
-								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
 }
 
 static void
@@ -100,7 +79,7 @@ break_ties(Plan *plan, List *order)
 
 	adding->plan.targetlist = columns_of(plan->lefttree, ncolumns);
 	adding->plan.targetlist = lappend(adding->plan.targetlist,
-									  makeTargetEntry(row_hash(adding->plan.targetlist), ncolumns + 1, NULL, false));
+									  makeTargetEntry(ivm_row_hash_expression(ivm_tlist_expressions(adding->plan.targetlist)), ncolumns + 1, NULL, false));
 	put_above(&adding->plan, plan->lefttree);
 
 	sort->plan.targetlist = columns_of(&adding->plan, ncolumns + 1);
@@ -132,7 +111,7 @@ break_ties_of(Plan *plan, void *context)
 {
 	List	   *order;
 
-	if (chooses_rows(plan) && ivm_plan_order(plan->lefttree, &order) && order != NIL)
+	if (chooses_rows(plan) && ivm_plan_order(plan->lefttree, &order))
 		break_ties(plan, order);
 	return false;
 }

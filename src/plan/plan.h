@@ -69,7 +69,6 @@ typedef enum IvmNodeKind
 #define IVM_REASONS(REASON) \
 	REASON(IVM_REASON_WINDOW_FUNCTION, "window_function") \
 	REASON(IVM_REASON_LIMIT_NOT_CONSTANT, "limit_not_constant") \
-	REASON(IVM_REASON_LIMIT_WITHOUT_ORDER, "limit_without_order") \
 	REASON(IVM_REASON_LIMIT_ORDER, "limit_order") \
 	REASON(IVM_REASON_DISTINCT_ON, "distinct_on") \
 	REASON(IVM_REASON_DISTINCT_CONSTANT, "distinct_constant") \

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# The time of a batch after one changed row of views of the first rows in an order, of min and max, with tables a
+# hundred times larger: it must not matter.  Each change takes the first row, or the largest value, away, or puts
+# one in front.  And the fill of such views over that of a plain materialized view.
+
+small=$(scaled 10000)
+large=$(scaled 1000000)
+
+make_table() # rows
+{
+	query <<-END
+		DROP TABLE IF EXISTS o CASCADE;
+		CREATE TABLE o (id int PRIMARY KEY, g int, x int, s text);
+		INSERT INTO o SELECT i, i % 100, (i::bigint * 7919 % $1)::int, md5(i::text) FROM generate_series(0, $1 - 1) i;
+		VACUUM ANALYZE o;
+		CHECKPOINT;
+	END
+}
+
+declare -A views=(
+	[first]='SELECT id, x, s FROM o ORDER BY x, id LIMIT 10'
+	[ties]='SELECT id, x FROM o ORDER BY x FETCH FIRST 10 ROWS WITH TIES'
+	[each]='SELECT DISTINCT ON (g) g, x, id FROM o ORDER BY g, x, id'
+	[extreme]='SELECT g, min(x), max(x), count(*) FROM o GROUP BY g'
+	[index]='SELECT id, s FROM o ORDER BY id LIMIT 10'
+)
+declare -A names=([first]='first rows' [ties]='first rows with ties' [each]='DISTINCT ON' [extreme]='min and max'
+	[index]='first rows by an index')
+
+# The mean time of a batch in ms, over changes of one row that come one by one.
+ordered_time()
+{
+	query <<-'SQL'
+		DO $$
+		BEGIN
+			FOR i IN 1 .. 300 LOOP
+				IF i = 101 THEN
+					PERFORM ivm.stat_reset('v');
+				END IF;
+				IF i % 2 = 0 THEN
+					DELETE FROM o WHERE id = -i + 1;
+				ELSE
+					INSERT INTO o VALUES (-i, i % 100, -i, 'new');
+				END IF;
+				COMMIT;
+				PERFORM ivm.sync('v');
+				COMMIT;
+			END LOOP;
+		END
+		$$;
+	SQL
+	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
+}
+
+# Seconds that a statement takes.
+seconds()
+{
+	local begin end
+	begin=$(date +%s.%N)
+	query -c "$1"
+	end=$(date +%s.%N)
+	awk "BEGIN { print $end - $begin }"
+}
+
+for shape in first ties each extreme index; do
+	times=()
+	for size in "$small" "$large"; do
+		make_table "$size"
+		filled=$(seconds "CREATE INCREMENTAL VIEW v AS ${views[$shape]}")
+		measured=()
+		for ((round = 0; round < rounds; round++)); do
+			measured+=("$(ordered_time)")
+		done
+		times+=("$(median "${measured[@]}")")
+	done
+	state=$(value "SELECT pg_size_pretty(coalesce(sum(state_bytes), 0)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
+	query -c "CREATE MATERIALIZED VIEW plain AS ${views[$shape]}"
+	plain=$(seconds 'REFRESH MATERIALIZED VIEW plain')
+	row "${names[$shape]}, $large over $small rows" "$(divide "${times[1]}" "${times[0]}")" "<= 1.5" \
+		"ms a batch ${times[1]}/${times[0]}, state $state"
+	row "fill of ${names[$shape]} over plain" "$(divide "$filled" "$plain")" "<= 2" "s $filled/$plain"
+done
