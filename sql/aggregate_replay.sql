@@ -34,9 +34,15 @@ create incremental view r_distinct as select g, count(distinct x) as c, sum(dist
 	string_agg(distinct s, ',' order by s desc) as b, avg(distinct x) filter (where h = 'b') as av, count(distinct (g, h)) as row_count from t group by g;
 create incremental view r_own as select g, longest(s order by id) as l, total(x) as t, total(x) filter (where h = 'a') as ta, total(distinct x) as td from t group by g;
 create incremental view r_forward as select g, min(x), max(s), min(y) as my, bit_and(x), bit_or(x), max(f) as mf, min(c) is null as cn, regr_count(f, x) as rc from t group by g;
+create incremental view r_bits as select g, bit_and(x) as a, bit_or(x - 3) as o, bit_xor(x) as x, bit_and(id::bigint - 100) as b8, bit_xor(id::smallint) as x2, bit_or(distinct x) as od, bit_xor(distinct x) as xd, bit_or(x::bit(4)) as ob from t group by g;
 create incremental view r_grand as select string_agg(s, ',' order by id) as a, percentile_cont(0.5) within group (order by x) as m, count(distinct x) as d, max(x) as mx, count(*) as n from t;
 create incremental view r_grand_none as select array_agg(x) as a, count(distinct x) as d, max(x) as mx, mode() within group (order by x) as md from t where x > 1000;
 create incremental view r_having as select g, max(x) as mx from t group by g having count(distinct x) > 3;
+create incremental view r_streams as select g, count(distinct x) as c, count(distinct y) as cy, sum(distinct y) as sy, avg(distinct x) filter (where h = 'b') as a, count(distinct c) as cc, sum(distinct f) as sf, count(distinct id) as i, bool_or(distinct x > 2) as bo, min(distinct x) as mi, count(*) as n, string_agg(s, ',' order by id) as sa, max(y) as my from t group by g;
+create incremental view r_stream_y as select y, count(distinct x) as c, count(distinct g) as cg, sum(distinct id) as si from t group by y;
+create incremental view r_stream_grand as select count(distinct y) as c, sum(distinct x) filter (where h = 'a') as s, percentile_disc(0.5) within group (order by x) as p from t;
+create incremental view r_stream_sets as select g, h, count(distinct x) as c, count(distinct s) as d from t group by rollup (g, h);
+select delta_plan('r_stream_grand');
 create incremental view r_over_join as select a.g, string_agg(b.s, ',' order by a.id, b.id) as s, count(distinct b.x) as d from t a join t b on a.x = b.id group by a.g;
 create incremental view r_over_group as select n, array_agg(g order by g) as gs from (select g, count(*) as n from t group by g) q group by n;
 create incremental view r_above as select q.g, q.m, t.id from (select g, percentile_disc(0.5) within group (order by x) as m from t group by g) q join t on t.g = q.g and t.x = q.m;

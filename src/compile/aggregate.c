@@ -14,7 +14,7 @@
  *	  a trial shows that a stored state goes on as before;
  *	- sums of floats are kept exactly, since adding and subtracting them rounded
  *	  would drift away from what the query gives;
- *	- bool_and and bool_or are counts.
+ *	- bool_and and bool_or are counts, bit_and, bit_or and bit_xor one for each bit;
  *
  *	- min, max and whatever else gives the first value in the order of an operator keep the value, and find
  *	  the next one in an ordered arrangement (accumulator_extreme.c);
@@ -22,8 +22,11 @@
  *	  a state that can be stored goes forward with what comes; when something goes, the rows
  *	  of the group are read again;
  *	- of all others the result is stored, and computed from the rows of the group when
- *	  that changes: ordered-set aggregates, DISTINCT, what depends on the order of rows
+ *	  that changes: ordered-set aggregates, what depends on the order of rows
  *	  (aggregate_order.c).
+ *
+ * With DISTINCT the first of these read a stream of distinct values (distinct_calls.c), the others
+ * count among the last.
  *
  * For the latter two the rows are looked up by the group columns; without GROUP BY all of
  * them are read.  If one call of a node has a result that cannot be stored, the whole node is
@@ -43,6 +46,7 @@
 
 #include "access/htup_details.h"
 #include "access/stratnum.h"
+#include "access/transam.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
@@ -173,6 +177,16 @@ kind_of_function(Aggref *aggref)
 		case F_BOOL_OR:
 		case F_EVERY:
 			return IVM_ACC_BOOL;
+		case F_BIT_AND_INT2:
+		case F_BIT_AND_INT4:
+		case F_BIT_AND_INT8:
+		case F_BIT_OR_INT2:
+		case F_BIT_OR_INT4:
+		case F_BIT_OR_INT8:
+		case F_BIT_XOR_INT2:
+		case F_BIT_XOR_INT4:
+		case F_BIT_XOR_INT8:
+			return IVM_ACC_BITS;
 		default:
 			break;
 	}
@@ -208,9 +222,30 @@ drop_order(Aggref *aggref)
 	aggref->aggorder = NIL;
 }
 
+/* Is the result the same whether a value is there once or several times? */
+static bool
+is_idempotent(Aggref *aggref)
+{
+	switch (aggref->aggfnoid)
+	{
+		case F_BOOL_AND:
+		case F_BOOL_OR:
+		case F_EVERY:
+		case F_BIT_AND_INT2:
+		case F_BIT_AND_INT4:
+		case F_BIT_AND_INT8:
+		case F_BIT_OR_INT2:
+		case F_BIT_OR_INT4:
+		case F_BIT_OR_INT8:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Sets *kind, and simplifies the call; or returns why it has no accumulator. */
 static IvmReason *
-classify(Aggref *aggref, IvmAccumulatorKind *kind)
+classify(AggregateContext *context, Aggref *aggref, IvmAccumulatorKind *kind)
 {
 	*kind = IVM_ACC_REPLAY;
 	/* the first value in an order is the same however often and in whichever order values come */
@@ -219,11 +254,23 @@ classify(Aggref *aggref, IvmAccumulatorKind *kind)
 		drop_order(aggref);
 		aggref->aggdistinct = NIL;
 	}
-	if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL &&
-		(aggref->aggorder == NIL || !ivm_aggregate_depends_on_order(aggref->aggfnoid, true)))
+	if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct != NIL &&
+		(is_idempotent(aggref) ||
+		 (!ivm_aggregate_depends_on_order(aggref->aggfnoid, true) &&
+		  ivm_distinct_is_of_key(context->compiler, context->node, aggref))))
+		aggref->aggdistinct = NIL;
+	if (aggref->aggkind == AGGKIND_NORMAL &&
+		!ivm_aggregate_depends_on_order(aggref->aggfnoid, aggref->aggorder != NIL || aggref->aggdistinct != NIL))
 	{
-		drop_order(aggref);
-		*kind = kind_of_function(aggref);
+		IvmAccumulatorKind plain = kind_of_function(aggref);
+
+		if (aggref->aggdistinct == NIL)
+		{
+			drop_order(aggref);
+			*kind = plain;
+		}
+		else if (plain != IVM_ACC_FORWARD && plain != IVM_ACC_REPLAY && ivm_distinct_can_be_stream(aggref))
+			*kind = plain;
 	}
 	if (*kind == IVM_ACC_REPLAY && get_typtype(aggref->aggtype) == TYPTYPE_PSEUDO)
 		return ivm_reason(IVM_REASON_AGGREGATE_STATE, "aggregate %s(), whose result cannot be stored", function_name(aggref->aggfnoid));
@@ -279,7 +326,7 @@ aggregate_call(AggregateContext *context, Aggref *aggref)
 		return 0;
 	}
 	aggref = copyObject(aggref);
-	reason = classify(aggref, &kind);
+	reason = classify(context, aggref, &kind);
 	if (reason != NULL)
 	{
 		context->compiler->reason = reason;
@@ -427,6 +474,8 @@ ivm_group_node_finish(IvmCompiler *compiler, IvmPlanNode *node, List *targetlist
 
 	node->tlist = (List *) number_mutator((Node *) expressions, &context);
 	node->quals = (List *) number_mutator((Node *) quals, &context);
+	if (!ivm_aggregate_add_streams(compiler, node))
+		return NULL;
 	return node;
 }
 
@@ -536,8 +585,9 @@ order_of_images(Expr *value)
 static void
 make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
 {
+	Aggref	   *aggref = call->shown != NULL ? call->shown : call->aggref;
 	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
-	IvmOrderKey *key = order_of_extreme(call->aggref, call->sort_operator, &call->backward);
+	IvmOrderKey *key = order_of_extreme(aggref, call->sort_operator, &call->backward);
 	Oid			family;
 	Oid			type;
 	int16		strategy;
@@ -545,7 +595,10 @@ make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *c
 	List	   *keys = NIL;
 	ListCell   *lc;
 
-	key->expr = filtered_argument(call->aggref);
+	/* of the rows themselves, without the streams beside them (distinct_calls.c) */
+	if (call->shown != NULL)
+		input = (IvmPlanNode *) linitial(((IvmPlanNode *) linitial(input->inputs))->inputs);
+	key->expr = filtered_argument(aggref);
 	order = list_make1(key);
 	(void) get_ordering_op_properties(key->sort_operator, &family, &type, &strategy);
 	call->varies = !ivm_equality_is_of_images(ivm_order_key_type(key),
@@ -572,6 +625,7 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 {
 	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
 	bool		reads = false;
+	bool		has_streams = false;
 	List	   *row_keys = NIL;
 	List	   *keys = NIL;
 	List	   *operators = NIL;
@@ -585,9 +639,14 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 		reads |= call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY;
 		if (call->kind == IVM_ACC_EXTREME)
 			make_extremes(compiler, aggregate, call);
+		has_streams |= call->stream > 0;
 	}
 	if (!reads || aggregate->group_columns == NIL)
 		return;
+
+	/* of the rows, not of the streams beside them */
+	if (has_streams)
+		input = (IvmPlanNode *) linitial(input->inputs);
 
 	/* in canonical order, since arrangements are shared by their text */
 	foreach(lc, aggregate->group_columns)

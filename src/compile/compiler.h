@@ -10,7 +10,7 @@
  *		narrow.c		plan tree without the columns that nobody reads
  *		aggregate_order.c the order made complete in which aggregates see rows
  *		translate.c		plan tree -> delta plan, with join.c, outer.c,
- *						aggregate.c, grouping_sets.c and setop.c
+ *						aggregate.c, distinct_calls.c, grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
  *		order.c			which rows come first
@@ -266,6 +266,20 @@ extern IvmPlanNode *ivm_translate_set_operation(IvmCompiler *compiler, Plan *pla
 
 /* Keys of what INTERSECT and EXCEPT give, as ivm_plan_keys. */
 extern List *ivm_set_operation_keys(PlannedStmt *statement, Plan *plan);
+
+/* ---- distinct_calls.c ---- */
+
+/* Are the values that are distinct, in a group, those of a unique key of the input?  Arguments read OUTER_VAR. */
+extern bool ivm_distinct_is_of_key(IvmCompiler *compiler, IvmPlanNode *node, Aggref *aggref);
+
+/* Can distinct arguments be stored? */
+extern bool ivm_distinct_can_be_stream(Aggref *aggref);
+
+/*
+ * Lets the calls that still have DISTINCT, but those that are replayed, read streams of distinct values;
+ * false, with the reason set, if there are too many columns.
+ */
+extern bool ivm_aggregate_add_streams(IvmCompiler *compiler, IvmPlanNode *node);
 
 /* ---- aggregate_order.c ---- */
 

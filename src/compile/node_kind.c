@@ -48,6 +48,7 @@ aggregate_copy(IvmPlanNode *node)
 
 		*call = *(IvmAggregateCall *) lfirst(lc);
 		call->aggref = copyObject(call->aggref);
+		call->shown = copyObject(call->shown);
 		node->calls = lappend(node->calls, call);
 	}
 }

@@ -272,20 +272,41 @@ replay_add(IvmAccumulatorCall *call, IvmAccumulatorState *state, NullableDatum *
 
 /* ---- the table ---- */
 
-static const IvmAccumulatorRoutine routines[] = {
-	[IVM_ACC_COUNT] = {create_nothing, number_type, init_nothing, number_load, number_store, count_add, count_finish},
-	[IVM_ACC_MOVING] = {moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish},
-	[IVM_ACC_MOVING_SERIAL] = {moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish},
-	[IVM_ACC_FLOAT_SUM] = {create_nothing, float_sum_type, float_sum_init, float_sum_load, float_sum_store, float_sum_add, float_sum_finish},
-	[IVM_ACC_BOOL] = {create_nothing, number_type, init_nothing, number_load, number_store, bool_add, bool_finish},
-	[IVM_ACC_FORWARD] = {forward_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish},
-	[IVM_ACC_REPLAY] = {replay_create, replay_type, replay_init, replay_load, replay_store, replay_add, replay_store},
+static const IvmAccumulatorRoutine count_routine =
+{create_nothing, number_type, init_nothing, number_load, number_store, count_add, count_finish};
+
+static const IvmAccumulatorRoutine moving_routine =
+{moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish};
+
+static const IvmAccumulatorRoutine moving_serial_routine =
+{moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish};
+
+static const IvmAccumulatorRoutine float_sum_routine =
+{create_nothing, float_sum_type, float_sum_init, float_sum_load, float_sum_store, float_sum_add, float_sum_finish};
+
+static const IvmAccumulatorRoutine bool_routine =
+{create_nothing, number_type, init_nothing, number_load, number_store, bool_add, bool_finish};
+
+static const IvmAccumulatorRoutine forward_routine =
+{forward_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish};
+
+static const IvmAccumulatorRoutine replay_routine =
+{replay_create, replay_type, replay_init, replay_load, replay_store, replay_add, replay_store};
+
+static const IvmAccumulatorRoutine *const routines[] = {
+	[IVM_ACC_COUNT] = &count_routine,
+	[IVM_ACC_MOVING] = &moving_routine,
+	[IVM_ACC_MOVING_SERIAL] = &moving_serial_routine,
+	[IVM_ACC_FLOAT_SUM] = &float_sum_routine,
+	[IVM_ACC_BOOL] = &bool_routine,
+	[IVM_ACC_EXTREME] = &ivm_accumulator_extreme,
+	[IVM_ACC_BITS] = &ivm_accumulator_bits,
+	[IVM_ACC_FORWARD] = &forward_routine,
+	[IVM_ACC_REPLAY] = &replay_routine,
 };
 
 const IvmAccumulatorRoutine *
 ivm_accumulator_routine(IvmAccumulatorKind kind)
 {
-	if (kind == IVM_ACC_EXTREME)
-		return &ivm_accumulator_extreme;
-	return &routines[kind];
+	return routines[kind];
 }

@@ -671,12 +671,29 @@ look_up(Gathering *gathering, AggregateGroup *group)
 	(void) ivm_source_find(state->source, values, isnull, gather_found, gathering);
 }
 
+/* Does the group need more than the rows that are looked up: those of its streams of distinct values? */
+static bool
+needs_streams(IvmOperator *op, AggregateGroup *group)
+{
+	ListCell   *cell;
+
+	if (group->recount)
+		return true;
+	foreach(cell, op->node->calls)
+	{
+		if (((IvmAggregateCall *) lfirst(cell))->stream > 0 && group->states[foreach_current_index(cell)].incomplete)
+			return true;
+	}
+	return false;
+}
+
 void
 ivm_groups_recompute(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 	Gathering	gathering = {.op = op};
 	AggregateGroup **groups;
+	bool		looks_up = state->source != NULL && !op->dataflow->populating;
 	MemoryContext old;
 
 	if (state->refused.ngroups == 0)
@@ -685,8 +702,11 @@ ivm_groups_recompute(IvmOperator *op)
 	gathering.pass = ivm_groups_pass(op, false);
 	groups = ivm_groups_list(&state->refused, true);
 	for (uint64 i = 0; i < state->refused.ngroups; i++)
+	{
 		groups[i]->number = i;
-	if (state->source == NULL || op->dataflow->populating)
+		looks_up &= !state->has_streams || !needs_streams(op, groups[i]);
+	}
+	if (!looks_up)
 	{
 		op->counters.recomputes++;
 		ivm_operator_replay(ivm_operator_input(op, 0), gather, &gathering);

@@ -75,6 +75,7 @@ typedef struct AggregateRun
 	SetOpCmd	set_operation;
 	IvmAccumulators *accumulators;
 	bool		stores_results; /* some call does */
+	bool		has_streams;	/* some call reads a stream of distinct values */
 	IvmReplay  *replay;			/* NULL: not made yet */
 	struct IvmSource *source;	/* of the input's rows by the group columns;
 								 * NULL: there is none */

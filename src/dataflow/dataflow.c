@@ -117,7 +117,8 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 		op->node = node;
 		op->is_root = node == plan->root;
 		op->is_stateful = op->routine->keeps_state;
-		op->has_state = op->routine->keeps_state || op->routine->own_output;
+		op->has_state = op->routine->keeps_state || op->routine->own_output ||
+			(node->plan == NULL && node->inputs != NIL);
 		op->counters.node_id = node->node_id;
 		op->counters.parent_id = -1;
 		op->counters.name = ivm_plan_node_name(node);

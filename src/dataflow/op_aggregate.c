@@ -100,7 +100,12 @@ aggregate_init(IvmOperator *op)
 	state->accumulators = ivm_accumulators_create(node->calls);
 	state->commutes = !state->varies && ivm_accumulators_commute(state->accumulators);
 	foreach(cell, node->calls)
-		state->stores_results |= ((IvmAggregateCall *) lfirst(cell))->kind == IVM_ACC_REPLAY;
+	{
+		IvmAggregateCall *call = lfirst(cell);
+
+		state->stores_results |= call->kind == IVM_ACC_REPLAY;
+		state->has_streams |= call->stream > 0;
+	}
 	ivm_extremes_init(op);
 	if (node->rows != NULL)
 		state->source = ivm_source_create(op->dataflow, node->rows);

@@ -267,6 +267,12 @@ add_expressions(ExplainState *state, int indent, char *label, List *expressions,
 		add_line(state, indent, "%s: %s", label, join_texts(texts, separator));
 }
 
+static Aggref *
+shown_call(IvmAggregateCall *call)
+{
+	return call->shown != NULL ? call->shown : call->aggref;
+}
+
 /* Columns of an aggregate's raw row become what they stand for. */
 static Node *
 raw_mutator(Node *node, RawContext *context)
@@ -280,8 +286,8 @@ raw_mutator(Node *node, RawContext *context)
 		Var		   *result;
 
 		if (var->varattno > ngroups)
-			return (Node *) copyObject(((IvmAggregateCall *) list_nth(context->node->calls,
-																	  var->varattno - ngroups - 1))->aggref);
+			return (Node *) copyObject(shown_call((IvmAggregateCall *) list_nth(context->node->calls,
+																				var->varattno - ngroups - 1)));
 		result = copyObject(var);
 		result->varattno = list_nth_int(context->node->group_columns, var->varattno - 1);
 		return (Node *) result;
@@ -523,7 +529,7 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	if (node->flag_column == 0)
 	{
 		foreach(lc, node->calls)
-			calls = lappend(calls, ((IvmAggregateCall *) lfirst(lc))->aggref);
+			calls = lappend(calls, shown_call((IvmAggregateCall *) lfirst(lc)));
 	}
 
 	add_expressions(state, indent, "Group Key", groups, context, false, ", ");

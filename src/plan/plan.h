@@ -116,6 +116,8 @@ typedef enum IvmAccumulatorKind
 								 * and not null */
 	IVM_ACC_EXTREME,			/* min, max: the first value in an order, found
 								 * in an ordered arrangement when it goes */
+	IVM_ACC_BITS,				/* bit_and, bit_or, bit_xor of integers: a
+								 * count for each bit */
 	IVM_ACC_FORWARD,			/* plain transition functions: rows come, and
 								 * when one goes the group is read */
 	IVM_ACC_REPLAY				/* the result is stored; with every change
@@ -133,6 +135,9 @@ typedef struct IvmAggregateCall
 	Aggref	   *aggref;			/* args (TargetEntry list) and aggfilter read
 								 * the input's row, aggdirectargs the raw row */
 	IvmAccumulatorKind kind;
+	int			stream;			/* of distinct values that it reads; 0: the
+								 * rows themselves */
+	Aggref	   *shown;			/* what it was, for people; NULL: the same */
 
 	/* EXTREME */
 	Oid			sort_operator;	/* the result is the first value in its order */
