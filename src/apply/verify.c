@@ -11,8 +11,8 @@
  *
  * One thing more is forgiven.  A sum of floating-point numbers depends on the
  * order of its additions: the view's is exact, the executor's is not.  So where
- * a plan has such a sum, floating-point columns are equal within a relative
- * difference of 1e-9.
+ * a plan has such a sum, or variances and the like, floating-point columns are equal within a relative
+ * difference of 1e-9, or an absolute one that is next to nothing.
  *
  * All rows go through a sort of the server's, by a hash of their columns: it
  * keeps within work_mem, and its files go with the transaction.  Rows that are
@@ -70,6 +70,10 @@
 /* Relative differences up to which floating-point sums count as equal, and bits of the grids. */
 #define FLOAT8_TOLERANCE	1e-9
 #define FLOAT4_TOLERANCE	(FLT_EPSILON * 4)
+
+/* What the executor leaves of a variance that is zero. */
+#define NEAR_ZERO			1e-14
+
 #define FLOAT8_GRID_BITS	24
 #define FLOAT4_GRID_BITS	14
 
@@ -141,7 +145,7 @@ set_columns(Verification *verification, IvmPlan *plan)
 		{
 			IvmAggregateCall *call = lfirst(lc_call);
 
-			tolerant |= call->kind == IVM_ACC_FLOAT_SUM ||
+			tolerant |= call->kind == IVM_ACC_FLOAT_SUM || call->kind == IVM_ACC_MOMENTS ||
 				((call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY) && call->aggref->aggtype == FLOAT8OID);
 		}
 
@@ -337,7 +341,7 @@ floats_match(Form_pg_attribute attribute, Datum a, Datum b, Stage stage)
 		return true;
 	if (stage == STAGE_EXACT || isinf(value_a) || isinf(value_b) || isnan(value_a) || isnan(value_b))
 		return false;
-	return fabs(value_a - value_b) <= tolerance * Max(fabs(value_a), fabs(value_b));
+	return fabs(value_a - value_b) <= Max(tolerance * Max(fabs(value_a), fabs(value_b)), NEAR_ZERO);
 }
 
 static bool

@@ -12,7 +12,7 @@
  *	  same state that the function's serialization functions know, which is so
  *	  if plain and moving implementation share their transition function, and if
  *	  a trial shows that a stored state goes on as before;
- *	- sums of floats are kept exactly, since adding and subtracting them rounded
+ *	- sums of floats, and of their products, are kept exactly, since adding and subtracting them rounded
  *	  would drift away from what the query gives;
  *	- bool_and and bool_or are counts, bit_and, bit_or and bit_xor one for each bit;
  *
@@ -187,6 +187,31 @@ kind_of_function(Aggref *aggref)
 		case F_BIT_XOR_INT4:
 		case F_BIT_XOR_INT8:
 			return IVM_ACC_BITS;
+		case F_VAR_POP_FLOAT4:
+		case F_VAR_POP_FLOAT8:
+		case F_VAR_SAMP_FLOAT4:
+		case F_VAR_SAMP_FLOAT8:
+		case F_VARIANCE_FLOAT4:
+		case F_VARIANCE_FLOAT8:
+		case F_STDDEV_POP_FLOAT4:
+		case F_STDDEV_POP_FLOAT8:
+		case F_STDDEV_SAMP_FLOAT4:
+		case F_STDDEV_SAMP_FLOAT8:
+		case F_STDDEV_FLOAT4:
+		case F_STDDEV_FLOAT8:
+		case F_REGR_COUNT:
+		case F_REGR_SXX:
+		case F_REGR_SYY:
+		case F_REGR_SXY:
+		case F_REGR_AVGX:
+		case F_REGR_AVGY:
+		case F_REGR_R2:
+		case F_REGR_SLOPE:
+		case F_REGR_INTERCEPT:
+		case F_COVAR_POP:
+		case F_COVAR_SAMP:
+		case F_CORR:
+			return IVM_ACC_MOMENTS;
 		default:
 			break;
 	}

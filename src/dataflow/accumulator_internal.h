@@ -65,6 +65,7 @@ extern const IvmAccumulatorRoutine ivm_accumulator_extreme;
 /* Makes this the value of a state of an extreme, which is complete then; a copy in the context. */
 extern void ivm_extreme_set(IvmAccumulatorCall *call, IvmAccumulatorState *state, Datum value, bool isnull,
 							MemoryContext context);
+extern const IvmAccumulatorRoutine ivm_accumulator_moments;	/* accumulator_moments.c */
 extern const IvmAccumulatorRoutine ivm_accumulator_bits;	/* accumulator_bits.c */
 
 extern const IvmAccumulatorRoutine *ivm_accumulator_routine(IvmAccumulatorKind kind);

@@ -301,6 +301,7 @@ static const IvmAccumulatorRoutine *const routines[] = {
 	[IVM_ACC_BOOL] = &bool_routine,
 	[IVM_ACC_EXTREME] = &ivm_accumulator_extreme,
 	[IVM_ACC_BITS] = &ivm_accumulator_bits,
+	[IVM_ACC_MOMENTS] = &ivm_accumulator_moments,
 	[IVM_ACC_FORWARD] = &forward_routine,
 	[IVM_ACC_REPLAY] = &replay_routine,
 };

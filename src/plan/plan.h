@@ -118,6 +118,8 @@ typedef enum IvmAccumulatorKind
 								 * in an ordered arrangement when it goes */
 	IVM_ACC_BITS,				/* bit_and, bit_or, bit_xor of integers: a
 								 * count for each bit */
+	IVM_ACC_MOMENTS,			/* variances, covariances and the like of
+								 * floats: exact sums */
 	IVM_ACC_FORWARD,			/* plain transition functions: rows come, and
 								 * when one goes the group is read */
 	IVM_ACC_REPLAY				/* the result is stored; with every change
