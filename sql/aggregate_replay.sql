@@ -43,6 +43,8 @@ create incremental view r_stream_y as select y, count(distinct x) as c, count(di
 create incremental view r_stream_grand as select count(distinct y) as c, sum(distinct x) filter (where h = 'a') as s, percentile_disc(0.5) within group (order by x) as p from t;
 create incremental view r_stream_sets as select g, h, count(distinct x) as c, count(distinct s) as d from t group by rollup (g, h);
 select delta_plan('r_stream_grand');
+-- groups that only say whether there is a match, by an expression
+create incremental view r_semi as select id, count(*) as n from t where exists (select from (select x * 2 as x2 from t u) q where q.x2 - 1 = t.id) group by id;
 create incremental view r_over_join as select a.g, string_agg(b.s, ',' order by a.id, b.id) as s, count(distinct b.x) as d from t a join t b on a.x = b.id group by a.g;
 create incremental view r_over_group as select n, array_agg(g order by g) as gs from (select g, count(*) as n from t group by g) q group by n;
 create incremental view r_above as select q.g, q.m, t.id from (select g, percentile_disc(0.5) within group (order by x) as m from t group by g) q join t on t.g = q.g and t.x = q.m;

@@ -181,13 +181,57 @@ find_groups(Groups *groups, Plan *plan)
 	return true;
 }
 
+/* What the columns of the groups stand for, in the rows that are grouped. */
+static Node *
+input_mutator(Node *node, Groups *groups)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+		int			column = var->varno != groups->varno || var->varattno <= 0 ? 0 :
+		list_nth_int(groups->columns, var->varattno - 1);
+
+		if (column == 0)
+			return (Node *) copyObject(var);
+		return (Node *) copyObject(list_nth_node(TargetEntry, ivm_plan_skip_passive(groups->input)->targetlist,
+												 column - 1)->expr);
+	}
+	return expression_tree_mutator(node, input_mutator, groups);
+}
+
+/*
+ * Which group it is that an expression computes once more: the planner groups by an expression,
+ * and passes on what it reads.
+ */
+static int
+group_of_expression(Groups *groups, Node *side, Oid operator, Oid collation)
+{
+	List	   *columns = ivm_plan_skip_passive(groups->input)->targetlist;
+	Node	   *expression = strip_relabel(input_mutator(side, groups));
+
+	for (int i = 0; i < groups->ngroups; i++)
+	{
+		Node	   *column = (Node *) list_nth_node(TargetEntry, columns, groups->group_columns[i] - 1)->expr;
+
+		if (equal(strip_relabel(column), expression) &&
+			groups->collations[i] == collation &&
+			groups->operators[i] == ivm_equality_of_right(operator))
+			return i;
+	}
+	return -1;
+}
+
 /* Which group it is, by number, that the side of an equality with this operator and collation is; -1 if none. */
 static int
 group_of(Groups *groups, Node *side, Oid operator, Oid collation)
 {
 	Var		   *var = (Var *) strip_relabel(side);
 
-	if (!IsA(var, Var) || var->varno != groups->varno || var->varattno <= 0)
+	if (!IsA(var, Var))
+		return reads_varno(side, &groups->varno) ? group_of_expression(groups, side, operator, collation) : -1;
+	if (var->varno != groups->varno || var->varattno <= 0)
 		return -1;
 	for (int i = 0; i < groups->ngroups; i++)
 	{
