@@ -291,7 +291,19 @@ ivm_row_sort_next(IvmRowSort *sort)
 	if (sort->ngroup == 0)
 		return NULL;
 	if (sort->ngroup > 1)
+	{
+		int			n = 0;
+
 		qsort(sort->group, sort->ngroup, sizeof(IvmSortedRow), compare_sorted);
+		for (int i = 1; i < sort->ngroup; i++)
+		{
+			if (ivm_row_image_equal(sort->group[n].tuple, sort->group[i].tuple))
+				sort->group[n].weight += sort->group[i].weight;
+			else
+				sort->group[++n] = sort->group[i];
+		}
+		sort->ngroup = n + 1;
+	}
 	sort->given = 1;
 	return &sort->group[0];
 }

@@ -64,7 +64,7 @@ extern void ivm_row_sort_add(IvmRowSort *sort, uint64 hash, MinimalTuple tuple, 
 /* No more rows come. */
 extern void ivm_row_sort_perform(IvmRowSort *sort);
 
-/* The next row, or NULL. */
+/* The next row, or NULL.  Equal rows that were added are one, with the sum of their weights, which may be zero. */
 extern IvmSortedRow *ivm_row_sort_next(IvmRowSort *sort);
 extern void ivm_row_sort_end(IvmRowSort *sort);
 

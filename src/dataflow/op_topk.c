@@ -18,8 +18,8 @@
  * with nothing but rows behind it changes nothing, and is not walked.
  *
  * The operator keeps no state: its input's rows are in an ordered arrangement.  In population there are no old
- * rows.  Of one key the walk is the same; of many the delta is all
- * rows, so the sorted delta alone gives the output.
+ * rows.  Of one key the walk is the same; of many all rows are sorted as they come, and give the output
+ * without any walk.
  *
  * The executor must not stand in for it: it leaves ties to chance.
  *
@@ -119,7 +119,17 @@ topk_begin(IvmOperator *op)
 	run->delta = ivm_zset_create(op->dataflow->arena, op->node->desc);
 	run->context = AllocSetContextCreate(CurrentMemoryContext, "ivm topk key", ALLOCSET_DEFAULT_SIZES);
 	run->sorted = NULL;
+	if (op->dataflow->populating && !run->ignored)
+		run->sorted = ivm_row_sort_create(run->sort_order);
 	ivm_walk_begin(run->walk, op->dataflow->snapshot);
+}
+
+static void
+sort_row(TopkRun *run, MinimalTuple tuple, int64 weight)
+{
+	ExecStoreMinimalTuple(tuple, run->other, false);
+	ivm_row_sort_add(run->sorted, ivm_ordered_hash_row(run->shape, run->other), tuple, weight);
+	ExecClearTuple(run->other);
 }
 
 static bool
@@ -133,7 +143,15 @@ topk_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 {
 	TopkRun    *run = op->state;
 
-	if (!run->ignored)
+	if (run->sorted != NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(run->context);
+
+		sort_row(run, ivm_row_form(op->node->desc, row), weight);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(run->context);
+	}
+	else if (!run->ignored)
 		ivm_zset_add(run->delta, row, weight);
 }
 
@@ -368,13 +386,6 @@ run_keys(IvmOperator *op, bool alone)
 	}
 }
 
-static void
-sort_row(TopkRun *run, MinimalTuple tuple, int64 weight)
-{
-	ExecStoreMinimalTuple(tuple, run->other, false);
-	ivm_row_sort_add(run->sorted, ivm_ordered_hash_row(run->shape, run->other), tuple, weight);
-}
-
 /* Does the row come behind the last row of the output, and of those that tie with it? */
 static bool
 is_behind_boundary(IvmOperator *op, IvmRow *row)
@@ -394,14 +405,26 @@ is_behind_boundary(IvmOperator *op, IvmRow *row)
 	return result > 0;
 }
 
+/* The output of all keys from nothing: the sorted rows are all that there is. */
 static void
-finish_batch(IvmOperator *op, bool populating)
+finish_sorted(IvmOperator *op)
+{
+	TopkRun    *run = op->state;
+
+	ivm_row_sort_perform(run->sorted);
+	run_keys(op, true);
+	ivm_row_sort_end(run->sorted);
+	run->sorted = NULL;
+}
+
+static void
+finish_batch(IvmOperator *op)
 {
 	TopkRun    *run = op->state;
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
-	bool		behind = run->has_boundary && !populating;
+	bool		behind = run->has_boundary;
 
 	if (ivm_zset_is_empty(run->delta))
 		return;
@@ -419,7 +442,7 @@ finish_batch(IvmOperator *op, bool populating)
 	{
 		run->has_boundary = false;
 		ivm_row_sort_perform(run->sorted);
-		run_keys(op, populating);
+		run_keys(op, false);
 	}
 	ivm_row_sort_end(run->sorted);
 	run->sorted = NULL;
@@ -445,16 +468,16 @@ topk_finish(IvmOperator *op)
 
 	if (run->ignored)
 		walk_all(op);
+	else if (run->sorted != NULL)
+		finish_sorted(op);
 	else
-		finish_batch(op, op->dataflow->populating);
+		finish_batch(op);
 }
 
 static void
-collect_replayed(void *context, TupleTableSlot *row, int64 weight)
+receive_replayed(void *context, TupleTableSlot *row, int64 weight)
 {
-	TopkRun    *run = context;
-
-	ivm_zset_add(run->delta, row, weight);
+	topk_receive(context, 0, row, weight);
 }
 
 static void
@@ -467,10 +490,9 @@ topk_replay(IvmOperator *op)
 		walk_all(op);
 		return;
 	}
-	ivm_zset_clear(run->delta);
-	ivm_operator_replay(ivm_operator_input(op, 0), collect_replayed, run);
-	finish_batch(op, true);
-	ivm_zset_clear(run->delta);
+	run->sorted = ivm_row_sort_create(run->sort_order);
+	ivm_operator_replay(ivm_operator_input(op, 0), receive_replayed, op);
+	finish_sorted(op);
 }
 
 static void
