@@ -37,7 +37,8 @@
  * Without any equality there is one key, and all rows have it: a change of B reads A, and B for each row of
  * A that it concerns.
  *
- * In population A's rows (for a full join B's, too) look up their matches; there is no old state.
+ * In population A's rows (for a full join B's, too) look up their matches; there is no old state.  If the other side's
+ * rows come as well, since an operator makes them, all of them are there by key, and nothing is looked up elsewhere.
  *
  * The operator keeps no state.
  *
@@ -96,6 +97,7 @@ typedef struct OuterRun
 	/* of the batch, and of the side whose rows are kept at the moment */
 	int			kept;
 	bool		pairs;			/* wanted */
+	bool		collected;		/* all rows of the other side are in "delta" */
 	IvmRowIndex *delta;			/* the other side's, by key */
 	TupleTableSlot *row;		/* of it */
 	uint64		hash;			/* being looked at */
@@ -132,11 +134,14 @@ outer_begin(IvmOperator *op)
 	ivm_outer_match_begin(state->match);
 }
 
-/* In population rows of the other side are looked up. */
+/*
+ * In population rows of the other side are looked up; but if they come anyway, from an operator that makes
+ * them, they are collected instead.
+ */
 static bool
 outer_wants(IvmOperator *op, int input)
 {
-	return input == 0 || op->node->jointype == JOIN_FULL;
+	return input == 0 || op->node->jointype == JOIN_FULL || ivm_operator_input(op, input)->has_state;
 }
 
 static void
@@ -179,6 +184,46 @@ emit_pair(void *context, int64 weight)
 	return true;
 }
 
+/* As ivm_outer_match_find, among the rows that are collected. */
+static int64
+find_collected(IvmOperator *op, int64 limit, IvmOuterReceiver receiver)
+{
+	OuterRun   *state = op->state;
+	int			other = 1 - state->kept;
+	int64		sum = 0;
+	uint64		hash;
+	IvmRow	   *row;
+
+	if (!ivm_outer_match_can(state->match, state->kept) ||
+		!ivm_outer_match_hash_sought(state->match, other, &hash))
+		return 0;
+	ivm_row_index_find(state->delta, hash);
+	while (sum <= limit && (row = ivm_row_index_next(state->delta)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(ivm_row_tuple(row), state->row, false);
+		slot_getallattrs(state->row);
+		ivm_outer_match_bind(state->match, other, state->row->tts_values, state->row->tts_isnull);
+		if (!ivm_outer_match_test(state->match))
+			continue;
+		sum += row->weight;
+		if (receiver != NULL)
+			(void) receiver(op, row->weight);
+	}
+	ExecClearTuple(state->row);
+	return sum;
+}
+
+static int64
+find_matches(IvmOperator *op, int64 limit, IvmOuterReceiver receiver)
+{
+	OuterRun   *state = op->state;
+
+	if (state->collected)
+		return find_collected(op, limit, receiver);
+	return ivm_outer_match_find(state->match, state->kept, limit, receiver, op);
+}
+
 /* All that comes of the bound row of the kept side, with the other side as it is now. */
 static void
 emit_now(IvmOperator *op, int64 weight)
@@ -187,10 +232,7 @@ emit_now(IvmOperator *op, int64 weight)
 	bool		matched;
 
 	state->weight = weight;
-	if (state->pairs)
-		matched = ivm_outer_match_find(state->match, state->kept, PG_INT64_MAX, emit_pair, op) > 0;
-	else
-		matched = ivm_outer_match_find(state->match, state->kept, 0, NULL, NULL) > 0;
+	matched = find_matches(op, state->pairs ? PG_INT64_MAX : 0, state->pairs ? emit_pair : NULL) > 0;
 	if (matched == (op->node->jointype == JOIN_SEMI))
 	{
 		ivm_outer_match_clear(state->match, 1 - state->kept);
@@ -215,7 +257,11 @@ run_part(IvmOperator *op, TupleTableSlot *slot, IvmRow **rows, int64 count)
 		ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
 		slot_getallattrs(slot);
 		ivm_outer_match_bind(state->match, state->kept, slot->tts_values, slot->tts_isnull);
-		ivm_outer_match_order(state->match, state->kept, &rows[r]->hash, &second);
+		second = 0;
+		if (!state->collected)
+			ivm_outer_match_order(state->match, state->kept, &rows[r]->hash, &second);
+		else if (!ivm_outer_match_hash_sought(state->match, 1 - state->kept, &rows[r]->hash))
+			rows[r]->hash = 0;
 		rows[r]->next = (IvmRow *) (uintptr_t) second;
 	}
 	qsort(rows, count, sizeof(IvmRow *), ivm_probe_compare_orders);
@@ -468,8 +514,6 @@ run_other_delta(IvmOperator *op)
 	OuterRun   *state = op->state;
 	int			other = 1 - state->kept;
 
-	state->row = MakeSingleTupleTableSlot(state->inputs[other].desc, &TTSOpsMinimalTuple);
-	state->key_row = MakeSingleTupleTableSlot(state->inputs[other].desc, &TTSOpsMinimalTuple);
 	index_delta(op, other);
 	state->hash = 0;
 	while (ivm_row_index_walk(state->delta, &state->hash))
@@ -493,8 +537,6 @@ run_other_delta(IvmOperator *op)
 	}
 	MemoryContextReset(state->keys_context);
 	ivm_row_index_destroy(state->delta);
-	ExecDropSingleTupleTableSlot(state->key_row);
-	ExecDropSingleTupleTableSlot(state->row);
 }
 
 /*
@@ -512,9 +554,16 @@ run(IvmOperator *op, int kept, bool pairs)
 
 	state->kept = kept;
 	state->pairs = pairs;
+	state->collected = !batch && outer_wants(op, 1 - kept);
+	state->row = MakeSingleTupleTableSlot(state->inputs[1 - kept].desc, &TTSOpsMinimalTuple);
+	state->key_row = MakeSingleTupleTableSlot(state->inputs[1 - kept].desc, &TTSOpsMinimalTuple);
 	ivm_outer_match_start(state->match, 1 - kept, NULL, own + others, batch);
+	if (state->collected)
+		index_delta(op, 1 - kept);
 	if (own > 0)
 		run_own_delta(op);
+	if (state->collected)
+		ivm_row_index_destroy(state->delta);
 	if (others > 0)
 	{
 		ivm_outer_match_start(state->match, kept, own > 0 ? state->inputs[kept].delta : NULL, others, batch);
@@ -522,6 +571,8 @@ run(IvmOperator *op, int kept, bool pairs)
 		ivm_outer_match_stop(state->match, kept);
 	}
 	ivm_outer_match_stop(state->match, 1 - kept);
+	ExecDropSingleTupleTableSlot(state->key_row);
+	ExecDropSingleTupleTableSlot(state->row);
 }
 
 static void
@@ -561,6 +612,7 @@ replay_side(IvmOperator *op, int kept, bool pairs)
 
 	state->kept = kept;
 	state->pairs = pairs;
+	state->collected = false;
 	ivm_outer_match_start(state->match, 1 - kept, NULL, 0, false);
 	ivm_operator_replay(ivm_operator_input(op, kept), replay_kept, op);
 	ivm_outer_match_stop(state->match, 1 - kept);

@@ -283,6 +283,20 @@ ivm_outer_match_hash(IvmOuterMatch *match, int input, TupleTableSlot *row, uint6
 	return ivm_key_hash_row(side->key, side->key_states, side->key_context, row, hash);
 }
 
+bool
+ivm_outer_match_hash_sought(IvmOuterMatch *match, int input, uint64 *hash)
+{
+	OuterSide  *side = &match->sides[input];
+	MemoryContext old;
+
+	if (!compute_values(side))
+		return false;
+	old = MemoryContextSwitchTo(side->value_context->ecxt_per_tuple_memory);
+	*hash = ivm_key_hash_left(side->key, side->values, side->isnull);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
 void
 ivm_outer_match_keys(IvmOuterMatch *match, int input, TupleTableSlot *row, Datum **values, bool **isnull)
 {

@@ -63,6 +63,9 @@ extern void ivm_outer_match_order(IvmOuterMatch *match, int input, uint64 *first
  */
 extern bool ivm_outer_match_hash(IvmOuterMatch *match, int input, TupleTableSlot *row, uint64 *hash);
 
+/* The same hash of what the bound row of the other input looks for. */
+extern bool ivm_outer_match_hash_sought(IvmOuterMatch *match, int input, uint64 *hash);
+
 /* The keys of a row of the input, in the current context. */
 extern void ivm_outer_match_keys(IvmOuterMatch *match, int input, TupleTableSlot *row, Datum **values, bool **isnull);
 

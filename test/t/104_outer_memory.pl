@@ -1,0 +1,55 @@
+# A key that many rows of both sides of a join have which asks for a match, at a budget of 64 MB: changes of
+# one row and of all rows are held within it, and other sessions go on.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use IvmTest;
+use MemoryTest;
+
+my $rows = $ENV{OUTER_ROWS} // 30_000;
+my $node = new_node('outer_memory', 'ivm.apply_workers = 1', 'ivm.memory_budget = 64MB', 'ivm.batch_patience = 0', 'max_wal_size = 4GB');
+$node->safe_psql('postgres', <<"EOS");
+CREATE EXTENSION ivm_ext;
+CREATE TABLE dim_a (id int);
+CREATE TABLE a (id int PRIMARY KEY, k int, x int);
+CREATE TABLE b (id int PRIMARY KEY, k int, y int, t text);
+INSERT INTO a SELECT i, 1, i % 1000 FROM generate_series(1, $rows) i;
+INSERT INTO b SELECT i, 1, i % 1000, repeat('b', 50) FROM generate_series(1, $rows) i;
+CREATE INDEX ON a (k);
+CREATE INDEX ON b (k);
+VACUUM ANALYZE;
+CREATE INCREMENTAL VIEW semi AS SELECT * FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k);
+CREATE INCREMENTAL VIEW anti AS SELECT * FROM a WHERE NOT EXISTS (SELECT FROM b WHERE b.k = a.k);
+CREATE INCREMENTAL VIEW semi_more AS SELECT * FROM a WHERE EXISTS (SELECT FROM b WHERE b.k = a.k AND b.id <> a.id AND b.t <> '');
+CREATE INCREMENTAL VIEW anti_more AS SELECT id, k FROM a WHERE NOT EXISTS (SELECT FROM b WHERE b.k = a.k AND b.id <> a.id);
+EOS
+
+foreach (
+	[ 'one row comes' => "INSERT INTO b VALUES (0, 1, 1, 'new')" ],
+	[ 'and goes' => 'DELETE FROM b WHERE id = 0' ],
+	[ 'all rows of the kept side' => 'UPDATE a SET x = x + 1' ],
+	[ 'all rows of the other side' => 'UPDATE b SET y = y + 1' ],
+	[ 'all matches go' => 'UPDATE b SET k = 2' ],
+	[ 'and come again' => 'UPDATE b SET k = 1' ],
+	[ 'both sides at once' => 'UPDATE a SET k = 3 WHERE id % 2 = 0; UPDATE b SET k = 3' ],
+	[ 'one key on both sides' => 'UPDATE a SET k = 3; DELETE FROM b WHERE id % 3 = 0' ])
+{
+	my ($name, $statements) = @$_;
+	my $sampling = start_sampling($node, 'SELECT count(*) FROM dim_a');
+
+	$node->safe_psql('postgres', "BEGIN; $statements; COMMIT;");
+	sync($node);
+	my $sample = stop_sampling($sampling);
+	is($sample->{largest_over}, 0, "$name: within the budget");
+	cmp_ok($sample->{longest_query}, '<', 5000 * patience(), "$name: other sessions go on");
+	is($sample->{restarts}, 0, "$name: no worker ended");
+	are_exact($node, "$name: exact");
+}
+is_value($node, 'SELECT peak_bytes <= budget_bytes FROM pg_stat_ivm_memory', 't', 'the highest that was held is within the budget');
+is_alive($node, 'nobody was killed, and nothing was rebuilt');
+$node->stop;
+done_testing();
