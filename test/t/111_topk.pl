@@ -134,5 +134,33 @@ are_exact($node, 'exact after a batch that failed when it was done');
 $node->safe_psql('postgres', 'DELETE FROM t WHERE id > 9000');
 are_exact($node, 'and after the next one');
 
+# ---- a row behind the last one that is shown: nothing is read ----
+
+sub scans { return $node->safe_psql('postgres', "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'b_pkey'"); }
+
+# Puts a row in front; its walk is counted after all those before it.
+sub in_front
+{
+	my ($id, $least) = @_;
+	$node->safe_psql('postgres', "INSERT INTO b VALUES ($id)");
+	sync($node);
+	wait_until($node, "SELECT idx_scan >= $least FROM pg_stat_user_indexes WHERE indexrelname = 'b_pkey'", 'a walk is counted');
+	return;
+}
+
+$node->safe_psql('postgres', 'CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b SELECT generate_series(1, 1000)');
+$node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW w AS SELECT id FROM b ORDER BY id LIMIT 5');
+wait_until($node, "SELECT idx_scan >= 1 FROM pg_stat_user_indexes WHERE indexrelname = 'b_pkey'", 'the fill is counted');
+my $before = scans();
+in_front(0, $before + 1);
+foreach my $id (1 .. 10)
+{
+	$node->safe_psql('postgres', "INSERT INTO b VALUES (2000 + $id)");
+	sync($node);
+}
+in_front(-1, $before + 2);
+is(scans(), $before + 2, 'rows behind the last one are not looked at');
+are_exact($node, 'and the view is exact');
+
 $node->stop;
 done_testing();
