@@ -114,7 +114,7 @@ measure_query() # number
 }
 
 for number in ${BENCH_TPCH_QUERIES:-$(seq 22)}; do
-	measure_query "$(printf %02d "$number")"
+	measure_query "$(printf %02d "$((10#$number))")"
 done
 if [ ${#by_deltas[@]} -gt 0 ]; then
 	row "TPC-H, refresh over REFRESH: geometric mean" "$(printf '%s\n' "${by_deltas[@]}" |
