@@ -366,7 +366,7 @@ ivm_cache_add_entry(IvmCache *cache, uint64 hash, const Datum *values, Size row_
 		return NULL;
 	for (int i = 0; i < cache->nkeys; i++)
 		if (!cache->byval[i])
-			rows = MAXALIGN(rows) + datumGetSize(values[i], false, cache->lengths[i]);
+			rows = MAXALIGN(rows) + ivm_value_size(values[i], cache->lengths[i]);
 	rows = MAXALIGN(rows);
 	/* one that would drive out most others is not worth it */
 	if (rows + row_bytes > limit / 4 || !evict(rows + row_bytes) || !grow_table())
@@ -390,8 +390,8 @@ ivm_cache_add_entry(IvmCache *cache, uint64 hash, const Datum *values, Size row_
 		if (cache->byval[i])
 			continue;
 		rows = MAXALIGN(rows);
-		length = datumGetSize(values[i], false, cache->lengths[i]);
-		memcpy((char *) entry + rows, DatumGetPointer(values[i]), length);
+		length = ivm_value_size(values[i], cache->lengths[i]);
+		ivm_value_copy((char *) entry + rows, values[i], cache->lengths[i], length);
 		entry_key(entry)[i] = PointerGetDatum((char *) entry + rows);
 		rows += length;
 	}

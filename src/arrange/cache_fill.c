@@ -90,8 +90,7 @@ make_room(IvmCacheFill *fill, Size size)
 static bool
 keep_value(Datum *value, int16 length, Size most)
 {
-	if (length == -1 && VARATT_IS_EXTENDED(DatumGetPointer(*value)) &&
-		!VARATT_IS_SHORT(DatumGetPointer(*value)))
+	if (length == -1 && (VARATT_IS_EXTERNAL(DatumGetPointer(*value)) || VARATT_IS_COMPRESSED(DatumGetPointer(*value))))
 	{
 		if (toast_raw_datum_size(*value) > most)
 			return false;

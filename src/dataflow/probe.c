@@ -54,6 +54,7 @@
 #include "dataflow/source.h"
 #include "zset/key.h"
 #include "zset/row_index.h"
+#include "zset/value_row.h"
 
 /* A longer key is not compared with the next one. */
 #define LONGEST_KEY			1024
@@ -331,7 +332,7 @@ keep_key(IvmProbe *probe, const Datum *values)
 	{
 		if (probe->byval[i])
 			probe->last[i] = values[i];
-		else if (datumGetSize(values[i], false, probe->lengths[i]) <= LONGEST_KEY)
+		else if (ivm_value_size(values[i], probe->lengths[i]) <= LONGEST_KEY)
 			probe->last[i] = datumCopy(values[i], false, probe->lengths[i]);
 		else
 			probe->has_last = false;

@@ -20,6 +20,7 @@
 
 #include "access/tupmacs.h"
 #include "utils/datum.h"
+#include "utils/expandeddatum.h"
 
 #include "zset/value_row.h"
 
@@ -27,6 +28,38 @@ static inline Size
 head_size(const IvmValueRowShape *shape)
 {
 	return sizeof(IvmValueRow) + (sizeof(Datum) + sizeof(bool)) * shape->desc->natts;
+}
+
+static bool
+is_expanded(Datum value, int16 length)
+{
+	return length == -1 && VARATT_IS_EXTERNAL_EXPANDED(DatumGetPointer(value));
+}
+
+Size
+ivm_value_size(Datum value, int16 length)
+{
+	if (is_expanded(value, length))
+		return EOH_get_flat_size(DatumGetEOHP(value));
+	return datumGetSize(value, false, length);
+}
+
+void
+ivm_value_copy(char *place, Datum value, int16 length, Size size)
+{
+	if (is_expanded(value, length))
+		EOH_flatten_into(DatumGetEOHP(value), place, size);
+	else
+		memcpy(place, DatumGetPointer(value), size);
+}
+
+/* Where the value begins at or behind the offset. */
+static Size
+align_value(Size offset, Form_pg_attribute attribute, Datum value)
+{
+	if (is_expanded(value, attribute->attlen))
+		return att_align_nominal(offset, attribute->attalign);
+	return att_align_datum(offset, attribute->attalign, attribute->attlen, value);
 }
 
 void
@@ -52,8 +85,8 @@ ivm_value_row_size(const IvmValueRowShape *shape, const Datum *values, const boo
 
 		if (isnull[column])
 			continue;
-		size = att_align_datum(size, attribute->attalign, attribute->attlen, values[column]);
-		size += datumGetSize(values[column], false, attribute->attlen);
+		size = align_value(size, attribute, values[column]);
+		size += ivm_value_size(values[column], attribute->attlen);
 	}
 	return MAXALIGN(size);
 }
@@ -78,9 +111,9 @@ ivm_value_row_fill(const IvmValueRowShape *shape, IvmValueRow *row, Size size,
 
 		if (isnull[column])
 			continue;
-		length = datumGetSize(values[column], false, attribute->attlen);
-		offset = att_align_datum(offset, attribute->attalign, attribute->attlen, values[column]);
-		memcpy((char *) row + offset, DatumGetPointer(values[column]), length);
+		length = ivm_value_size(values[column], attribute->attlen);
+		offset = align_value(offset, attribute, values[column]);
+		ivm_value_copy((char *) row + offset, values[column], attribute->attlen, length);
 		own[column] = (Datum) offset;
 		offset += length;
 	}

@@ -30,6 +30,13 @@ typedef struct IvmValueRowShape
 	int		   *references;
 } IvmValueRowShape;
 
+/*
+ * Bytes of a value that is passed by reference, and a copy of it there.  One that is expanded in memory (utils/expandeddatum.h), which
+ * functions return, becomes flat: a copy of its pointer would outlive it.
+ */
+extern Size ivm_value_size(Datum value, int16 length);
+extern void ivm_value_copy(char *place, Datum value, int16 length, Size size);
+
 /* Made in the current context; "desc" must live as long. */
 extern void ivm_value_row_shape(IvmValueRowShape *shape, TupleDesc desc);
 
