@@ -135,6 +135,17 @@ select line from ivm.explain('of_rows') line where line ~ 'Reason';
 -- the row type can still be changed
 alter type pair add attribute z integer;
 
+-- several columns of one type and collation
+create table twice (id integer, m mood, n mood, x text collate ignoring_case, y text collate ignoring_case);
+insert into twice values (1, 'sad', 'calm', 'a', 'B'), (2, 'sad', 'glad', 'A', 'b'), (3, 'calm', 'sad', null, 'c'), (4, 'glad', 'sad', 'b', 'a');
+create incremental view by_two as select m, n, x, y, id from twice order by m desc, n, x nulls first, y desc, id limit 2;
+create incremental view on_two as select distinct on (x) x, y, m, n, id from twice order by x, y, m desc, n, id;
+update twice set n = 'glad' where id > 2;
+delete from twice where id = 2;
+select name, missing, extra from oracle() where name in ('by_two', 'on_two');
+drop materialized view by_two, on_two;
+drop table twice;
+
 reset client_min_messages;
 -- the types of an order belong to what the table of it depends on
 do $$

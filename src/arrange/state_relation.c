@@ -126,6 +126,8 @@ forget_query_types(Oid relid, TupleDesc desc)
 		if (OidIsValid(attribute->attcollation))
 			(void) deleteDependencyRecordsForSpecific(RewriteRelationId, rule, DEPENDENCY_NORMAL,
 													  CollationRelationId, attribute->attcollation);
+		/* the next column may be of the same type */
+		CommandCounterIncrement();
 	}
 }
 
