@@ -92,7 +92,10 @@ sub wait_until
 
 	while (time < $end)
 	{
-		$node->psql($dbname || 'postgres', $query, stdout => \$stdout, stderr => \$stderr);
+		# a psql that cannot connect ends without having read the query
+		undef $stdout;
+		eval { $node->psql($dbname || 'postgres', $query, stdout => \$stdout, stderr => \$stderr); 1; }
+		  or $@ =~ /Broken pipe/ or die $@;
 		return 1 if defined $stdout && $stdout eq 't';
 		usleep(20_000);
 	}
