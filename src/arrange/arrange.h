@@ -16,6 +16,7 @@
 #include "executor/tuptable.h"
 #include "memory/arena.h"
 #include "plan/plan.h"
+#include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* Run-time side of an IvmArrangement; made once for a plan, used in many batches. */
@@ -58,10 +59,10 @@ extern bool ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool 
 extern void ivm_lookup_end(IvmLookup *lookup);
 
 /*
- * True if the arrangement can be used under the snapshot as it was compiled
- * (indexes are still there, valid, ready, not indcheckxmin for it).  A caller
- * that gets false falls back to a scan of the table, which always works: ivm_lookup_begin does.
+ * True if the index is there and gives all rows that the snapshot sees (it is valid, ready, not indcheckxmin for it).
+ * Where it is not a scan of the table always serves.
  */
+extern bool ivm_index_is_usable(Relation index, Snapshot snapshot);
 
 /* Name of the state table that serves a STATE arrangement of that view. */
 extern char *ivm_arrangement_state_name(IvmArrangement *arrangement, Oid relid);

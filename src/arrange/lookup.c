@@ -213,9 +213,9 @@ probe_hash(IvmLookup *lookup, const Datum *values, const bool *isnull)
  * Index probes
  */
 
-/* True if the index gives all rows that the snapshot sees; plancat.c has the same test. */
-static bool
-index_is_usable(Relation index, Snapshot snapshot)
+/* plancat.c has the same test. */
+bool
+ivm_index_is_usable(Relation index, Snapshot snapshot)
 {
 	Form_pg_index form = index->rd_index;
 
@@ -379,7 +379,7 @@ open_parts(IvmLookup *lookup)
 			if (SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(part->probe->index)))
 			{
 				part->index = index_open(part->probe->index, AccessShareLock);
-				part->cached = !index_is_usable(part->index, lookup->snapshot);
+				part->cached = !ivm_index_is_usable(part->index, lookup->snapshot);
 			}
 			else
 				part->cached = true;
@@ -402,14 +402,8 @@ open_lookup(IvmLookup *lookup)
 	lookup->found = MakeSingleTupleTableSlot(lookup->arrangement->input->desc, &TTSOpsMinimalTuple);
 	if (lookup->arrangement->kind == IVM_ARRANGE_STATE && !lookup->from_tables)
 	{
-		char	   *name = ivm_arrangement_state_name(lookup->arrangement, lookup->relid);
-		Oid			relid = ivm_state_table_lookup(name);
+		Oid			relid = ivm_state_table_get(ivm_arrangement_state_name(lookup->arrangement, lookup->relid));
 
-		if (!OidIsValid(relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("state table \"%s\" does not exist", name),
-					 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
 		lookup->state = ivm_state_table_open(relid, lookup->snapshot);
 	}
 	else

@@ -112,17 +112,6 @@ ivm_walk_end(IvmWalk *walk)
 
 /* ---- tables with an index ---- */
 
-static bool
-index_is_usable(Relation index, Snapshot snapshot)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (!form->indisvalid || !form->indisready || !form->indislive)
-		return false;
-	return !form->indcheckxmin ||
-		TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), snapshot->xmin);
-}
-
 /* Scan keys for the index's first columns, which are the keys. */
 static void
 prepare_keys(IvmWalk *walk)
@@ -152,7 +141,7 @@ open_heap(IvmWalk *walk)
 	if (!SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(walk->probe->index)))
 		return;
 	walk->index = index_open(walk->probe->index, AccessShareLock);
-	if (!index_is_usable(walk->index, walk->snapshot))
+	if (!ivm_index_is_usable(walk->index, walk->snapshot))
 	{
 		index_close(walk->index, NoLock);
 		walk->index = NULL;
@@ -322,14 +311,8 @@ open_rows(IvmWalk *walk)
 		open_heap(walk);
 	else if (walk->probe == NULL && walk->table == NULL)
 	{
-		char	   *name = ivm_arrangement_state_name(walk->arrangement, walk->relid);
-		Oid			relid = ivm_state_table_lookup(name);
+		Oid			relid = ivm_state_table_get(ivm_arrangement_state_name(walk->arrangement, walk->relid));
 
-		if (!OidIsValid(relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("state table \"%s\" does not exist", name),
-					 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
 		walk->table = ivm_ordered_table_open(walk->shape, relid, walk->snapshot);
 	}
 	MemoryContextSwitchTo(old);

@@ -90,10 +90,8 @@ store(IvmOrderedTable *table, MinimalTuple tuple, uint64 image, int64 weight)
 {
 	TupleTableSlot *slot = table->write_slot;
 	int			n = table->shape->order->ncolumns;
-	bytea	   *row = palloc(VARHDRSZ + tuple->t_len);
+	bytea	   *row = ivm_row_to_bytes(CurrentMemoryContext, tuple);
 
-	SET_VARSIZE(row, VARHDRSZ + tuple->t_len);
-	memcpy(VARDATA(row), tuple, tuple->t_len);
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	ExecStoreMinimalTuple(tuple, table->row, false);
@@ -147,19 +145,6 @@ find_stored(IvmOrderedTable *table, MinimalTuple tuple, ItemPointer tid, int64 *
 	return found;
 }
 
-static void
-insert_index_entries(IvmOrderedTable *table)
-{
-	if (table->entries == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(table->context);
-
-		table->entries = ivm_index_entries_open(table->heap);
-		MemoryContextSwitchTo(old);
-	}
-	ivm_index_entries_insert(table->entries, table->write_slot);
-}
-
 /* Adds to the weight of a row, which appears, or goes at zero. */
 static void
 add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
@@ -177,7 +162,7 @@ add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
 	if (!found)
 	{
 		table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
-		insert_index_entries(table);
+		ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
 	}
 	else if (present + weight == 0)
 		ivm_state_row_delete(table->heap, &tid, table->snapshot);
@@ -193,7 +178,7 @@ add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
 												 table->snapshot, InvalidSnapshot, false,
 												 &failure, &lock_mode, &update_index));
 		if (update_index)
-			insert_index_entries(table);
+			ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
 	}
 	ExecClearTuple(table->write_slot);
 	ExecClearTuple(table->row);

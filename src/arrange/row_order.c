@@ -192,10 +192,8 @@ ivm_row_sort_add(IvmRowSort *sort, uint64 hash, MinimalTuple tuple, int64 weight
 	MemoryContext old = MemoryContextSwitchTo(sort->row_context);
 	TupleTableSlot *added = sort->added;
 	int			n = sort->order->ncolumns;
-	bytea	   *row = palloc(VARHDRSZ + tuple->t_len);
+	bytea	   *row = ivm_row_to_bytes(CurrentMemoryContext, tuple);
 
-	SET_VARSIZE(row, VARHDRSZ + tuple->t_len);
-	memcpy(VARDATA(row), tuple, tuple->t_len);
 	ExecClearTuple(added);
 	ExecStoreMinimalTuple(tuple, sort->row, false);
 	memset(added->tts_isnull, 0, sizeof(bool) * sort->desc->natts);

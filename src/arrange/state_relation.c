@@ -87,6 +87,19 @@ ivm_state_table_lookup(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
+Oid
+ivm_state_table_get(const char *name)
+{
+	Oid			relid = ivm_state_table_lookup(name);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state table \"%s\" does not exist", name),
+				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	return relid;
+}
+
 /* What a state table of that shape is defined as; it is never run. */
 static Query *
 state_query(TupleDesc desc)
@@ -339,6 +352,19 @@ ivm_state_index_open(Relation heap, IvmStateIndexTest fits, void *context)
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("state table \"%s\" has no index on its hashes", RelationGetRelationName(heap)),
 			 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+}
+
+void
+ivm_state_insert_entries(IvmIndexEntries **entries, MemoryContext context, Relation heap, TupleTableSlot *row)
+{
+	if (*entries == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		*entries = ivm_index_entries_open(heap);
+		MemoryContextSwitchTo(old);
+	}
+	ivm_index_entries_insert(*entries, row);
 }
 
 void

@@ -238,10 +238,8 @@ ivm_state_table_next(IvmStateTable *table)
 static void
 store(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, MinimalTuple tuple)
 {
-	bytea	   *row = MemoryContextAlloc(table->row_context, VARHDRSZ + tuple->t_len);
+	bytea	   *row = ivm_row_to_bytes(table->row_context, tuple);
 
-	SET_VARSIZE(row, VARHDRSZ + tuple->t_len);
-	memcpy(VARDATA(row), tuple, tuple->t_len);
 	ExecClearTuple(table->write_slot);
 	table->write_slot->tts_values[COLUMN_HASH - 1] = Int64GetDatum((int64) hash);
 	table->write_slot->tts_values[COLUMN_IMAGE - 1] = Int64GetDatum((int64) image);
@@ -249,20 +247,6 @@ store(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, MinimalTupl
 	table->write_slot->tts_values[COLUMN_ROW - 1] = PointerGetDatum(row);
 	memset(table->write_slot->tts_isnull, 0, sizeof(bool) * COLUMN_ROW);
 	ExecStoreVirtualTuple(table->write_slot);
-}
-
-/* Of the row in the write slot. */
-static void
-insert_index_entries(IvmStateTable *table)
-{
-	if (table->entries == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(table->context);
-
-		table->entries = ivm_index_entries_open(table->heap);
-		MemoryContextSwitchTo(old);
-	}
-	ivm_index_entries_insert(table->entries, table->write_slot);
 }
 
 /* Inserts the row in the write slot, with many others. */
@@ -294,7 +278,7 @@ insert_row(IvmStateTable *table, uint64 hash, uint64 image, int64 weight, Minima
 	else
 	{
 		table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
-		insert_index_entries(table);
+		ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
 	}
 	ExecClearTuple(table->write_slot);
 	MemoryContextSwitchTo(old);
@@ -322,7 +306,7 @@ update_row(IvmStateTable *table, ItemPointer tid, uint64 hash, uint64 image, int
 											 table->snapshot, InvalidSnapshot, false,
 											 &failure, &lock_mode, &update_index));
 	if (update_index)
-		insert_index_entries(table);
+		ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
 	ExecClearTuple(table->write_slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(table->row_context);

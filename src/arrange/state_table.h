@@ -16,6 +16,7 @@
 
 #include "access/htup_details.h"
 #include "access/tableam.h"
+#include "base/index_entries.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "plan/plan.h"
@@ -44,6 +45,9 @@ extern Oid	ivm_state_table_create(const char *name);
 
 /* Oid of the state table of that name, or InvalidOid. */
 extern Oid	ivm_state_table_lookup(const char *name);
+
+/* The same, of one that has to be there. */
+extern Oid	ivm_state_table_get(const char *name);
 
 /* Name of a view's private state table of what has that digest; palloc'd. */
 extern char *ivm_state_table_name(Oid view, IvmDigest digest);
@@ -107,6 +111,9 @@ extern Relation ivm_state_index_open(Relation heap, IvmStateIndexTest fits, void
 
 /* Builds the indexes of one that has got its rows without entries in them, in no more memory than this process may hold. */
 extern void ivm_state_build_indexes(Oid relid);
+
+/* Inserts entries of a row into all indexes, which are opened for that in the context if they have not been yet. */
+extern void ivm_state_insert_entries(IvmIndexEntries **entries, MemoryContext context, Relation heap, TupleTableSlot *row);
 
 /* Raises an error if the row could not be written. */
 extern void ivm_state_check_write(Relation heap, TM_Result result);

@@ -56,6 +56,7 @@
 #include "nodes/nodeFuncs.h"
 #include "plan/order_key.h"
 #include "plan/plan_text.h"
+#include "plan/column.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -421,25 +422,15 @@ collect(Node *node, AggregateContext *context)
 	return expression_tree_walker(node, collect, context);
 }
 
-static Var *
-raw_column(int number, Node *like)
-{
-	Var		   *var = makeVar(1, number, exprType(like), exprTypmod(like), exprCollation(like), 0);
-
-	var->varnosyn = 0;
-	var->varattnosyn = 0;
-	return var;
-}
-
 static Node *
 number_mutator(Node *node, AggregateContext *context)
 {
 	if (node == NULL)
 		return NULL;
 	if (IsA(node, Var))
-		return (Node *) raw_column(group_column(context, (Var *) node), node);
+		return (Node *) ivm_column_like(1, group_column(context, (Var *) node), node);
 	if (IsA(node, Aggref))
-		return (Node *) raw_column(list_length(context->node->group_columns) +
+		return (Node *) ivm_column_like(1, list_length(context->node->group_columns) +
 								   aggregate_call(context, (Aggref *) node), node);
 	/* there is one set, with all columns; else it has been replaced (grouping_sets.c) */
 	if (IsA(node, GroupingFunc))
@@ -617,8 +608,6 @@ make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *c
 	Oid			type;
 	int16		strategy;
 	List	   *order;
-	List	   *keys = NIL;
-	ListCell   *lc;
 
 	/* of the rows themselves, without the streams beside them (distinct_calls.c) */
 	if (call->shown != NULL)
@@ -631,17 +620,9 @@ make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *c
 											  key->collation);
 	if (call->varies)
 		order = lappend(order, order_of_images(key->expr));
-	foreach(lc, aggregate->group_columns)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
-		Var		   *var = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
-								  attribute->attcollation, 0);
-
-		var->varnosyn = 0;
-		var->varattnosyn = 0;
-		keys = lappend(keys, var);
-	}
-	call->extremes = ivm_arrangement_make_ordered(compiler, input, keys, aggregate->group_operators,
+	call->extremes = ivm_arrangement_make_ordered(compiler, input,
+												  ivm_columns_of(input->desc, aggregate->group_columns),
+												  aggregate->group_operators,
 												  aggregate->group_collations, order, true);
 }
 
@@ -676,14 +657,10 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 	/* in canonical order, since arrangements are shared by their text */
 	foreach(lc, aggregate->group_columns)
 	{
-		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
 		RowKey	   *row_key = (RowKey *) palloc(sizeof(RowKey));
 
 		row_key->number = foreach_current_index(lc);
-		row_key->key = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
-							   attribute->attcollation, 0);
-		row_key->key->varnosyn = 0;
-		row_key->key->varattnosyn = 0;
+		row_key->key = ivm_column_of(input->desc, lfirst_int(lc));
 		row_key->text = ivm_expression_text((Node *) row_key->key);
 		row_keys = lappend(row_keys, row_key);
 	}

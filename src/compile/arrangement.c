@@ -48,6 +48,7 @@
 #include "optimizer/optimizer.h"
 #include "plan/order_key.h"
 #include "plan/plan_text.h"
+#include "plan/column.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -87,14 +88,6 @@ keys_of_table(IvmPlanNode *scan, List *keys)
 	return (List *) ivm_expression_substitute((Node *) keys, 1, lists);
 }
 
-static Node *
-strip_relabel(Node *node)
-{
-	while (node != NULL && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
 /* ---- indexes ---- */
 
 /* Does the key fit column "column" of the index? */
@@ -105,13 +98,13 @@ key_matches_column(Relation index, int column, Node *index_expression,
 	AttrNumber	attno = index->rd_index->indkey.values[column];
 	Oid			commutator;
 
-	key = strip_relabel(key);
+	key = ivm_strip_relabel(key);
 	if (attno != 0)
 	{
 		if (!IsA(key, Var) || ((Var *) key)->varattno != attno)
 			return false;
 	}
-	else if (!equal(key, strip_relabel(index_expression)))
+	else if (!equal(key, ivm_strip_relabel(index_expression)))
 		return false;
 
 	if (OidIsValid(index->rd_indcollation[column]) &&
@@ -264,7 +257,7 @@ append_index_column(StringInfo buffer, Oid relid, Node *key, Oid operator, Oid c
 	Oid			type = exprType(key);
 	Oid			opclass = GetDefaultOpClass(type, BTREE_AM_OID);
 	Oid			commutator = get_commutator(operator);
-	Node	   *column = strip_relabel(key);
+	Node	   *column = ivm_strip_relabel(key);
 
 	if (!OidIsValid(opclass) || !OidIsValid(commutator) ||
 		get_op_opfamily_strategy(commutator, get_opclass_family(opclass)) != BTEqualStrategyNumber)

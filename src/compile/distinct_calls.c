@@ -40,6 +40,7 @@
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
+#include "plan/column.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -104,17 +105,6 @@ ivm_distinct_can_be_stream(Aggref *aggref)
 	return true;
 }
 
-static Var *
-column_of(TupleDesc desc, int number)
-{
-	Form_pg_attribute attribute = TupleDescAttr(desc, number - 1);
-	Var		   *var = makeVar(1, number, attribute->atttypid, attribute->atttypmod, attribute->attcollation, 0);
-
-	var->varnosyn = 0;
-	var->varattnosyn = 0;
-	return var;
-}
-
 static Const *
 stream_number(int number)
 {
@@ -147,7 +137,7 @@ make_distinct(IvmPlanNode *aggregate, IvmPlanNode *input, Stream *stream)
 	ListCell   *lc;
 
 	foreach(lc, aggregate->group_columns)
-		tlist = lappend(tlist, column_of(input->desc, lfirst_int(lc)));
+		tlist = lappend(tlist, ivm_column_of(input->desc, lfirst_int(lc)));
 	tlist = list_concat(tlist, copyObject(stream->values));
 	map = make_map(input, tlist, stream->filter == NULL ? NIL : list_make1(copyObject(stream->filter)));
 
@@ -162,7 +152,7 @@ make_distinct(IvmPlanNode *aggregate, IvmPlanNode *input, Stream *stream)
 	for (int i = 1; i <= map->desc->natts; i++)
 	{
 		node->group_columns = lappend_int(node->group_columns, i);
-		node->tlist = lappend(node->tlist, column_of(map->desc, i));
+		node->tlist = lappend(node->tlist, ivm_column_of(map->desc, i));
 	}
 	return node;
 }
@@ -208,11 +198,9 @@ static Expr *
 filter_by_stream(int column, int number, Expr *filter)
 {
 	Const	   *constant = stream_number(number);
-	Var		   *var = makeVar(1, column, INT4OID, -1, InvalidOid, 0);
+	Var		   *var = ivm_column_like(1, column, (Node *) constant);
 	OpExpr	   *test;
 
-	var->varnosyn = 0;
-	var->varattnosyn = 0;
 	test = (OpExpr *) make_opclause(Int4EqualOperator, BOOLOID, false, (Expr *) var, (Expr *) constant,
 									InvalidOid, InvalidOid);
 	test->opfuncid = F_INT4EQ;
@@ -229,13 +217,8 @@ read_stream(Aggref *aggref, Stream *stream, int column, int number)
 	foreach(lc, aggref->args)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, lc);
-		Node	   *value = (Node *) entry->expr;
-		Var		   *var = makeVar(1, stream->first + foreach_current_index(lc), exprType(value), exprTypmod(value),
-								  exprCollation(value), 0);
 
-		var->varnosyn = 0;
-		var->varattnosyn = 0;
-		entry->expr = (Expr *) var;
+		entry->expr = (Expr *) ivm_column_like(1, stream->first + foreach_current_index(lc), (Node *) entry->expr);
 		entry->ressortgroupref = 0;
 	}
 	aggref->aggdistinct = NIL;
@@ -255,7 +238,7 @@ stream_columns(IvmPlanNode *aggregate, IvmPlanNode *input, List *streams, int nu
 
 	for (int i = 1; i <= input->desc->natts; i++)
 	{
-		Var		   *var = column_of(input->desc, i);
+		Var		   *var = ivm_column_of(input->desc, i);
 		int			group = 0;
 
 		foreach(lc, aggregate->group_columns)
@@ -266,7 +249,7 @@ stream_columns(IvmPlanNode *aggregate, IvmPlanNode *input, List *streams, int nu
 		if (number == 0)
 			result = lappend(result, var);
 		else if (group > 0)
-			result = lappend(result, column_of(source->desc, group));
+			result = lappend(result, ivm_column_of(source->desc, group));
 		else
 			result = lappend(result, makeNullConst(var->vartype, var->vartypmod, var->varcollid));
 	}
@@ -280,7 +263,7 @@ stream_columns(IvmPlanNode *aggregate, IvmPlanNode *input, List *streams, int nu
 			Node	   *value = (Node *) lfirst(lc2);
 
 			if (number == foreach_current_index(lc) + 1)
-				result = lappend(result, column_of(source->desc, ngroups + foreach_current_index(lc2) + 1));
+				result = lappend(result, ivm_column_of(source->desc, ngroups + foreach_current_index(lc2) + 1));
 			else
 				result = lappend(result, makeNullConst(exprType(value), exprTypmod(value), exprCollation(value)));
 		}

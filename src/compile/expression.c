@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type_d.h"
 #include "compile/compiler.h"
+#include "plan/column.h"
 #include "metadata/metadata.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -83,17 +84,6 @@ ivm_expression_is_plain(IvmCompiler *compiler, Node *expression)
 	return true;
 }
 
-/* A Var without the query's own numbers, which differ between equal plans. */
-static Var *
-make_var(Var *var, int varno, int attno)
-{
-	Var		   *result = makeVar(varno, attno, var->vartype, var->vartypmod, var->varcollid, 0);
-
-	result->varnosyn = 0;
-	result->varattnosyn = 0;
-	return result;
-}
-
 static Node *
 renumber_mutator(Node *node, RenumberContext *context)
 {
@@ -105,7 +95,7 @@ renumber_mutator(Node *node, RenumberContext *context)
 
 		if (var->varno != context->varno)
 			elog(ERROR, "unexpected reference to %d in a plan expression", var->varno);
-		return (Node *) make_var(var, context->new_varno, var->varattno);
+		return (Node *) ivm_column_like(context->new_varno, var->varattno, (Node *) var);
 	}
 	return expression_tree_mutator(node, renumber_mutator, context);
 }

@@ -37,6 +37,7 @@
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "plan/plan_text.h"
+#include "plan/column.h"
 #include "utils/lsyscache.h"
 
 /* An equality by which rows of an input can be looked up. */
@@ -97,14 +98,6 @@ expression_inputs(Node *node)
 
 	find_inputs(node, &context);
 	return context.inputs;
-}
-
-static Node *
-strip_relabel(Node *node)
-{
-	while (IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
 }
 
 static void
@@ -266,7 +259,7 @@ covers_unique_key(JoinGraph *graph, int input, List *clauses, bool of_keys)
 			foreach(lc3, clauses)
 			{
 				KeyClause  *clause = (KeyClause *) lfirst(lc3);
-				Var		   *var = (Var *) strip_relabel((Node *) (of_keys ? clause->key : clause->probe));
+				Var		   *var = (Var *) ivm_strip_relabel((Node *) (of_keys ? clause->key : clause->probe));
 
 				if (IsA(var, Var) && var->varno == input + 1 && var->varattno == lfirst_int(lc2))
 					found = true;

@@ -37,6 +37,7 @@
 #include "nodes/nodeFuncs.h"
 #include "parser/parsetree.h"
 #include "plan/plan_walk.h"
+#include "plan/column.h"
 
 /* References of one varno, and their new numbers (0: not needed). */
 typedef struct Renumbering
@@ -280,14 +281,8 @@ pass_on(List *child_targetlist)
 	foreach(lc, child_targetlist)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		Var		   *var;
+		Var		   *var = ivm_column_like(OUTER_VAR, tle->resno, (Node *) tle->expr);
 
-		var = makeVar(OUTER_VAR, tle->resno,
-					  exprType((Node *) tle->expr),
-					  exprTypmod((Node *) tle->expr),
-					  exprCollation((Node *) tle->expr), 0);
-		var->varnosyn = 0;
-		var->varattnosyn = 0;
 		result = lappend(result, makeTargetEntry((Expr *) var, tle->resno, tle->resname, false));
 	}
 	return result;

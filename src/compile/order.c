@@ -27,9 +27,9 @@
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "plan/order_key.h"
+#include "plan/column.h"
 #include "utils/builtins.h"
 
 static List *
@@ -216,11 +216,7 @@ ivm_plan_ordered_columns(Plan *plan)
 static Var *
 column_of(Plan *plan, AttrNumber column)
 {
-	Var		   *var = makeVarFromTargetEntry(1, list_nth_node(TargetEntry, plan->targetlist, column - 1));
-
-	var->varnosyn = 0;
-	var->varattnosyn = 0;
-	return var;
+	return ivm_column_like(1, column, (Node *) list_nth_node(TargetEntry, plan->targetlist, column - 1)->expr);
 }
 
 /* An order over the plan's output, as a node has it; NIL, with the reason set, if it cannot be kept. */
@@ -394,19 +390,8 @@ void
 ivm_topk_complete(IvmCompiler *compiler, IvmPlanNode *node)
 {
 	IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
-	List	   *keys = NIL;
-	ListCell   *lc;
+	List	   *keys = ivm_columns_of(input->desc, node->key_columns);
 
-	foreach(lc, node->key_columns)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
-		Var		   *var = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
-								  attribute->attcollation, 0);
-
-		var->varnosyn = 0;
-		var->varattnosyn = 0;
-		keys = lappend(keys, var);
-	}
 	node->ordered = ivm_arrangement_make_ordered(compiler, input, keys, node->key_operators,
 												 node->key_collations, node->order, false);
 }

@@ -28,6 +28,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "plan/order_key.h"
+#include "plan/column.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -45,19 +46,11 @@ typedef struct IndexMatch
 								 * whose value is NULL */
 } IndexMatch;
 
-static Node *
-strip_relabel(Node *node)
-{
-	while (node != NULL && IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
-
 /* The table's column that the expression is, or 0. */
 static AttrNumber
 table_column(Node *expression)
 {
-	expression = strip_relabel(expression);
+	expression = ivm_strip_relabel(expression);
 	return IsA(expression, Var) && ((Var *) expression)->varattno > 0 ? ((Var *) expression)->varattno : 0;
 }
 

@@ -39,6 +39,7 @@
 
 #include "access/transam.h"
 #include "compile/compiler.h"
+#include "plan/column.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/lsyscache.h"
@@ -94,14 +95,6 @@ typedef struct Groups
 	Node	  **equals;			/* by output column, from 1 on: what looks the
 								 * same on the other side; NULL: unknown */
 } Groups;
-
-static Node *
-strip_relabel(Node *node)
-{
-	while (IsA(node, RelabelType))
-		node = (Node *) ((RelabelType *) node)->arg;
-	return node;
-}
 
 /* Fills in the columns; those of the plan's input that its target list passes on. */
 static void
@@ -209,13 +202,13 @@ static int
 group_of_expression(Groups *groups, Node *side, Oid operator, Oid collation)
 {
 	List	   *columns = ivm_plan_skip_passive(groups->input)->targetlist;
-	Node	   *expression = strip_relabel(input_mutator(side, groups));
+	Node	   *expression = ivm_strip_relabel(input_mutator(side, groups));
 
 	for (int i = 0; i < groups->ngroups; i++)
 	{
 		Node	   *column = (Node *) list_nth_node(TargetEntry, columns, groups->group_columns[i] - 1)->expr;
 
-		if (equal(strip_relabel(column), expression) &&
+		if (equal(ivm_strip_relabel(column), expression) &&
 			groups->collations[i] == collation &&
 			groups->operators[i] == ivm_equality_of_right(operator))
 			return i;
@@ -227,7 +220,7 @@ group_of_expression(Groups *groups, Node *side, Oid operator, Oid collation)
 static int
 group_of(Groups *groups, Node *side, Oid operator, Oid collation)
 {
-	Var		   *var = (Var *) strip_relabel(side);
+	Var		   *var = (Var *) ivm_strip_relabel(side);
 
 	if (!IsA(var, Var))
 		return reads_varno(side, &groups->varno) ? group_of_expression(groups, side, operator, collation) : -1;

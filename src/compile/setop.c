@@ -25,6 +25,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "compile/compiler.h"
+#include "plan/column.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/fmgroids.h"
@@ -40,16 +41,6 @@ make_flag(int side)
 	return makeConst(INT4OID, -1, InvalidOid, sizeof(int32), Int32GetDatum(side), false, true);
 }
 
-static Var *
-make_column(int number, Node *like)
-{
-	Var		   *var = makeVar(1, number, exprType(like), exprTypmod(like), exprCollation(like), 0);
-
-	var->varnosyn = 0;
-	var->varattnosyn = 0;
-	return var;
-}
-
 /* count(*) FILTER (WHERE flag = side) */
 static IvmAggregateCall *
 count_side(int flag_column, int side)
@@ -60,7 +51,7 @@ count_side(int flag_column, int side)
 	OpExpr	   *filter;
 
 	filter = (OpExpr *) make_opclause(Int4EqualOperator, BOOLOID, false,
-									  (Expr *) make_column(flag_column, (Node *) flag), (Expr *) flag,
+									  (Expr *) ivm_column_like(1, flag_column, (Node *) flag), (Expr *) flag,
 									  InvalidOid, InvalidOid);
 	filter->opfuncid = F_INT4EQ;
 	aggref->aggfnoid = F_COUNT_;
@@ -115,7 +106,7 @@ ivm_translate_set_operation(IvmCompiler *compiler, Plan *plan)
 		}
 		if (number == 0)
 			elog(ERROR, "column %d of a set operation is not compared", tle->resno);
-		node->tlist = lappend(node->tlist, make_column(number, (Node *) tle->expr));
+		node->tlist = lappend(node->tlist, ivm_column_like(1, number, (Node *) tle->expr));
 	}
 	return node;
 }

@@ -278,9 +278,6 @@ static const IvmAccumulatorRoutine count_routine =
 static const IvmAccumulatorRoutine moving_routine =
 {moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish};
 
-static const IvmAccumulatorRoutine moving_serial_routine =
-{moving_create, moving_type, moving_init, moving_load, moving_store, moving_add, moving_finish};
-
 static const IvmAccumulatorRoutine float_sum_routine =
 {create_nothing, float_sum_type, float_sum_init, float_sum_load, float_sum_store, float_sum_add, float_sum_finish};
 
@@ -296,7 +293,7 @@ static const IvmAccumulatorRoutine replay_routine =
 static const IvmAccumulatorRoutine *const routines[] = {
 	[IVM_ACC_COUNT] = &count_routine,
 	[IVM_ACC_MOVING] = &moving_routine,
-	[IVM_ACC_MOVING_SERIAL] = &moving_serial_routine,
+	[IVM_ACC_MOVING_SERIAL] = &moving_routine,
 	[IVM_ACC_FLOAT_SUM] = &float_sum_routine,
 	[IVM_ACC_BOOL] = &bool_routine,
 	[IVM_ACC_EXTREME] = &ivm_accumulator_extreme,

@@ -154,7 +154,7 @@ aggregate_finder_find(void *context, const Datum *values, const bool *isnull,
 		MemoryContext old = MemoryContextSwitchTo(finder->batch_context);
 		char	   *name = ivm_operator_state_name(finder->op->node, dataflow->plan->relid);
 
-		finder->table = ivm_state_table_open(ivm_operator_state_table(name), dataflow->snapshot);
+		finder->table = ivm_state_table_open(ivm_state_table_get(name), dataflow->snapshot);
 		MemoryContextSwitchTo(old);
 	}
 	if (finder->all)

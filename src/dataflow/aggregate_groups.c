@@ -272,7 +272,7 @@ state_table(IvmOperator *op)
 		MemoryContext old = MemoryContextSwitchTo(state->context);
 		char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
 
-		state->table = ivm_state_table_open(ivm_operator_state_table(name), op->dataflow->snapshot);
+		state->table = ivm_state_table_open(ivm_state_table_get(name), op->dataflow->snapshot);
 		if (op->dataflow->populating)
 			ivm_state_table_fill(state->table);
 		pfree(name);

@@ -25,6 +25,7 @@
 #include "access/xact.h"
 
 #include "arrange/ordered_table.h"
+#include "arrange/state_table.h"
 #include "dataflow/arranger.h"
 
 /* A fill with so many rows at most is not worth building an index at the end. */
@@ -85,7 +86,7 @@ ivm_arranger_finish(IvmArranger *arranger)
 	{
 		IvmArrangement *arrangement = lfirst(cell);
 		char	   *name = ivm_arrangement_state_name(arrangement, dataflow->plan->relid);
-		Oid			relid = ivm_operator_state_table(name);
+		Oid			relid = ivm_state_table_get(name);
 
 		if (arrangement->order == NIL)
 			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot, dataflow->populating);

@@ -486,19 +486,6 @@ ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 	return ivm_state_table_name(relid, node->digest);
 }
 
-Oid
-ivm_operator_state_table(const char *name)
-{
-	Oid			relid = ivm_state_table_lookup(name);
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("state table \"%s\" does not exist", name),
-				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
-	return relid;
-}
-
 char *
 ivm_node_state_name(IvmPlanNode *node, Oid relid)
 {

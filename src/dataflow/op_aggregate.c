@@ -633,7 +633,7 @@ aggregate_replay(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm aggregate replay", ALLOCSET_DEFAULT_SIZES);
-	IvmStateTable *table = ivm_state_table_open(ivm_operator_state_table(ivm_operator_state_name(op->node, op->dataflow->plan->relid)),
+	IvmStateTable *table = ivm_state_table_open(ivm_state_table_get(ivm_operator_state_name(op->node, op->dataflow->plan->relid)),
 												op->dataflow->snapshot);
 	IvmStateRow *stored;
 

@@ -58,7 +58,7 @@ open_table(IvmOperator *op)
 {
 	char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
 
-	return ivm_state_table_open(ivm_operator_state_table(name), op->dataflow->snapshot);
+	return ivm_state_table_open(ivm_state_table_get(name), op->dataflow->snapshot);
 }
 
 static void
@@ -105,7 +105,7 @@ recompute_finish(IvmOperator *op)
 	ivm_zset_parts_end(&parts);
 	ivm_state_table_close(table);
 	if (kept != NULL)
-		ivm_arrangement_apply(kept, ivm_operator_state_table(ivm_operator_state_name(op->node, dataflow->plan->relid)),
+		ivm_arrangement_apply(kept, ivm_state_table_get(ivm_operator_state_name(op->node, dataflow->plan->relid)),
 							  difference, dataflow->snapshot, dataflow->populating);
 	ivm_zset_close(difference);
 	ExecDropSingleTupleTableSlot(slot);

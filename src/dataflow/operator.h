@@ -167,9 +167,8 @@ extern IvmOperator *ivm_operator_input(IvmOperator *op, int input);
 /* Filters and projects the row as the node says, and emits the result. */
 extern void ivm_operator_emit_projected(IvmOperator *op, TupleTableSlot *row, int64 weight);
 
-/* Name of the state table of an aggregate or a recomputed part; and its oid, or an error. */
+/* Name of the state table of an aggregate or a recomputed part. */
 extern char *ivm_operator_state_name(IvmPlanNode *node, Oid relid);
-extern Oid	ivm_operator_state_table(const char *name);
 
 /* The operator of a node of the plan. */
 extern IvmOperator *ivm_dataflow_operator(IvmDataflow *dataflow, IvmPlanNode *node);

@@ -27,6 +27,7 @@
 #include "parser/parsetree.h"
 #include "plan/explain.h"
 #include "plan/order_key.h"
+#include "plan/column.h"
 #include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -511,20 +512,10 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
 	List	   *context = deparse_context (state, node->inputs, NULL);
 	IvmPlanNode *input = (IvmPlanNode *) linitial(node->inputs);
-	List	   *groups = NIL;
+	List	   *groups = ivm_columns_of(input->desc, node->group_columns);
 	List	   *calls = NIL;
 	ListCell   *lc;
 
-	foreach(lc, node->group_columns)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(input->desc, lfirst_int(lc) - 1);
-		Var		   *var = makeVar(1, lfirst_int(lc), attribute->atttypid, attribute->atttypmod,
-								  attribute->attcollation, 0);
-
-		var->varnosyn = 0;
-		var->varattnosyn = 0;
-		groups = lappend(groups, var);
-	}
 	/* those of a set operation count its sides' rows */
 	if (node->flag_column == 0)
 	{

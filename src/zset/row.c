@@ -344,6 +344,16 @@ ivm_row_layout(TupleDesc desc, int natts)
 	return result;
 }
 
+bytea *
+ivm_row_to_bytes(MemoryContext context, MinimalTuple tuple)
+{
+	bytea	   *result = MemoryContextAlloc(context, VARHDRSZ + tuple->t_len);
+
+	SET_VARSIZE(result, VARHDRSZ + tuple->t_len);
+	memcpy(VARDATA(result), tuple, tuple->t_len);
+	return result;
+}
+
 /*
  * Hash of a canonical tuple's bytes.  The same in every process and on every
  * start of a server, so that it may be stored.

@@ -44,6 +44,9 @@ extern MinimalTuple ivm_row_form_values(TupleDesc desc, Datum *values, bool *isn
  */
 extern uint32 ivm_row_layout(TupleDesc desc, int natts);
 
+/* A tuple as it is stored, palloc'd there. */
+extern bytea *ivm_row_to_bytes(MemoryContext context, MinimalTuple tuple);
+
 extern uint64 ivm_row_image_hash(MinimalTuple tuple);
 extern bool ivm_row_image_equal(MinimalTuple a, MinimalTuple b);
 

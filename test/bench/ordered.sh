@@ -27,56 +27,23 @@ declare -A views=(
 declare -A names=([first]='first rows' [ties]='first rows with ties' [each]='DISTINCT ON' [extreme]='min and max'
 	[index]='first rows by an index')
 
-# The mean time of a batch in ms, over changes of one row that come one by one.
-ordered_time()
-{
-	query <<-'SQL'
-		DO $$
-		BEGIN
-			FOR i IN 1 .. 300 LOOP
-				IF i = 101 THEN
-					PERFORM ivm.stat_reset('v');
-				END IF;
-				IF i % 2 = 0 THEN
-					DELETE FROM o WHERE id = -i + 1;
-				ELSE
-					INSERT INTO o VALUES (-i, i % 100, -i, 'new');
-				END IF;
-				COMMIT;
-				PERFORM ivm.sync('v');
-				COMMIT;
-			END LOOP;
-		END
-		$$;
-	SQL
-	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
-}
-
-# Seconds that a statement takes.
-seconds()
-{
-	local begin end
-	begin=$(date +%s.%N)
-	query -c "$1"
-	end=$(date +%s.%N)
-	awk "BEGIN { print $end - $begin }"
-}
+# The change number i, of one row (batch_time).
+change='IF i % 2 = 0 THEN
+	DELETE FROM o WHERE id = -i + 1;
+ELSE
+	INSERT INTO o VALUES (-i, i % 100, -i, '\''new'\'');
+END IF;'
 
 for shape in first ties each extreme index; do
 	times=()
 	for size in "$small" "$large"; do
 		make_table "$size"
-		filled=$(seconds "CREATE INCREMENTAL VIEW v AS ${views[$shape]}")
-		measured=()
-		for ((round = 0; round < rounds; round++)); do
-			measured+=("$(ordered_time)")
-		done
-		times+=("$(median "${measured[@]}")")
+		filled=$(seconds_of query -c "CREATE INCREMENTAL VIEW v AS ${views[$shape]}")
+		times+=("$(median_batch_time "$change")")
 	done
 	state=$(value "SELECT pg_size_pretty(coalesce(sum(state_bytes), 0)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
 	query -c "CREATE MATERIALIZED VIEW plain AS ${views[$shape]}"
-	plain=$(seconds 'REFRESH MATERIALIZED VIEW plain')
-	row "${names[$shape]}, $large over $small rows" "$(divide "${times[1]}" "${times[0]}")" "<= 1.5" \
-		"ms a batch ${times[1]}/${times[0]}, state $state"
+	plain=$(seconds_of query -c 'REFRESH MATERIALIZED VIEW plain')
+	batch_row "${names[$shape]}" "${times[1]}" "${times[0]}" "state $state"
 	row "fill of ${names[$shape]} over plain" "$(divide "$filled" "$plain")" "<= 2" "s $filled/$plain"
 done

@@ -36,49 +36,26 @@ declare -A views=(
 		WHERE NOT EXISTS (SELECT FROM e x WHERE x.cid = c.id AND x.id % 7 = c.v % 7)'
 )
 
-# The mean time of a batch in ms, over changes of one row that come one by one.
-outer_time()
-{
-	query <<-'SQL'
-		DO $$
-		BEGIN
-			FOR i IN 1 .. 300 LOOP
-				IF i = 101 THEN
-					PERFORM ivm.stat_reset('v');
-				END IF;
-				IF i % 3 = 0 THEN
-					UPDATE a SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 7;
-				ELSIF i % 3 = 1 THEN
-					UPDATE b SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 11;
-				ELSE
-					UPDATE c SET v = v + 1 WHERE id = i * 13;
-					UPDATE b SET v = v + 1 WHERE id = i * 13;
-				END IF;
-				COMMIT;
-				PERFORM ivm.sync('v');
-				COMMIT;
-			END LOOP;
-		END
-		$$;
-	SQL
-	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
-}
+# The change number i, of one row (batch_time).
+change='IF i % 3 = 0 THEN
+	UPDATE a SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 7;
+ELSIF i % 3 = 1 THEN
+	UPDATE b SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 11;
+ELSE
+	UPDATE c SET v = v + 1 WHERE id = i * 13;
+	UPDATE b SET v = v + 1 WHERE id = i * 13;
+END IF;'
 
 declare -A times states
 for size in "$small" "$large"; do
 	make_tables "$size"
 	for shape in "${shapes[@]}"; do
 		query -c "CREATE INCREMENTAL VIEW v AS ${views[$shape]}"
-		measured=()
-		for ((round = 0; round < rounds; round++)); do
-			measured+=("$(outer_time)")
-		done
-		times[$shape $size]=$(median "${measured[@]}")
+		times[$shape $size]=$(median_batch_time "$change")
 		states[$shape]=$(value "SELECT pg_size_pretty(coalesce(sum(state_bytes), 0)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
 		query -c 'DROP MATERIALIZED VIEW v'
 	done
 done
 for shape in "${shapes[@]}"; do
-	row "$shape, $large over $small rows" "$(divide "${times[$shape $large]}" "${times[$shape $small]}")" "<= 1.5" \
-		"ms a batch ${times[$shape $large]}/${times[$shape $small]}, state ${states[$shape]}"
+	batch_row "$shape" "${times[$shape $large]}" "${times[$shape $small]}" "state ${states[$shape]}"
 done

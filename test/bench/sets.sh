@@ -31,30 +31,12 @@ declare -A views=(
 )
 order='union intersect except_all nested rollup cube'
 
-# The mean time of a batch in microseconds, over changes of one row that come one by one.
-sets_time()
-{
-	query <<-'SQL'
-		DO $$
-		BEGIN
-			FOR i IN 1 .. 300 LOOP
-				IF i = 101 THEN
-					PERFORM ivm.stat_reset('v');
-				END IF;
-				IF i % 2 = 0 THEN
-					UPDATE l SET v = (v + 1) % 1000, k = k + 7 WHERE id = i * 7;
-				ELSE
-					UPDATE l SET k = k + 1, g = (g + 1) % 100 WHERE id = i * 11;
-				END IF;
-				COMMIT;
-				PERFORM ivm.sync('v');
-				COMMIT;
-			END LOOP;
-		END
-		$$;
-	SQL
-	value "SELECT 1000 * apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
-}
+# The change number i, of one row (batch_time).
+change='IF i % 2 = 0 THEN
+	UPDATE l SET v = (v + 1) % 1000, k = k + 7 WHERE id = i * 7;
+ELSE
+	UPDATE l SET k = k + 1, g = (g + 1) % 100 WHERE id = i * 11;
+END IF;'
 
 declare -A times=() fills=() states=()
 for size in "$small" "$large"; do
@@ -77,7 +59,7 @@ for size in "$small" "$large"; do
 			else
 				query -c "CREATE INCREMENTAL VIEW v AS ${views[$shape]}"
 			fi
-			measured+=("$(sets_time)")
+			measured+=("$(batch_time "$change")")
 			states[$shape]=$(value "SELECT pg_size_pretty(sum(state_bytes)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
 			query -c 'DROP MATERIALIZED VIEW v'
 		done
@@ -87,7 +69,7 @@ done
 for shape in $order; do
 	# shellcheck disable=SC2086
 	set -- ${times[$shape]}
-	row "${shape/_/ }, $large over $small rows" "$(divide "$2" "$1")" "<= 1.5" "us a batch $2/$1, state ${states[$shape]}"
+	batch_row "${shape/_/ }" "$2" "$1" "state ${states[$shape]}"
 	# shellcheck disable=SC2086
 	row "${shape/_/ }, population of $large rows" "$(median ${fills[$shape]})" "<= 2" "ratios${fills[$shape]}"
 done

@@ -33,30 +33,12 @@ declare -A views=(
 		SELECT j2.id, j2.v, j4.n, j4.v AS w FROM j2 JOIN j4 ON j4.k = j2.k'
 )
 
-# The mean time of a batch in ms, over changes of one row that come one by one.
-through_time()
-{
-	query <<-'SQL'
-		DO $$
-		BEGIN
-			FOR i IN 1 .. 300 LOOP
-				IF i = 101 THEN
-					PERFORM ivm.stat_reset('v');
-				END IF;
-				IF i % 2 = 0 THEN
-					UPDATE a SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 7;
-				ELSE
-					UPDATE b SET v = v + 1 WHERE id = i * 11;
-				END IF;
-				COMMIT;
-				PERFORM ivm.sync('v');
-				COMMIT;
-			END LOOP;
-		END
-		$$;
-	SQL
-	value "SELECT apply_time / batches FROM pg_stat_ivm WHERE relname = 'v'"
-}
+# The change number i, of one row (batch_time).
+change='IF i % 2 = 0 THEN
+	UPDATE a SET v = v + 1, k = (k + 1) % 1000 WHERE id = i * 7;
+ELSE
+	UPDATE b SET v = v + 1 WHERE id = i * 11;
+END IF;'
 
 declare -A names=([groups]='lookups in groups' [nest]='lookups five deep')
 for shape in groups nest; do
@@ -64,13 +46,8 @@ for shape in groups nest; do
 	for size in "$small" "$large"; do
 		make_tables "$size"
 		query -c "CREATE INCREMENTAL VIEW v AS ${views[$shape]}"
-		measured=()
-		for ((round = 0; round < rounds; round++)); do
-			measured+=("$(through_time)")
-		done
-		times+=("$(median "${measured[@]}")")
+		times+=("$(median_batch_time "$change")")
 		state=$(value "SELECT pg_size_pretty(sum(state_bytes)) FROM pg_stat_ivm_operator WHERE relid = 'v'::regclass")
 	done
-	row "${names[$shape]}, $large over $small rows" "$(divide "${times[1]}" "${times[0]}")" "<= 1.5" \
-		"ms a batch ${times[1]}/${times[0]}, state $state"
+	batch_row "${names[$shape]}" "${times[1]}" "${times[0]}" "state $state"
 done

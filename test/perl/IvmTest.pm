@@ -17,7 +17,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_node kill_server connection leave set_points forget_points reload wait_for_point
-  worker_pids wait_until wait_until_true wait_for_end kill_process terminate_process wait_for_restart
+  worker_pids wait_until wait_until_true wait_for_end kill_held kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
   sales_views slot_names wait_for_no_workers write_metadata patience contexts lose_slot
 );
@@ -207,6 +207,27 @@ sub terminate_process
 	my ($node, $pid) = @_;
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 	wait_for_end($pid);
+	return;
+}
+
+# Kills who is held at a point: the process, or with $all the whole server.  Held again when it comes back,
+# a process is let go; a server starts without points.
+sub kill_held
+{
+	my ($node, $point, $pid, $all) = @_;
+
+	forget_points($node);
+	if ($all)
+	{
+		kill_server($node);
+		$node->start;
+	}
+	else
+	{
+		kill_process($node, $pid);
+		wait_for_point($node, $point);
+		reload($node);
+	}
 	return;
 }
 

@@ -163,18 +163,7 @@ COMMIT;
 EOS
 	my $pid = wait_for_point($node, $point);
 	$node->safe_psql('postgres', 'UPDATE a SET k = k + 1 WHERE id % 11 = 2');
-	forget_points($node);
-	if ($victim eq 'the process')
-	{
-		kill_process($node, $pid);
-		wait_for_point($node, $point);
-		reload($node);
-	}
-	else
-	{
-		kill_server($node);
-		$node->start;
-	}
+	kill_held($node, $point, $pid, $victim eq 'the postmaster');
 	are_exact($node, "exact after $victim was killed at $point");
 	look_the_same("after $victim was killed at $point");
 }

@@ -79,10 +79,7 @@ foreach my $point (qw(decoder-after-decode apply-before apply-after))
 	change();
 	my $pid = wait_for_point($node, $point);
 	change();
-	forget_points($node);
-	kill_process($node, $pid);
-	wait_for_point($node, $point);
-	reload($node);
+	kill_held($node, $point, $pid);
 	are_exact($node, "exact after a kill at $point");
 }
 is(rebuilds($node, $log), 0, 'no view had to be rebuilt');

@@ -101,20 +101,7 @@ foreach my $point ('apply-before', 'apply-after')
 	{
 		set_points($node, "$point=wait");
 		$node->safe_psql('postgres', 'DELETE FROM e WHERE (k, x) IN (SELECT k, max(x) FROM e GROUP BY k)');
-		my $pid = wait_for_point($node, $point);
-
-		forget_points($node);
-		if ($victim eq 'the worker')
-		{
-			kill_process($node, $pid);
-			wait_for_point($node, $point);
-			reload($node);
-		}
-		else
-		{
-			kill_server($node);
-			$node->start;
-		}
+		kill_held($node, $point, wait_for_point($node, $point), $victim eq 'the postmaster');
 		are_exact($node, "exact after $victim was killed at $point");
 	}
 }
