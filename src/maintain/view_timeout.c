@@ -7,8 +7,8 @@
  * DATABASE, or of the database, or of the configuration file, in the order in which
  * they count for a session of his.  (A materialized view's own parameters are those of
  * heap, so it cannot be one of them.)  Our processes are another role's, so it is read
- * from the catalog, in which nothing tells of a change: once in a second for an owner whose
- * views have work.
+ * from the catalog, in which nothing tells of a change: in each transaction anew, since what begins
+ * without a limit may never end; once for all views of an owner, by at most four probes of an index.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,26 +19,25 @@
 #include "access/table.h"
 #include "catalog/pg_db_role_setting.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/rel.h"
-#include "utils/timestamp.h"
 
 #include "base/settings.h"
 #include "maintain/view_timeout.h"
 
 #define SETTING		"ivm.view_timeout"
-#define GOOD_FOR	1000		/* ms */
 #define MAX_OWNERS	256			/* then they are asked anew */
 
 typedef struct OwnerTimeout
 {
 	Oid			owner;			/* hash key */
 	int			timeout;
-	TimestampTz read_at;
+	LocalTransactionId lxid;	/* that read it */
 } OwnerTimeout;
 
 /* Takes the setting out of an array of "name=value"; false if it is not there. */
@@ -92,7 +91,6 @@ ivm_view_timeout_of(Oid owner)
 {
 	static HTAB *owners = NULL;
 	HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(OwnerTimeout)};
-	TimestampTz now = GetCurrentTimestamp();
 	OwnerTimeout *entry;
 	Relation	relation;
 	int			timeout = ivm_view_timeout;
@@ -100,7 +98,7 @@ ivm_view_timeout_of(Oid owner)
 	if (owners == NULL)
 		owners = hash_create("ivm view timeouts", 16, &control, HASH_ELEM | HASH_BLOBS);
 	entry = hash_search(owners, &owner, HASH_FIND, NULL);
-	if (entry != NULL && !TimestampDifferenceExceeds(entry->read_at, now, GOOD_FOR))
+	if (entry != NULL && entry->lxid == MyProc->lxid)
 		return entry->timeout;
 
 	relation = table_open(DbRoleSettingRelationId, AccessShareLock);
@@ -117,6 +115,6 @@ ivm_view_timeout_of(Oid owner)
 	}
 	entry = hash_search(owners, &owner, HASH_ENTER, NULL);
 	entry->timeout = timeout;
-	entry->read_at = now;
+	entry->lxid = MyProc->lxid;
 	return timeout;
 }

@@ -12,7 +12,7 @@
 
 /*
  * ivm.view_timeout as a session of this role would find it, in ms; 0: no limit.  In a
- * transaction.  What was set less than a second ago may not be known.
+ * transaction, for all of which it stays what it is at the first question.
  */
 extern int	ivm_view_timeout_of(Oid owner);
 

@@ -94,6 +94,9 @@ ivm_launcher_register(void)
 {
 	BackgroundWorker worker;
 
+	/* pg_upgrade starts a server with half of a catalog, in which nothing is to be maintained */
+	if (IsBinaryUpgrade)
+		return;
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -63,9 +63,14 @@ are_exact($node, 'the others are exact');
 
 # ---- a limit of time ----
 
-$node->safe_psql('postgres', "ALTER DATABASE postgres SET ivm.view_timeout = '2s'; DELETE FROM a WHERE i = 7");
-$node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW limited USING incremental AS SELECT public.sleeps(i) AS i FROM a');
-$node->safe_psql('postgres', 'BEGIN; TRUNCATE a; INSERT INTO a VALUES (7); COMMIT');
+# the builder has just asked how long it may take
+$node->safe_psql('postgres', <<'EOS');
+BEGIN; TRUNCATE a; INSERT INTO a VALUES (1); COMMIT;
+SELECT ivm.sync();
+ALTER DATABASE postgres SET ivm.view_timeout = '2s';
+CREATE MATERIALIZED VIEW limited USING incremental AS SELECT public.sleeps(i) AS i FROM a;
+BEGIN; TRUNCATE a; INSERT INTO a VALUES (7); COMMIT;
+EOS
 wait_for_state($node, 'limited', 'error');
 is_value($node, q{SELECT last_error ~ 'ivm.view_timeout' FROM pg_stat_ivm WHERE relname = 'limited'}, 't', 'ivm.view_timeout ends a rebuild that nobody waits for');
 $node->safe_psql('postgres', 'TRUNCATE a');
