@@ -20,6 +20,7 @@ our @EXPORT = qw(
   worker_pids wait_until wait_until_true wait_for_end kill_held kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
   sales_views slot_names wait_for_no_workers write_metadata patience contexts lose_slot
+  exact_under_settings exact_after_kills
 );
 
 my $deadline = $PostgreSQL::Test::Utils::timeout_default;
@@ -354,6 +355,73 @@ $statement;
 UPDATE pg_class SET relkind = 'm', relhasrules = true WHERE oid = '$table'::regclass;
 COMMIT;
 EOS
+	return;
+}
+
+# ---- views through changes, whatever forces what is rare ----
+
+# Makes tables and views and changes them step by step: as it is by default, with everything in files, and while
+# allocations fail.  make() makes them, check(name) looks at them after each step, first() at the beginning,
+# last(setting) at the end; transactions are pairs of name and statements; tables are dropped then.
+sub exact_under_settings
+{
+	my ($node, %of) = @_;
+	my $first = $of{first};
+	my $check = $of{check} // sub { are_exact($node, $_[0]) };
+
+	foreach my $how ('', "ivm.debug_spill = 'log', 'zset', 'aggregate', 'lookup', 'output'", 'ivm.debug_alloc_failures = 0.2')
+	{
+		my $begin = -s $node->logfile;
+
+		if ($how ne '')
+		{
+			$node->safe_psql('postgres', "ALTER SYSTEM SET $how");
+			reload($node);
+		}
+		$of{make}->();
+		$check->("population, $how");
+		$first->() if defined $first;
+		undef $first;
+		foreach (@{ $of{transactions} })
+		{
+			my ($name, $statements) = @$_;
+
+			$node->safe_psql('postgres', "BEGIN; $statements; COMMIT;");
+			$check->("$name, $how");
+		}
+		is(rebuilds($node, $begin), 0, "by deltas, $how");
+		unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
+		$of{last}->($how) if defined $of{last};
+		$node->safe_psql('postgres', "DROP TABLE $of{tables} CASCADE");
+		next if $how eq '';
+		$node->safe_psql('postgres', 'ALTER SYSTEM RESET ' . (split / /, $how)[0]);
+		reload($node);
+	}
+	return;
+}
+
+# Kills the worker, or the whole server, on the way of a change, which is a function of the number of the kill; all is
+# done in the end, and by deltas.
+sub exact_after_kills
+{
+	my ($node, %of) = @_;
+	my $check = $of{check} // sub { are_exact($node, $_[0]) };
+	my $begin = -s $node->logfile;
+	my $kills = 0;
+
+	foreach my $point (@{ $of{points} // [ 'apply-before', 'apply-after' ] })
+	{
+		foreach my $victim ('the process', 'the postmaster')
+		{
+			set_points($node, "$point=wait");
+			$node->safe_psql('postgres', $of{change}->($kills++));
+			my $pid = wait_for_point($node, $point);
+			$of{meanwhile}->() if defined $of{meanwhile};
+			kill_held($node, $point, $pid, $victim eq 'the postmaster');
+			$check->("exact after $victim was killed at $point");
+		}
+	}
+	is(rebuilds($node, $begin), 0, 'no view had to be rebuilt after a kill');
 	return;
 }
 

@@ -55,17 +55,12 @@ EOS
 );
 
 $node->safe_psql('postgres', 'CREATE EXTENSION ivm_ext');
-foreach my $how ('', 'ivm.debug_spill = log,zset,aggregate,lookup,output', 'ivm.debug_alloc_failures = 0.2')
-{
-	my ($setting, $value) = $how =~ /^(\S+) = (.*)$/;
-	my $begin = -s $node->logfile;
-
-	if ($how ne '')
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . ($value =~ /,/ ? $value : "'$value'"));
-		reload($node);
-	}
-	$node->safe_psql('postgres', <<'EOS');
+exact_under_settings(
+	$node,
+	tables => 'a, b, c',
+	transactions => \@transactions,
+	make => sub {
+		$node->safe_psql('postgres', <<'EOS');
 CREATE TABLE a (id int PRIMARY KEY, k int, v int);
 CREATE TABLE b (id int PRIMARY KEY, k int, y numeric, v int);
 CREATE TABLE c (id int PRIMARY KEY, a_id int, t text, v int);
@@ -75,19 +70,7 @@ INSERT INTO a SELECT i, nullif(i % 23, 0), i FROM generate_series(1, 200) i;
 INSERT INTO b SELECT i, nullif(i % 23, 1), i % 4, i FROM generate_series(1, 200) i;
 INSERT INTO c SELECT i, nullif(i % 150, 0), repeat('c', i % 30), i FROM generate_series(1, 200) i;
 EOS
-	$node->safe_psql('postgres', "CREATE INCREMENTAL VIEW $_ AS $views{$_}") foreach sort keys %views;
-	are_exact($node, "population, $how");
-	foreach (@transactions)
-	{
-		my ($name, $statements) = @$_;
-
-		$node->safe_psql('postgres', "BEGIN; $statements COMMIT;");
-		are_exact($node, "$name, $how");
-	}
-	is(rebuilds($node, $begin), 0, "by deltas, $how");
-	unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
-	$node->safe_psql('postgres', "DROP TABLE a, b, c CASCADE" . ($how eq '' ? '' : "; ALTER SYSTEM RESET $setting"));
-	reload($node);
-}
+		$node->safe_psql('postgres', "CREATE INCREMENTAL VIEW $_ AS $views{$_}") foreach sort keys %views;
+	});
 $node->stop;
 done_testing();

@@ -107,53 +107,36 @@ $node->safe_psql('postgres', <<'EOS');
 CREATE EXTENSION ivm_ext;
 CREATE COLLATION lowered (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 EOS
-foreach my $how ('', 'ivm.debug_spill = log,zset,aggregate,lookup,output', 'ivm.debug_alloc_failures = 0.2')
+sub look
 {
-	my ($setting, $value) = $how =~ /^(\S+) = (.*)$/;
-	my $begin = -s $node->logfile;
+	my ($name) = @_;
+	are_exact($node, $name);
+	look_the_same($name);
+	return;
+}
 
-	if ($how ne '')
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . ($value =~ /,/ ? $value : "'$value'"));
-		reload($node);
-	}
-	make_views();
-	are_exact($node, "population, $how");
-	look_the_same("population, $how");
-	if ($how eq '')
-	{
+exact_under_settings(
+	$node,
+	tables => 'a, b, c',
+	transactions => \@transactions,
+	make => \&make_views,
+	check => \&look,
+	first => sub {
 		is_value($node, "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_stat_ivm, ivm.explain(relid) e (line) WHERE line ~ 'Recompute'", '',
 			'no part is recomputed');
 		is_value($node, "SELECT count(*) FROM pg_stat_ivm, ivm.explain(relid) e (line) WHERE line ~ 'state table' AND relname NOT IN ('groups', 'deep')", 0,
 			'and nothing is stored');
-	}
-	foreach (@transactions)
-	{
-		my ($name, $statements) = @$_;
+	});
 
-		$node->safe_psql('postgres', "BEGIN; $statements COMMIT;");
-		are_exact($node, "$name, $how");
-		look_the_same("$name, $how");
-	}
-	is(rebuilds($node, $begin), 0, "by deltas, $how");
-	unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
-	last if $how =~ /alloc/;
-	$node->safe_psql('postgres', 'DROP TABLE a, b, c CASCADE' . ($how eq '' ? '' : "; ALTER SYSTEM RESET $setting"));
-	reload($node);
-}
-$node->safe_psql('postgres', 'ALTER SYSTEM RESET ivm.debug_alloc_failures');
-reload($node);
-
-my $begin = -s $node->logfile;
-foreach (
-	[ 'decoder-after-decode', 'the process' ], [ 'apply-snapshot', 'the postmaster' ], [ 'apply-before', 'the process' ],
-	[ 'apply-after', 'the postmaster' ], [ 'apply-committed', 'the process' ])
-{
-	my ($point, $victim) = @$_;
-	my $key = 50 + int(rand(1000));
-
-	set_points($node, "$point=wait");
-	$node->safe_psql('postgres', <<"EOS");
+make_views();
+exact_after_kills(
+	$node,
+	points => [ 'decoder-after-decode', 'apply-snapshot', 'apply-before', 'apply-after', 'apply-committed' ],
+	check => \&look,
+	meanwhile => sub { $node->safe_psql('postgres', 'UPDATE a SET k = k + 1 WHERE id % 11 = 2') },
+	change => sub {
+		my $key = 50 + 7 * $_[0];
+		return <<"EOS";
 BEGIN;
 INSERT INTO a SELECT 5000 + i, $key + i % 3, 'b', i % 3, i FROM generate_series(1, 6) i;
 INSERT INTO b SELECT 5000 + i, $key.0 + i % 4, 'B', i % 2, i FROM generate_series(1, 6) i;
@@ -161,12 +144,6 @@ UPDATE b SET k = k + 1 WHERE id % 7 = 3;
 DELETE FROM a WHERE ctid IN (SELECT ctid FROM a ORDER BY id, k LIMIT 5);
 COMMIT;
 EOS
-	my $pid = wait_for_point($node, $point);
-	$node->safe_psql('postgres', 'UPDATE a SET k = k + 1 WHERE id % 11 = 2');
-	kill_held($node, $point, $pid, $victim eq 'the postmaster');
-	are_exact($node, "exact after $victim was killed at $point");
-	look_the_same("after $victim was killed at $point");
-}
-is(rebuilds($node, $begin), 0, 'no view had to be rebuilt after a kill');
+	});
 $node->stop;
 done_testing();

@@ -1,5 +1,7 @@
 # Aggregates that are computed from the rows of their groups, and those with streams of
 # distinct values: in files, with allocations that fail, with a large group, interrupted.
+#
+# kills: apply workers, postmaster
 
 use strict;
 use warnings;
@@ -35,6 +37,7 @@ my %views = (
 	joined => 'SELECT u.g, count(DISTINCT t.word) AS c, array_agg(t.id ORDER BY t.id) AS ids FROM t JOIN u ON u.k = t.x GROUP BY u.g',
 	kept => 'SELECT u.g, count(t.id) AS n, array_agg(t.id ORDER BY t.id) AS ids, max(t.word) AS w FROM u LEFT JOIN t ON u.k = t.x AND t.id % 3 = 0 GROUP BY u.g',
 	nullable => 'SELECT t.x, array_agg(u.k ORDER BY u.k) AS ks, count(DISTINCT u.g) AS c FROM u LEFT JOIN t ON u.k = t.x AND t.id < 50 GROUP BY t.x',
+	full_join => 'SELECT coalesce(t.x, u.k) AS k, array_agg(t.id ORDER BY t.id) AS ids, array_agg(u.g ORDER BY u.g) AS gs FROM (SELECT * FROM t WHERE id % 2 = 0) t FULL JOIN u ON u.k = t.x GROUP BY 1',
 	nested => 'SELECT c, array_agg(g ORDER BY g) AS gs FROM (SELECT g, count(DISTINCT x) AS c FROM t GROUP BY g) q GROUP BY c',
 	grand => q{SELECT count(DISTINCT x) AS c, bit_xor(x) AS b, percentile_disc(0.3) WITHIN GROUP (ORDER BY id) AS p, string_agg(DISTINCT word, ',') AS words FROM t},
 	bits => 'SELECT g, bit_and(x), bit_or(id), bit_xor(id) AS x FROM t GROUP BY g');
@@ -86,6 +89,8 @@ foreach my $mode ('immediate', 'fast')
 	$node->start;
 	are_exact($node, "exact after a stop: $mode");
 }
+exact_after_kills($node,
+	change => sub { 'UPDATE t SET x = (x + 1) % 7, g = (g + 1) % 23, word = word || 2 WHERE id % 3 = ' . $_[0] % 3 . '; UPDATE u SET g = (g + 1) % 5' });
 $node->stop;
 
 # ---- a large group ----

@@ -70,47 +70,18 @@ EOS
 }
 
 $node->safe_psql('postgres', 'CREATE EXTENSION ivm_ext');
-foreach my $how ('', 'ivm.debug_spill = log,zset,aggregate,lookup,output', 'ivm.debug_alloc_failures = 0.2')
-{
-	my ($setting, $value) = $how =~ /^(\S+) = (.*)$/;
-	my $begin = -s $node->logfile;
-
-	if ($how ne '')
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . ($value =~ /,/ ? $value : "'$value'"));
-		reload($node);
-	}
-	make_tables();
-	unlike($node->safe_psql('postgres', "SELECT ivm.explain(relid) FROM pg_stat_ivm"), qr/Recompute/, "no part is recomputed, $how");
-	are_exact($node, "population, $how");
-	foreach (@transactions)
-	{
-		my ($name, $statements) = @$_;
-
-		$node->safe_psql('postgres', "BEGIN; $statements; COMMIT;");
-		are_exact($node, "$name, $how");
-	}
-	is(rebuilds($node, $begin), 0, "by deltas, $how");
-	unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
-	$node->safe_psql('postgres', "DROP TABLE t, u CASCADE" . ($how eq '' ? '' : "; ALTER SYSTEM RESET $setting"));
-	reload($node);
-}
+exact_under_settings(
+	$node,
+	tables => 't, u',
+	transactions => \@transactions,
+	make => \&make_tables,
+	first => sub { unlike($node->safe_psql('postgres', "SELECT ivm.explain(relid) FROM pg_stat_ivm"), qr/Recompute/, 'no part is recomputed') });
 
 # ---- kills: what is remembered of a batch that did not commit is forgotten ----
 
 make_tables();
-my $begin = -s $node->logfile;
-foreach my $point ('apply-before', 'apply-after')
-{
-	foreach my $victim ('the worker', 'the postmaster')
-	{
-		set_points($node, "$point=wait");
-		$node->safe_psql('postgres', 'DELETE FROM t WHERE (a, id) IN (SELECT a, id FROM t ORDER BY a, n DESC, id LIMIT 5)');
-		kill_held($node, $point, wait_for_point($node, $point), $victim eq 'the postmaster');
-		are_exact($node, "exact after $victim was killed at $point");
-	}
-}
-is(rebuilds($node, $begin), 0, 'no view had to be rebuilt');
+exact_after_kills($node,
+	change => sub { 'DELETE FROM t WHERE (a, id) IN (SELECT a, id FROM t ORDER BY a, n DESC, id LIMIT 5)' });
 
 # a batch that is undone in the worker, which goes on with what it has in memory
 set_points($node, 'apply-after=error');

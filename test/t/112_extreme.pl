@@ -66,46 +66,16 @@ EOS
 }
 
 $node->safe_psql('postgres', 'CREATE EXTENSION ivm_ext');
-foreach my $how ('', 'ivm.debug_spill = log,zset,aggregate,lookup,output', 'ivm.debug_alloc_failures = 0.2')
-{
-	my ($setting, $value) = $how =~ /^(\S+) = (.*)$/;
-	my $begin = -s $node->logfile;
-
-	if ($how ne '')
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . ($value =~ /,/ ? $value : "'$value'"));
-		reload($node);
-	}
-	make_tables();
-	like($node->safe_psql('postgres', "SELECT ivm.explain('by_index')"), qr/Extremes: by y, z  \(index f_y_z_idx\)/, "an index serves, $how");
-	are_exact($node, "population, $how");
-	foreach (@transactions)
-	{
-		my ($name, $statements) = @$_;
-
-		$node->safe_psql('postgres', "BEGIN; $statements; COMMIT;");
-		are_exact($node, "$name, $how");
-	}
-	is_value($node, "SELECT sum(recomputes) FROM pg_stat_ivm", 0, "no group was read, $how");
-	is(rebuilds($node, $begin), 0, "by deltas, $how");
-	unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
-	$node->safe_psql('postgres', "DROP TABLE e, f CASCADE" . ($how eq '' ? '' : "; ALTER SYSTEM RESET $setting"));
-	reload($node);
-}
+exact_under_settings(
+	$node,
+	tables => 'e, f',
+	transactions => \@transactions,
+	make => \&make_tables,
+	first => sub { like($node->safe_psql('postgres', "SELECT ivm.explain('by_index')"), qr/Extremes: by y, z  \(index f_y_z_idx\)/, 'an index serves') },
+	last => sub { is_value($node, 'SELECT sum(recomputes) FROM pg_stat_ivm', 0, "no group was read, $_[0]") });
 
 make_tables();
-my $begin = -s $node->logfile;
-foreach my $point ('apply-before', 'apply-after')
-{
-	foreach my $victim ('the worker', 'the postmaster')
-	{
-		set_points($node, "$point=wait");
-		$node->safe_psql('postgres', 'DELETE FROM e WHERE (k, x) IN (SELECT k, max(x) FROM e GROUP BY k)');
-		kill_held($node, $point, wait_for_point($node, $point), $victim eq 'the postmaster');
-		are_exact($node, "exact after $victim was killed at $point");
-	}
-}
-is(rebuilds($node, $begin), 0, 'no view had to be rebuilt');
+exact_after_kills($node, change => sub { 'DELETE FROM e WHERE (k, x) IN (SELECT k, max(x) FROM e GROUP BY k)' });
 
 $node->stop;
 done_testing();
