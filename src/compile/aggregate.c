@@ -111,9 +111,8 @@ goes_forward(Aggref *aggref, Form_pg_aggregate form)
 		!ivm_aggregate_depends_on_order(aggref->aggfnoid, false);
 }
 
-/* The order in which the values are that the call, of an argument, gives one end of; *backward: which. */
-static IvmOrderKey *
-order_of_extreme(Aggref *aggref, Oid sort_operator, bool *backward)
+IvmOrderKey *
+ivm_order_of_extreme(Aggref *aggref, Oid sort_operator, bool *backward)
 {
 	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
 	Oid			family;
@@ -139,7 +138,7 @@ is_extreme(Aggref *aggref, Form_pg_aggregate form)
 	if (!OidIsValid(form->aggsortop) || list_length(aggref->args) != 1 || aggref->aggvariadic ||
 		exprType((Node *) linitial_node(TargetEntry, aggref->args)->expr) != aggref->aggtype)
 		return false;
-	key = order_of_extreme(aggref, form->aggsortop, &backward);
+	key = ivm_order_of_extreme(aggref, form->aggsortop, &backward);
 	return key != NULL && OidIsValid(key->sort_operator) && ivm_order_key_can_be_stored(key) &&
 		OidIsValid(ivm_order_key_class(key, &backward));
 }
@@ -548,131 +547,4 @@ ivm_translate_unique(IvmCompiler *compiler, Plan *plan)
 	if (node == NULL)
 		return NULL;
 	return ivm_group_node_finish(compiler, node, plan->targetlist, NIL);
-}
-
-typedef struct RowKey
-{
-	Var		   *key;
-	char	   *text;
-	int			number;
-} RowKey;
-
-static int
-compare_row_keys(const ListCell *a, const ListCell *b)
-{
-	return strcmp(((RowKey *) lfirst(a))->text, ((RowKey *) lfirst(b))->text);
-}
-
-/* The argument where the call's filter lets it pass, else NULL. */
-static Expr *
-filtered_argument(Aggref *aggref)
-{
-	Expr	   *arg = linitial_node(TargetEntry, aggref->args)->expr;
-	CaseExpr   *result;
-	CaseWhen   *when;
-
-	if (aggref->aggfilter == NULL)
-		return arg;
-	when = makeNode(CaseWhen);
-	when->expr = aggref->aggfilter;
-	when->result = arg;
-	when->location = -1;
-	result = makeNode(CaseExpr);
-	result->casetype = exprType((Node *) arg);
-	result->casecollid = exprCollation((Node *) arg);
-	result->args = list_make1(when);
-	result->defresult = (Expr *) makeNullConst(result->casetype, exprTypmod((Node *) arg), result->casecollid);
-	result->location = -1;
-	return (Expr *) result;
-}
-
-/* ivm.row_hash of the value as a row: of equal values that look different it says which comes first. */
-static IvmOrderKey *
-order_of_images(Expr *value)
-{
-	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
-
-	key->expr = ivm_row_hash_expression(list_make1(value));
-	key->sort_operator = Int8LessOperator;
-	return key;
-}
-
-/* Where the next extreme value is found when one goes. */
-static void
-make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
-{
-	Aggref	   *aggref = call->shown != NULL ? call->shown : call->aggref;
-	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
-	IvmOrderKey *key = order_of_extreme(aggref, call->sort_operator, &call->backward);
-	Oid			family;
-	Oid			type;
-	int16		strategy;
-	List	   *order;
-
-	/* of the rows themselves, without the streams beside them (distinct_calls.c) */
-	if (call->shown != NULL)
-		input = (IvmPlanNode *) linitial(((IvmPlanNode *) linitial(input->inputs))->inputs);
-	key->expr = filtered_argument(aggref);
-	order = list_make1(key);
-	(void) get_ordering_op_properties(key->sort_operator, &family, &type, &strategy);
-	call->varies = !ivm_equality_is_of_images(ivm_order_key_type(key),
-											  get_opfamily_member(family, type, type, BTEqualStrategyNumber),
-											  key->collation);
-	if (call->varies)
-		order = lappend(order, order_of_images(key->expr));
-	call->extremes = ivm_arrangement_make_ordered(compiler, input,
-												  ivm_columns_of(input->desc, aggregate->group_columns),
-												  aggregate->group_operators,
-												  aggregate->group_collations, order, true);
-}
-
-void
-ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
-{
-	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
-	bool		reads = false;
-	bool		has_streams = false;
-	List	   *row_keys = NIL;
-	List	   *keys = NIL;
-	List	   *operators = NIL;
-	List	   *collations = NIL;
-	ListCell   *lc;
-
-	foreach(lc, aggregate->calls)
-	{
-		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
-
-		reads |= call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY;
-		if (call->kind == IVM_ACC_EXTREME)
-			make_extremes(compiler, aggregate, call);
-		has_streams |= call->stream > 0;
-	}
-	if (!reads || aggregate->group_columns == NIL)
-		return;
-
-	/* of the rows, not of the streams beside them */
-	if (has_streams)
-		input = (IvmPlanNode *) linitial(input->inputs);
-
-	/* in canonical order, since arrangements are shared by their text */
-	foreach(lc, aggregate->group_columns)
-	{
-		RowKey	   *row_key = (RowKey *) palloc(sizeof(RowKey));
-
-		row_key->number = foreach_current_index(lc);
-		row_key->key = ivm_column_of(input->desc, lfirst_int(lc));
-		row_key->text = ivm_expression_text((Node *) row_key->key);
-		row_keys = lappend(row_keys, row_key);
-	}
-	list_sort(row_keys, compare_row_keys);
-	foreach(lc, row_keys)
-	{
-		RowKey	   *row_key = (RowKey *) lfirst(lc);
-
-		keys = lappend(keys, row_key->key);
-		operators = lappend_oid(operators, list_nth_oid(aggregate->group_operators, row_key->number));
-		collations = lappend_oid(collations, list_nth_oid(aggregate->group_collations, row_key->number));
-		aggregate->row_keys = lappend_int(aggregate->row_keys, row_key->number);
-	}
-	aggregate->rows = ivm_arrangement_make(compiler, input, keys, operators, collations, true);
 }

@@ -11,6 +11,10 @@
  * operator *<, which compares images.  It holds for whatever runs the statement or a part
  * of it: the accumulators, the executor when it recomputes, ivm.verify.
  *
+ * It is made complete in the query, before that is planned, since an aggregation by hash cannot sort the rows of
+ * a group, and the planner has to know; and once more in the plan, for what it took from functions: there an
+ * aggregation that has become one by hash is left as it is.
+ *
  * The server's own functions that depend on order are known by their names: that one has a combine
  * function says nothing of them.  Of the user's, one without a combine function and without an
  * inverse is taken for such.  Where DISTINCT is asked for as well, the order is that of the
@@ -164,21 +168,43 @@ ivm_aggregate_complete_order(Aggref *aggref)
 	}
 }
 
+/* Is it a call?  Its order is made complete then, if that matters. */
+static bool
+complete_order_of(Node *node)
+{
+	Aggref	   *aggref = (Aggref *) node;
+
+	if (!IsA(node, Aggref))
+		return false;
+	if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL && aggref->args != NIL &&
+		ivm_aggregate_depends_on_order(aggref->aggfnoid, aggref->aggorder != NIL))
+		ivm_aggregate_complete_order(aggref);
+	return true;
+}
+
 static bool
 complete_orders(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	if (IsA(node, Aggref))
-	{
-		Aggref	   *aggref = (Aggref *) node;
+	return complete_order_of(node) ? false : expression_tree_walker(node, complete_orders, context);
+}
 
-		if (aggref->aggkind == AGGKIND_NORMAL && aggref->aggdistinct == NIL && aggref->args != NIL &&
-			ivm_aggregate_depends_on_order(aggref->aggfnoid, aggref->aggorder != NIL))
-			ivm_aggregate_complete_order(aggref);
+static bool
+complete_query(Node *node, void *context)
+{
+	if (node == NULL)
 		return false;
-	}
-	return expression_tree_walker(node, complete_orders, context);
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, complete_query, context, 0);
+	(void) complete_order_of(node);
+	return expression_tree_walker(node, complete_query, context);
+}
+
+void
+ivm_query_order_aggregates(Query *query)
+{
+	(void) query_tree_walker(query, complete_query, NULL, 0);
 }
 
 static bool
@@ -186,6 +212,8 @@ visit_node(Plan *plan, void *context)
 {
 	ListCell   *lc;
 
+	if (IsA(plan, Agg) && (((Agg *) plan)->aggstrategy == AGG_HASHED || ((Agg *) plan)->aggstrategy == AGG_MIXED))
+		return false;
 	foreach(lc, ivm_plan_expressions(plan))
 		(void) complete_orders((Node *) lfirst(lc), NULL);
 	return false;

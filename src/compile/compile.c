@@ -54,6 +54,7 @@ check_query(Query *query, void *context)
 	if (found != NULL)
 		ivm_unsupported_raise(found, check->view_name, check->exists);
 	check->relations = ivm_query_relations(query);
+	ivm_query_order_aggregates(query);
 }
 
 /* ---- stages ---- */
@@ -303,7 +304,7 @@ translate_statement(IvmCompiler *compiler, List *named)
 
 IvmPlan *
 ivm_compile(Query *query, Oid relid, const char *view_name,
-			List *settings, List *owned_state, MemoryContext parent)
+			List *settings, List *owned_state, const char *stored, MemoryContext parent)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm plan", ALLOCSET_SMALL_SIZES);
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "ivm compile", ALLOCSET_DEFAULT_SIZES);
@@ -319,6 +320,7 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 	compiler.plan = plan;
 	compiler.view_name = view_name;
 	compiler.owned_state = owned_state;
+	compiler.stored = stored;
 
 	/*
 	 * nodes point into the planner's tree, so that has to be in its place
@@ -348,7 +350,7 @@ ivm_compile(Query *query, Oid relid, const char *view_name,
 }
 
 IvmPlan *
-ivm_compile_view(Oid relid, List *settings, List *owned_state, MemoryContext parent)
+ivm_compile_view(Oid relid, List *settings, List *owned_state, const char *stored, MemoryContext parent)
 {
 	Relation	relation = table_open(relid, AccessShareLock);
 	RewriteRule *rule;
@@ -369,7 +371,7 @@ ivm_compile_view(Oid relid, List *settings, List *owned_state, MemoryContext par
 	name = pstrdup(RelationGetRelationName(relation));
 	table_close(relation, NoLock);
 
-	plan = ivm_compile(query, relid, name, settings, owned_state, parent);
+	plan = ivm_compile(query, relid, name, settings, owned_state, stored, parent);
 	return plan;
 }
 

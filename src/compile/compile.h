@@ -22,17 +22,19 @@ extern void ivm_compile_init(void);
  * and has put the plan's settings in force (ivm_settings_enter).  "relid" is
  * the view, or InvalidOid before it exists; "view_name" is for messages, NULL if there is no name.  "owned_state" lists canonical
  * texts of arrangements for which a state table exists already, which makes the
- * compiler stay with it although the table is small.
+ * compiler stay with it although the table is small.  "stored" is the text of the plan by which the view's contents were
+ * made, which decides what had been decided by the size of tables; NULL: they are to be made, and statistics decide.
  *
  * Locks every relation read with AccessShareLock.  The plan is in a context of
  * its own under "parent".  Refuses, by name and with a hint, what section 6 of
  * the design refuses (volatile functions, relations that cannot be read, ...).
  */
 extern IvmPlan *ivm_compile(Query *query, Oid relid, const char *view_name,
-							List *settings, List *owned_state, MemoryContext parent);
+							List *settings, List *owned_state, const char *stored, MemoryContext parent);
 
 /* Compiles an existing incremental view: takes its query from the relation. */
-extern IvmPlan *ivm_compile_view(Oid relid, List *settings, List *owned_state, MemoryContext parent);
+extern IvmPlan *ivm_compile_view(Oid relid, List *settings, List *owned_state, const char *stored,
+								 MemoryContext parent);
 
 /*
  * The plan that maintains a shared arrangement: the arrangement's input (a scan,

@@ -321,7 +321,7 @@ ivm_compiled_make(IvmCompiled *compiled, List *owned_state)
 
 	ivm_compiled_begin(compiled);
 	compiled->owner = ivm_relation_owner(compiled->relid);
-	plan = ivm_plan_for_view(compiled->relid, compiled->settings, owned_state, context);
+	plan = ivm_plan_for_view(compiled->relid, compiled->settings, owned_state, NULL, context);
 	ivm_compiled_end(compiled, plan);
 	ivm_compiled_set_plan(compiled, plan, context);
 	return plan;
@@ -369,13 +369,13 @@ ivm_identity_leave(IvmIdentity *saved)
 }
 
 IvmPlan *
-ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent)
+ivm_plan_for_view(Oid relid, List *settings, List *owned_state, const char *stored, MemoryContext parent)
 {
 	IvmIdentity saved;
 	IvmPlan    *plan;
 
 	ivm_identity_enter(&saved, ivm_relation_owner(relid), settings);
-	plan = ivm_compile_view(relid, settings, owned_state, parent);
+	plan = ivm_compile_view(relid, settings, owned_state, stored, parent);
 	ivm_identity_leave(&saved);
 	return plan;
 }

@@ -81,7 +81,7 @@ extern void ivm_compiled_free(IvmCompiled *compiled);
 
 /*
  * Compiles the view as its owner and under its settings, in a transaction, as
- * ivm_compile_view does; returns the plan, which the object has.  Whoever is
+ * ivm_compile_view does, for contents that are to be made; returns the plan, which the object has.  Whoever is
  * about to rely on it locks what it reads, accepts invalidations, and asks whether
  * it is current.
  */
@@ -119,7 +119,8 @@ extern void ivm_compiled_set_stale(IvmCompiled *compiled);
 extern uint64 ivm_plan_hash(const char *text, const char *fingerprint);
 
 /* Compiles a view as its owner, under these settings; plan in "parent".  For a look: it is on no list. */
-extern IvmPlan *ivm_plan_for_view(Oid relid, List *settings, List *owned_state, MemoryContext parent);
+extern IvmPlan *ivm_plan_for_view(Oid relid, List *settings, List *owned_state, const char *stored,
+								  MemoryContext parent);
 
 /* Become the owner of a view, restricted, with its settings in force; and go back.  An error goes back by itself. */
 typedef struct IvmIdentity

@@ -41,6 +41,8 @@ typedef struct IvmCompiler
 	const char *view_name;
 	List	   *owned_state;	/* texts of arrangements that have a state
 								 * table */
+	const char *stored;			/* text of the plan by which the contents were
+								 * made; NULL: they are to be made */
 	SubPlan   **init_plans;		/* by parameter number: the init plan that
 								 * sets it */
 	IvmPlanNode **shared;		/* by subplan number - 1: its translation,
@@ -222,6 +224,9 @@ extern bool ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, i
 /* Makes the new arrangement, a state table of an operator's rows, one that stores nothing, if that is right. */
 extern void ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement);
 
+/* Forgets the arrangements that were made last, all but so many of the plan's; nobody has them. */
+extern void ivm_arrangements_drop(IvmCompiler *compiler, int before);
+
 extern bool ivm_push_map(IvmCompiler *compiler, IvmArrangement *arrangement);
 extern bool ivm_push_append(IvmCompiler *compiler, IvmArrangement *arrangement);
 extern bool ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement);
@@ -255,8 +260,24 @@ extern IvmPlanNode *ivm_translate_aggregate(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_group(IvmCompiler *compiler, Plan *plan);
 extern IvmPlanNode *ivm_translate_unique(IvmCompiler *compiler, Plan *plan);
 
-/* Where the rows of its groups are found, if a call needs them. */
+/*
+ * The order in which the values are that the call, of an argument, gives one end of; *backward: which.  NULL: the
+ * operator has none.
+ */
+extern IvmOrderKey *ivm_order_of_extreme(Aggref *aggref, Oid sort_operator, bool *backward);
+
+/* ---- group_rows.c ---- */
+
+/* Where the rows of its groups are found, if a call needs them; and whether anything else is stored. */
 extern void ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate);
+
+/* ---- estimate.c ---- */
+
+/*
+ * About how many rows a lookup reads and finds; below zero: not known.  False: it is not of base tables, or is of a table
+ * for whose smallness there is no promise.
+ */
+extern bool ivm_arrangement_estimate(IvmArrangement *arrangement, double *read, double *found);
 
 /* ---- grouping_sets.c ---- */
 extern IvmPlanNode *ivm_translate_grouping_sets(IvmCompiler *compiler, Plan *plan);
@@ -283,7 +304,11 @@ extern bool ivm_aggregate_add_streams(IvmCompiler *compiler, IvmPlanNode *node);
 
 /* ---- aggregate_order.c ---- */
 
-/* Makes the order complete in which aggregate functions see their rows, where they depend on it. */
+/*
+ * Makes the order complete in which aggregate functions see their rows, where they depend on it: in a query, and in what
+ * the planner made of it.
+ */
+extern void ivm_query_order_aggregates(Query *query);
 extern void ivm_statement_order_aggregates(PlannedStmt *statement);
 
 /* Does a function depend on the order, which the query gives or does not? */

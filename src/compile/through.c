@@ -12,7 +12,8 @@
  *		outer		the rows of one side that has the keys, or of both if they are merged
  *					ones, with what they match on the other (outer.c)
  *		aggregate	its own state table, by the hash of the group columns, if each of them
- *					is one of the keys
+ *					is one of the keys; if it keeps none (group_rows.c) the rows of its input
+ *					by the group columns, which are aggregated
  *		recompute	the state table with its last output, which is kept by the first keys that
  *					anybody asks for
  *
@@ -44,6 +45,7 @@
 #include "compile/compiler.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "plan/column.h"
 #include "plan/plan_text.h"
 #include "zset/key.h"
 
@@ -127,10 +129,24 @@ count_ends(IvmArrangement *arrangement)
 }
 
 void
-ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+ivm_arrangements_drop(IvmCompiler *compiler, int before)
 {
 	IvmPlan    *plan = compiler->plan;
-	int			before = list_length(plan->arrangements);
+
+	for (int i = before; i < list_length(plan->arrangements); i++)
+	{
+		IvmArrangement *made = (IvmArrangement *) list_nth(plan->arrangements, i);
+
+		if (made->whole)
+			made->input->kept = NULL;
+	}
+	plan->arrangements = list_truncate(plan->arrangements, before);
+}
+
+void
+ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	int			before = list_length(compiler->plan->arrangements);
 
 	if (!ivm_node_kind(arrangement->input)->push(compiler, arrangement) ||
 		arrangement->kind != IVM_ARRANGE_THROUGH)
@@ -140,14 +156,7 @@ ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 		return;
 
 	/* those that were made for it serve nobody else */
-	for (int i = before; i < list_length(plan->arrangements); i++)
-	{
-		IvmArrangement *made = (IvmArrangement *) list_nth(plan->arrangements, i);
-
-		if (made->whole)
-			made->input->kept = NULL;
-	}
-	plan->arrangements = list_truncate(plan->arrangements, before);
+	ivm_arrangements_drop(compiler, before);
 	arrangement->kind = IVM_ARRANGE_STATE;
 	arrangement->nends = 1;
 	arrangement->below = NIL;
@@ -250,6 +259,16 @@ key_of_group(IvmArrangement *arrangement, List *raw_keys, int column)
 	return -1;
 }
 
+/* The rows of the groups, by what they are looked up by. */
+static void
+push_to_rows(IvmCompiler *compiler, IvmArrangement *arrangement, List *own_keys)
+{
+	IvmPlanNode *aggregate = arrangement->input;
+	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+
+	ivm_arrangement_add_below(compiler, arrangement, input, ivm_columns_of(input->desc, aggregate->group_columns), own_keys);
+}
+
 bool
 ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 {
@@ -258,6 +277,8 @@ ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 	List	   *keys;
 	List	   *own_keys = NIL;
 
+	if (arrangement->keys == NIL && aggregate->keyed)
+		return false;
 	if (arrangement->keys != NIL)
 	{
 		lists[0] = aggregate->tlist;
@@ -271,8 +292,11 @@ ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 			own_keys = lappend_int(own_keys, key);
 		}
 	}
-	arrangement->kind = IVM_ARRANGE_OPERATOR;
 	arrangement->own_keys = own_keys;
+	if (aggregate->keyed)
+		push_to_rows(compiler, arrangement, own_keys);
+	else
+		arrangement->kind = IVM_ARRANGE_OPERATOR;
 	return true;
 }
 

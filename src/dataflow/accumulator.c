@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 
@@ -94,6 +95,56 @@ ivm_accumulators_init(IvmAccumulators *accumulators, MemoryContext context)
 		call->routine->init(call, &states[i], context);
 	}
 	return states;
+}
+
+/* Functions of the user's may add in floating point. */
+static bool
+needs_order(IvmAccumulatorCall *call)
+{
+	switch (call->kind)
+	{
+		case IVM_ACC_FORWARD:
+		case IVM_ACC_REPLAY:
+			return true;
+		case IVM_ACC_MOVING:
+		case IVM_ACC_MOVING_SERIAL:
+			return call->aggref->aggfnoid >= FirstNormalObjectId;
+		default:
+			return false;
+	}
+}
+
+IvmAccumulatorState *
+ivm_accumulators_init_in_order(IvmAccumulators *accumulators, MemoryContext context)
+{
+	IvmAccumulatorState *states = ivm_accumulators_init(accumulators, context);
+
+	for (int i = 0; i < accumulators->ncalls; i++)
+		states[i].incomplete |= needs_order(&accumulators->calls[i]);
+	return states;
+}
+
+bool
+ivm_accumulators_need_order(IvmAccumulators *accumulators)
+{
+	for (int i = 0; i < accumulators->ncalls; i++)
+		if (needs_order(&accumulators->calls[i]))
+			return true;
+	return false;
+}
+
+bool
+ivm_accumulators_are_exact(IvmAccumulators *accumulators)
+{
+	for (int i = 0; i < accumulators->ncalls; i++)
+	{
+		IvmAccumulatorCall *call = &accumulators->calls[i];
+
+		if (needs_order(call) || call->kind == IVM_ACC_FLOAT_SUM || call->kind == IVM_ACC_MOMENTS ||
+			(call->kind == IVM_ACC_EXTREME && call->plan->varies))
+			return false;
+	}
+	return true;
 }
 
 IvmAccumulatorState *

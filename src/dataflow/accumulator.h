@@ -40,6 +40,16 @@ extern void ivm_accumulators_describe(IvmAccumulators *accumulators, TupleDesc d
 /* The states of an empty group.  They, and all that is added later, are in "context". */
 extern IvmAccumulatorState *ivm_accumulators_init(IvmAccumulators *accumulators, MemoryContext context);
 
+/*
+ * The same, but those of calls whose result may depend on the order of rows are incomplete, so that they are computed from
+ * sorted rows; and whether there are such calls.
+ */
+extern IvmAccumulatorState *ivm_accumulators_init_in_order(IvmAccumulators *accumulators, MemoryContext context);
+extern bool ivm_accumulators_need_order(IvmAccumulators *accumulators);
+
+/* Does the executor give the same images as these, whatever the order of rows? */
+extern bool ivm_accumulators_are_exact(IvmAccumulators *accumulators);
+
 /* The states from stored columns, beginning with the given one (1-based); in "context". */
 extern IvmAccumulatorState *ivm_accumulators_load(IvmAccumulators *accumulators, TupleTableSlot *row,
 												  AttrNumber first, MemoryContext context);

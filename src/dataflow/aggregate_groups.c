@@ -273,7 +273,7 @@ state_table(IvmOperator *op)
 		char	   *name = ivm_operator_state_name(op->node, op->dataflow->plan->relid);
 
 		state->table = ivm_state_table_open(ivm_state_table_get(name), op->dataflow->snapshot);
-		if (op->dataflow->populating)
+		if (state->from_nothing)
 			ivm_state_table_fill(state->table);
 		pfree(name);
 		MemoryContextSwitchTo(old);
@@ -331,22 +331,34 @@ copy_tuple(MemoryContext context, MinimalTuple tuple)
 }
 
 AggregateGroup *
-ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash, Datum *values, bool *isnull)
+ivm_group_create(AggregateRun *state, MemoryContext context, uint64 hash, Datum *values, bool *isnull)
 {
-	AggregateRun *state = op->state;
 	AggregateGroup *group = MemoryContextAllocZero(context, sizeof(AggregateGroup));
-	TupleTableSlot *row = state->state_row;
 
 	group->hash = hash;
 	group->number = state->numbered++;
+	make_look(state, context, values, isnull, &group->look);
+	group->states = state->keyed ? ivm_accumulators_init_in_order(state->accumulators, context) :
+		ivm_accumulators_init(state->accumulators, context);
+	return group;
+}
+
+AggregateGroup *
+ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash, Datum *values, bool *isnull)
+{
+	AggregateRun *state = op->state;
+	AggregateGroup *group;
+	ItemPointerData tid;
+	TupleTableSlot *row = state->state_row;
+
 	/* population begins with empty tables */
-	group->stored = !op->dataflow->populating && load_stored(op, hash, values, isnull, &group->tid);
-	if (!group->stored)
-	{
-		make_look(state, context, values, isnull, &group->look);
-		group->states = ivm_accumulators_init(state->accumulators, context);
-		return group;
-	}
+	if (state->from_nothing || !load_stored(op, hash, values, isnull, &tid))
+		return ivm_group_create(state, context, hash, values, isnull);
+	group = MemoryContextAllocZero(context, sizeof(AggregateGroup));
+	group->hash = hash;
+	group->number = state->numbered++;
+	group->stored = true;
+	group->tid = tid;
 	make_look(state, context, row->tts_values, row->tts_isnull, &group->look);
 	group->count = DatumGetInt64(row->tts_values[state->ncolumns]);
 	group->alike = DatumGetInt64(row->tts_values[state->ncolumns + 1]);
@@ -477,12 +489,32 @@ ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull, IvmAccu
 	emit_raw(op, raw_output(op->state, group_values, group_isnull, states), 1);
 }
 
-/* Writes the group's new row, or removes it; and emits the difference. */
+MinimalTuple
+ivm_group_output(AggregateRun *state, AggregateGroup *group)
+{
+	return raw_output(state, group->look.values, group->look.isnull, group->states);
+}
+
+/* Brings the table's row up to date, which may come or go. */
 static void
-write_group(IvmOperator *op, AggregateGroup *group)
+store_group(IvmOperator *op, AggregateGroup *group, bool is_there)
 {
 	AggregateRun *state = op->state;
 	IvmStateTable *table = state_table(op);
+
+	if (is_there && group->stored)
+		ivm_state_table_update(table, &group->tid, group->hash, 1, stored_row(state, group));
+	else if (is_there)
+		ivm_state_table_insert(table, group->hash, 1, stored_row(state, group));
+	else if (group->stored)
+		ivm_state_table_delete(table, &group->tid);
+}
+
+void
+ivm_group_write(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	bool		is_there = group->count > 0 || op->node->grand;
 	MinimalTuple output = NULL;
 
 	if (group->count < 0)
@@ -490,19 +522,10 @@ write_group(IvmOperator *op, AggregateGroup *group)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("a group has fewer rows than are to be removed"),
 				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
-	if (group->count > 0 || op->node->grand)
-	{
-		MinimalTuple row = stored_row(state, group);
-
-		output = raw_output(state, group->look.values, group->look.isnull, group->states);
-		if (group->stored)
-			ivm_state_table_update(table, &group->tid, group->hash, 1, row);
-		else
-			ivm_state_table_insert(table, group->hash, 1, row);
-	}
-	else if (group->stored)
-		ivm_state_table_delete(table, &group->tid);
-
+	if (!state->keyed)
+		store_group(op, group, is_there);
+	if (is_there)
+		output = ivm_group_output(state, group);
 	if (group->old_output != NULL && output != NULL && shows_the_same(state, group->old_output, output))
 		return;
 	if (group->old_output != NULL)
@@ -516,7 +539,7 @@ write_group(IvmOperator *op, AggregateGroup *group)
  */
 
 IvmReplayPass *
-ivm_groups_pass(IvmOperator *op, bool results_only)
+ivm_groups_pass(IvmOperator *op, MemoryContext context, bool results_only)
 {
 	AggregateRun *state = op->state;
 	MemoryContext old;
@@ -528,7 +551,7 @@ ivm_groups_pass(IvmOperator *op, bool results_only)
 		state->replay = ivm_replay_create(state->accumulators);
 		MemoryContextSwitchTo(old);
 	}
-	old = MemoryContextSwitchTo(state->context);
+	old = MemoryContextSwitchTo(context);
 	pass = ivm_replay_begin(state->replay, op->dataflow->snapshot, results_only);
 	MemoryContextSwitchTo(old);
 	return pass;
@@ -693,13 +716,13 @@ ivm_groups_recompute(IvmOperator *op)
 	AggregateRun *state = op->state;
 	Gathering	gathering = {.op = op};
 	AggregateGroup **groups;
-	bool		looks_up = state->source != NULL && !op->dataflow->populating;
+	bool		looks_up = state->source != NULL && !state->from_nothing;
 	MemoryContext old;
 
 	if (state->refused.ngroups == 0)
 		return;
 	old = MemoryContextSwitchTo(state->context);
-	gathering.pass = ivm_groups_pass(op, false);
+	gathering.pass = ivm_groups_pass(op, state->context, false);
 	groups = ivm_groups_list(&state->refused, true);
 	for (uint64 i = 0; i < state->refused.ngroups; i++)
 	{
@@ -723,7 +746,7 @@ ivm_groups_recompute(IvmOperator *op)
 	{
 		CHECK_FOR_INTERRUPTS();
 		ivm_group_replay(state, gathering.pass, groups[i], state->scratch);
-		write_group(op, groups[i]);
+		ivm_group_write(op, groups[i]);
 		MemoryContextReset(state->scratch);
 	}
 	ivm_replay_end(gathering.pass);
@@ -747,5 +770,5 @@ ivm_group_close(IvmOperator *op, AggregateGroup *group)
 	if (is_there && (group->recount || !ivm_accumulators_are_complete(state->accumulators, group->states)))
 		refuse(op, group);
 	else
-		write_group(op, group);
+		ivm_group_write(op, group);
 }

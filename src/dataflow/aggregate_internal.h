@@ -75,6 +75,11 @@ typedef struct AggregateRun
 	SetOpCmd	set_operation;
 	IvmAccumulators *accumulators;
 	bool		stores_results; /* some call does */
+	bool		keyed;			/* nothing is stored */
+	bool		in_order;		/* it is, and some call needs its rows in an
+								 * order */
+	bool		from_nothing;	/* there is no old state: it is filled, or all
+								 * of its output is wanted */
 	bool		has_streams;	/* some call reads a stream of distinct values */
 	IvmReplay  *replay;			/* NULL: not made yet */
 	struct IvmSource *source;	/* of the input's rows by the group columns;
@@ -151,8 +156,8 @@ extern void ivm_group_add(AggregateRun *state, AggregateGroup *group, TupleTable
 /* Writes its new row and emits the difference; or leaves that to ivm_groups_recompute. */
 extern void ivm_group_close(IvmOperator *op, AggregateGroup *group);
 
-/* Begins a pass over rows of groups; "results_only" as for ivm_replay_begin. */
-extern IvmReplayPass *ivm_groups_pass(IvmOperator *op, bool results_only);
+/* Begins a pass over rows of groups, in that context; "results_only" as for ivm_replay_begin. */
+extern IvmReplayPass *ivm_groups_pass(IvmOperator *op, MemoryContext context, bool results_only);
 
 /* Completes the states of the group with the pass's rows. */
 extern void ivm_group_replay(AggregateRun *state, IvmReplayPass *pass, AggregateGroup *group, MemoryContext context);
@@ -160,11 +165,25 @@ extern void ivm_group_replay(AggregateRun *state, IvmReplayPass *pass, Aggregate
 /* Groups of the table, by their numbers. */
 extern AggregateGroup **ivm_groups_numbered(AggregateGroups *groups);
 
+/* A group of no rows, in no table, of an aggregate that stores nothing. */
+extern AggregateGroup *ivm_group_create(AggregateRun *state, MemoryContext context, uint64 hash, Datum *values, bool *isnull);
+
+/* What it shows, raw. */
+extern MinimalTuple ivm_group_output(AggregateRun *state, AggregateGroup *group);
+
+/* Writes its new row, if groups are stored, and emits the difference to its old output. */
+extern void ivm_group_write(IvmOperator *op, AggregateGroup *group);
+
 /* Computes the groups that need their rows. */
 extern void ivm_groups_recompute(IvmOperator *op);
 
 extern void ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isnull,
 						   IvmAccumulatorState *states);
+
+/* ---- aggregate_keyed.c ---- */
+
+/* Brings the groups up to date that the delta has rows of. */
+extern void ivm_keyed_change_groups(IvmOperator *op);
 
 /* ---- aggregate_extremes.c ---- */
 

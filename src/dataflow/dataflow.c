@@ -92,6 +92,12 @@ add_reader(IvmOperator *op, IvmOperator *reader, int input)
 	op->readers[op->nreaders++].input = input;
 }
 
+static bool
+keeps_state(IvmPlanNode *node)
+{
+	return routines[node->kind]->keeps_state && !node->keyed;
+}
+
 IvmDataflow *
 ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 {
@@ -116,8 +122,9 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 		op->dataflow = dataflow;
 		op->node = node;
 		op->is_root = node == plan->root;
-		op->is_stateful = op->routine->keeps_state;
-		op->has_state = op->routine->keeps_state || op->routine->own_output ||
+		op->finder = op->routine->finder;
+		op->is_stateful = keeps_state(node);
+		op->has_state = op->is_stateful || op->routine->own_output ||
 			(node->plan == NULL && node->inputs != NIL);
 		op->counters.node_id = node->node_id;
 		op->counters.parent_id = -1;
@@ -489,7 +496,7 @@ ivm_operator_state_name(IvmPlanNode *node, Oid relid)
 char *
 ivm_node_state_name(IvmPlanNode *node, Oid relid)
 {
-	return routines[node->kind]->keeps_state ? ivm_operator_state_name(node, relid) : NULL;
+	return keeps_state(node) ? ivm_operator_state_name(node, relid) : NULL;
 }
 
 List *

@@ -109,6 +109,13 @@ aggregate_init(IvmOperator *op)
 	ivm_extremes_init(op);
 	if (node->rows != NULL)
 		state->source = ivm_source_create(op->dataflow, node->rows);
+	state->keyed = node->keyed;
+	state->in_order = node->keyed && ivm_accumulators_need_order(state->accumulators);
+	if (node->keyed)
+	{
+		op->finder = &ivm_keyed_finder;
+		op->has_state |= !ivm_accumulators_are_exact(state->accumulators);
+	}
 
 	state->input_desc = input->desc;
 	state->key_desc = CreateTemplateTupleDesc(state->ncolumns);
@@ -144,9 +151,22 @@ aggregate_begin(IvmOperator *op)
 
 	/* what a failed batch has left there is gone */
 	state->context = NULL;
+	state->from_nothing = op->dataflow->populating;
 	if (state->source != NULL)
 		ivm_source_begin(state->source);
 	ivm_extremes_begin(op);
+}
+
+/* Of the batch, or of a partition: none has come yet. */
+static void
+start_rows(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+
+	state->absorbing = state->from_nothing;
+	if (state->from_nothing && (state->in_order || (state->stores_results && !state->keyed)))
+		state->pass = ivm_groups_pass(op, state->context, !state->keyed);
+	state->full = false;
 }
 
 /* The first row, or the end if there was none. */
@@ -171,12 +191,9 @@ start_batch(IvmOperator *op)
 	state->charge->callback.arg = state->charge;
 	MemoryContextRegisterResetCallback(state->context, &state->charge->callback);
 	state->forced = ivm_spill_is_forced("aggregate");
-	state->absorbing = op->dataflow->populating;
 	state->pass = NULL;
 	state->numbered = 0;
-	if (op->dataflow->populating && state->stores_results)
-		state->pass = ivm_groups_pass(op, true);
-	state->full = false;
+	start_rows(op);
 	state->absorbed = 0;
 	state->level = 0;
 	state->spill = NULL;
@@ -392,10 +409,10 @@ take_row(IvmOperator *op, TupleTableSlot *row, int64 weight, uint64 hash)
 {
 	AggregateRun *state = op->state;
 
-	if (state->absorbing && absorb(op, row, weight, hash, op->dataflow->populating))
+	if (state->absorbing && absorb(op, row, weight, hash, state->from_nothing))
 		return;
 	collect_row(state, state->delta, row, weight);
-	if (delta_is_large(state))
+	if ((!state->keyed || state->from_nothing) && delta_is_large(state))
 	{
 		state->absorbing = true;
 		absorb_delta(op);
@@ -453,7 +470,7 @@ close_groups(IvmOperator *op)
 	IvmReplayPass *pass = state->pass;
 	/* a table that is filled gets its index at the end */
 	AggregateGroup **groups = pass != NULL ? ivm_groups_numbered(&state->open) :
-	ivm_groups_list(&state->open, !op->dataflow->populating);
+	ivm_groups_list(&state->open, !state->from_nothing);
 
 	state->pass = NULL;
 	if (pass != NULL)
@@ -503,6 +520,11 @@ finish_rows(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 
+	if (state->keyed && !state->from_nothing)
+	{
+		ivm_keyed_change_groups(op);
+		return;
+	}
 	if (!state->absorbing)
 	{
 		IvmZsetParts parts;
@@ -533,10 +555,7 @@ read_partition(IvmOperator *op, AggregatePartition *partition)
 	IvmSpillReader reader;
 	IvmRow	   *row;
 
-	state->absorbing = op->dataflow->populating;
-	if (op->dataflow->populating && state->stores_results)
-		state->pass = ivm_groups_pass(op, true);
-	state->full = false;
+	start_rows(op);
 	state->level = partition->level;
 	state->limit = ivm_pin_limit();
 	ivm_zset_clear(state->delta);
@@ -591,7 +610,7 @@ static void
 aggregate_finish(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
-	bool		row_over_nothing = op->dataflow->populating && op->node->grand;
+	bool		row_over_nothing = state->from_nothing && op->node->grand;
 	MemoryContext old;
 
 	if (state->context == NULL)
@@ -629,7 +648,7 @@ aggregate_end(IvmOperator *op)
 }
 
 static void
-aggregate_replay(IvmOperator *op)
+replay_stored(IvmOperator *op)
 {
 	AggregateRun *state = op->state;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm aggregate replay", ALLOCSET_DEFAULT_SIZES);
@@ -654,6 +673,29 @@ aggregate_replay(IvmOperator *op)
 	}
 	ivm_state_table_close(table);
 	MemoryContextDelete(context);
+}
+
+static void
+receive_replayed(void *context, TupleTableSlot *row, int64 weight)
+{
+	aggregate_receive(context, 0, row, weight);
+}
+
+/* What stores nothing computes all of it from all of its input, as in population. */
+static void
+aggregate_replay(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+
+	if (!state->keyed)
+	{
+		replay_stored(op);
+		return;
+	}
+	state->from_nothing = true;
+	ivm_operator_replay(ivm_operator_input(op, 0), receive_replayed, op);
+	aggregate_finish(op);
+	state->from_nothing = op->dataflow->populating;
 }
 
 const IvmOperatorRoutine ivm_op_aggregate = {

@@ -36,7 +36,7 @@ typedef struct IvmFinderRoutine
 
 typedef struct IvmOperatorRoutine
 {
-	/* Has it a state table of its own, named by the node's digest? */
+	/* Has it a state table of its own, named by the node's digest?  Not if the node is keyed. */
 	bool		keeps_state;
 
 	/*
@@ -117,6 +117,7 @@ struct IvmOperator
 	 */
 	bool		has_state;
 	bool		is_stateful;	/* keeps state itself */
+	const IvmFinderRoutine *finder;	/* the routine's, or another */
 	struct IvmArranger *arranger;	/* of private state tables of its rows;
 									 * NULL: there are none */
 
@@ -187,5 +188,6 @@ extern const IvmFinderRoutine ivm_linear_finder;	/* of map and append */
 extern const IvmFinderRoutine ivm_join_finder;
 extern const IvmFinderRoutine ivm_outer_finder;
 extern const IvmFinderRoutine ivm_aggregate_finder;
+extern const IvmFinderRoutine ivm_keyed_finder; /* of an aggregate that keeps no state */
 
 #endif							/* IVM_OPERATOR_H */

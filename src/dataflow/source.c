@@ -43,7 +43,7 @@ ivm_source_create(IvmDataflow *dataflow, IvmArrangement *arrangement)
 	{
 		IvmOperator *op = ivm_dataflow_operator(dataflow, arrangement->input);
 
-		source->routine = op->routine->finder;
+		source->routine = op->finder;
 		source->finder = source->routine->create(op, arrangement);
 	}
 	else

@@ -52,7 +52,7 @@ ivm_build_compile(Query *query, Oid relid, const char *view_name, Oid owner, Lis
 	IvmPlan    *plan;
 
 	ivm_identity_enter(&saved, owner, settings);
-	plan = ivm_compile(copyObject(query), relid, view_name, settings, NIL, CurrentMemoryContext);
+	plan = ivm_compile(copyObject(query), relid, view_name, settings, NIL, NULL, CurrentMemoryContext);
 	ivm_identity_leave(&saved);
 	return plan;
 }
@@ -83,7 +83,7 @@ ivm_build_current_plan(Oid relid, IvmViewRow *row)
 		if (arrangement != NULL && arrangement->definition != NULL)
 			owned = lappend(owned, arrangement->definition);
 	}
-	return ivm_plan_for_view(relid, row->settings, owned, CurrentMemoryContext);
+	return ivm_plan_for_view(relid, row->settings, owned, row->text, CurrentMemoryContext);
 }
 
 /*

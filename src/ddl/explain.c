@@ -94,7 +94,7 @@ ivm_explain(PG_FUNCTION_ARGS)
 			owned_state = lappend(owned_state, arrangement->definition);
 	}
 	ivm_identity_enter(&saved, ivm_relation_owner(relid), row ? row->settings : ivm_settings_capture());
-	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, CurrentMemoryContext);
+	plan = ivm_compile_view(relid, row ? row->settings : NIL, owned_state, row ? row->text : NULL, CurrentMemoryContext);
 	put_plan(fcinfo, plan, as_json);
 	ivm_identity_leave(&saved);
 	return (Datum) 0;
@@ -184,7 +184,7 @@ ivm_explain_query(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 	query = analyze_query(source);
 	ivm_identity_enter(&saved, GetUserId(), settings);
-	plan = ivm_compile(query, InvalidOid, NULL, settings, NIL, CurrentMemoryContext);
+	plan = ivm_compile(query, InvalidOid, NULL, settings, NIL, NULL, CurrentMemoryContext);
 	check_columns(query);
 	put_plan(fcinfo, plan, as_json);
 	ivm_identity_leave(&saved);

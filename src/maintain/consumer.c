@@ -192,7 +192,7 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 	if (row->kind == 'v')
 	{
 		compiled->owner = ivm_relation_owner(row->relid);
-		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), context);
+		plan = ivm_plan_for_view(row->relid, row->settings, owned_state(row, rows), row->text, context);
 		upstream = ivm_plan_upstream(plan);
 		complete = shared_arrangements(plan, row, rows, &arrangements);
 	}
@@ -208,7 +208,8 @@ compile(IvmConsumer *consumer, IvmViewRow *row, List *rows, const char **reason)
 
 			if (!list_member_oid(view->arrangements, row->relid))
 				continue;
-			view_plan = ivm_plan_for_view(view->relid, view->settings, owned_state(view, rows), context);
+			ivm_metadata_complete(view);
+			view_plan = ivm_plan_for_view(view->relid, view->settings, owned_state(view, rows), view->text, context);
 			foreach(inner, view_plan->arrangements)
 			{
 				IvmArrangement *candidate = lfirst(inner);

@@ -507,6 +507,19 @@ explain_extremes(ExplainState *state, IvmPlanNode *node, int indent)
 		add_line(state, indent, "Extremes: %s", buffer.data);
 }
 
+/* Whether groups are stored, and why. */
+static void
+explain_choice(ExplainState *state, IvmPlanNode *node, int indent)
+{
+	if (!node->has_choice)
+		return;
+	if (node->group_rows < 0)
+		add_line(state, indent, "Groups: stored  (there were no statistics of their rows)");
+	else
+		add_line(state, indent, "Groups: %s  (about " INT64_FORMAT " rows each by the statistics)",
+				 node->keyed ? "computed from their rows" : "stored", node->group_rows);
+}
+
 static void
 aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 {
@@ -526,6 +539,7 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 	add_expressions(state, indent, "Group Key", groups, context, false, ", ");
 	add_expressions(state, indent, "Accumulators", calls, context, false, ", ");
 	explain_extremes(state, node, indent);
+	explain_choice(state, node, indent);
 	if (node->rows != NULL)
 	{
 		add_line(state, indent, "Rows of a group: %s  (%s)", arrangement_keys(state, node->rows),

@@ -13,6 +13,7 @@
  *	- for a recomputed part the planner's subtree;
  *	- private arrangements, since their state tables hold what they say;
  *	- the key, since the view's index relies on it;
+ *	- where statistics decided whether groups are stored, how they did;
  *
  * but not which index serves an arrangement, or that the table is small, and not
  * which partitions or children a table has: of the scans of a tree there is one
@@ -305,6 +306,37 @@ compare_strings(const ListCell *a, const ListCell *b)
 }
 
 char *
+ivm_group_choice_label(IvmPlanNode *aggregate)
+{
+	return psprintf("groups %s", ivm_digest_text(aggregate->digest));
+}
+
+/* How groups are kept, once for all nodes of a digest. */
+static void
+append_choices(StringInfo buffer, IvmPlan *plan)
+{
+	List	   *lines = NIL;
+	const char *last = "";
+	ListCell   *lc;
+
+	foreach(lc, plan->nodes)
+	{
+		IvmPlanNode *node = (IvmPlanNode *) lfirst(lc);
+
+		if (node->has_choice)
+			lines = lappend(lines, psprintf("%s %s " INT64_FORMAT "\n", ivm_group_choice_label(node),
+											node->keyed ? "keyed" : "stored", node->group_rows));
+	}
+	list_sort(lines, compare_strings);
+	foreach(lc, lines)
+	{
+		if (strcmp(last, (char *) lfirst(lc)) != 0)
+			appendStringInfoString(buffer, (char *) lfirst(lc));
+		last = (char *) lfirst(lc);
+	}
+}
+
+char *
 ivm_plan_text(IvmPlan *plan)
 {
 	NodeText	text = {.of_tree = true, .statement = plan->statement};
@@ -326,6 +358,7 @@ ivm_plan_text(IvmPlan *plan)
 	foreach(lc, private)
 		appendStringInfoString(&text.buffer, (char *) lfirst(lc));
 
+	append_choices(&text.buffer, plan);
 	if (plan->single_row)
 		appendStringInfoString(&text.buffer, "single row\n");
 	if (plan->key != NIL)

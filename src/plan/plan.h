@@ -286,6 +286,11 @@ typedef struct IvmPlanNode
 								 * nobody needs them, or there is no GROUP BY */
 	List	   *row_keys;		/* integer: by key of that, which group column
 								 * it is (0-based) */
+	bool		keyed;			/* nothing is stored: groups are computed from
+								 * "rows" */
+	bool		has_choice;		/* statistics said whether it is to be so */
+	int64		group_rows;		/* of a group, when they were asked; -1: that
+								 * was not known */
 
 	/* IVM_TOPK */
 	List	   *key_columns;	/* integer: of the input; NIL: all rows are
@@ -329,6 +334,9 @@ typedef struct IvmPlan
 
 /* Deterministic text of a node and what is below it; palloc'd. */
 extern char *ivm_plan_node_text(IvmPlanNode *node);
+
+/* What a line of a plan's text begins with that says how an aggregate's groups are kept; palloc'd. */
+extern char *ivm_group_choice_label(IvmPlanNode *aggregate);
 
 /* Deterministic text of a whole plan, without which index serves a base arrangement; palloc'd. */
 extern char *ivm_plan_text(IvmPlan *plan);
