@@ -13,6 +13,7 @@
  *						aggregate.c, distinct_calls.c, grouping_sets.c and setop.c
  *		node_kind.c		what there is to know of each kind of node
  *		join_path.c		the paths through each join
+ *		join_order.c	which input is looked up next
  *		order.c			which rows come first
  *		arrangement.c	where each path looks rows up
  *		through.c		looking up rows of operators without storing them
@@ -62,6 +63,9 @@ typedef struct IvmCompiler
  */
 typedef void (*IvmQueryCheck) (Query *query, void *context);
 extern PlannedStmt *ivm_query_plan(Query *query, IvmQueryCheck check, void *context);
+
+/* The share of rows that an input's filter lets pass, by the planner's estimate without statistics. */
+extern double ivm_planned_share(IvmPlanNode *input);
 
 extern void ivm_planning_init(void);
 
@@ -218,6 +222,15 @@ extern bool ivm_clause_is_equality(Node *clause);
 
 /* Is one row of the join's input at most found by these expressions over it (varno input + 1)? */
 extern bool ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, int input, List *keys);
+
+/* ---- join_order.c ---- */
+
+/*
+ * The input of a join that had better be looked up next: of those that are found by a unique key ("single") the one that stops
+ * most rows, itself or by what it leads to.  -1: none stops any.  By input: what its filter lets pass, and whether it is
+ * bound; "leads", by two of them: a row of the first says which one of the second.
+ */
+extern int	ivm_join_most_selective(int ninputs, const double *passing, const bool *bound, const bool *single, const bool *leads);
 
 /* ---- through.c ---- */
 

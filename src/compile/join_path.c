@@ -15,10 +15,7 @@
  *	3. those that share any other equality with them;
  *	4. those that share nothing: every row matches.
  *
- * Ties go to the input that comes first.
- *
- * Equalities that follow from others (a = b, b = c) are used to find lookups
- * but not tested: the conditions they follow from are.
+ * Of the first kind those come before that stop most rows (join_order.c).  Ties go to the input that comes first.
  *
  * Conditions are tested as soon as the inputs that they mention are bound, in
  * the planner's order.  In a query with a security barrier, where the nesting of
@@ -31,7 +28,7 @@
  */
 #include "postgres.h"
 
-#include "compile/compiler.h"
+#include "compile/join_graph.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -39,33 +36,6 @@
 #include "plan/plan_text.h"
 #include "plan/column.h"
 #include "utils/lsyscache.h"
-
-/* An equality by which rows of an input can be looked up. */
-typedef struct KeyClause
-{
-	int			input;			/* whose rows */
-	Expr	   *key;			/* over that input, Vars of varno input + 1 */
-	Expr	   *probe;			/* over other inputs */
-	Bitmapset  *probe_inputs;
-	Oid			operator;		/* probe = key */
-	Oid			collation;
-} KeyClause;
-
-/* What choosing a path needs to know about a join. */
-typedef struct JoinGraph
-{
-	IvmPlanNode *join;
-	int			ninputs;
-	Bitmapset **clause_inputs;	/* by clause: what must be bound before it is
-								 * tested */
-	List	   *key_clauses;	/* KeyClause */
-	List	  **unique_keys;	/* by input: lists of integer lists */
-} JoinGraph;
-
-typedef struct InputsContext
-{
-	Bitmapset  *inputs;
-} InputsContext;
 
 /* How good a lookup is; lower is better. */
 typedef enum LookupRank
@@ -76,244 +46,18 @@ typedef enum LookupRank
 	LOOKUP_ALL
 } LookupRank;
 
-/* ---- the join graph ---- */
-
-static bool
-find_inputs(Node *node, InputsContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var))
-	{
-		context->inputs = bms_add_member(context->inputs, ((Var *) node)->varno - 1);
-		return false;
-	}
-	return expression_tree_walker(node, find_inputs, context);
-}
-
-static Bitmapset *
-expression_inputs(Node *node)
-{
-	InputsContext context = {NULL};
-
-	find_inputs(node, &context);
-	return context.inputs;
-}
-
-static void
-add_key_clause(JoinGraph *graph, Expr *key, Expr *probe, Oid operator, Oid collation)
-{
-	Bitmapset  *key_inputs = expression_inputs((Node *) key);
-	Bitmapset  *probe_inputs = expression_inputs((Node *) probe);
-	KeyClause  *clause;
-	int			input;
-	ListCell   *lc;
-
-	if (!OidIsValid(operator) ||
-		!bms_get_singleton_member(key_inputs, &input) ||
-		bms_is_empty(probe_inputs) ||
-		bms_is_member(input, probe_inputs))
-		return;
-
-	foreach(lc, graph->key_clauses)
-	{
-		clause = (KeyClause *) lfirst(lc);
-		if (clause->input == input && clause->operator == operator &&
-			clause->collation == collation &&
-			equal(clause->key, key) && equal(clause->probe, probe))
-			return;
-	}
-
-	clause = (KeyClause *) palloc(sizeof(KeyClause));
-	clause->input = input;
-	clause->key = key;
-	clause->probe = probe;
-	clause->probe_inputs = probe_inputs;
-	clause->operator = operator;
-	clause->collation = collation;
-	graph->key_clauses = lappend(graph->key_clauses, clause);
-}
-
-/* Is it an equality that a lookup can use: symmetric, a member of an operator family, and false for NULL? */
-static bool
-is_equality(Node *node, OpExpr **equality)
-{
-	OpExpr	   *op = (OpExpr *) node;
-	Oid			left_type;
-
-	if (!IsA(op, OpExpr) || list_length(op->args) != 2 || op->opretset)
-		return false;
-	left_type = exprType((Node *) linitial(op->args));
-	if (!op_hashjoinable(op->opno, left_type) && !op_mergejoinable(op->opno, left_type))
-		return false;
-	if (!OidIsValid(get_commutator(op->opno)))
-		return false;
-	if (!op_strict(op->opno))
-		return false;
-	*equality = op;
-	return true;
-}
-
-/*
- * Collects the lookups that the conditions allow, those by equalities that
- * follow from two others included.  Only equalities of one operator with equal
- * types on both sides are chained: there, transitivity needs no thought.
- */
-static void
-collect_key_clauses(JoinGraph *graph)
-{
-	List	   *chained = NIL;	/* OpExpr */
-	List	   *todo = NIL;
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	foreach(lc, graph->join->clauses)
-	{
-		OpExpr	   *op;
-
-		if (!is_equality((Node *) lfirst(lc), &op))
-			continue;
-		add_key_clause(graph, (Expr *) linitial(op->args), (Expr *) lsecond(op->args),
-					   get_commutator(op->opno), op->inputcollid);
-		add_key_clause(graph, (Expr *) lsecond(op->args), (Expr *) linitial(op->args),
-					   op->opno, op->inputcollid);
-		if (get_commutator(op->opno) == op->opno)
-			todo = lappend(todo, op);
-	}
-
-	/*
-	 * each new one against all before it; the list ends when nothing new
-	 * follows
-	 */
-	foreach(lc, todo)
-	{
-		OpExpr	   *new = (OpExpr *) lfirst(lc);
-		bool		known = false;
-
-		CHECK_FOR_INTERRUPTS();
-
-		foreach(lc2, chained)
-		{
-			OpExpr	   *old = (OpExpr *) lfirst(lc2);
-
-			if (old->opno == new->opno && old->inputcollid == new->inputcollid &&
-				((equal(linitial(old->args), linitial(new->args)) &&
-				  equal(lsecond(old->args), lsecond(new->args))) ||
-				 (equal(linitial(old->args), lsecond(new->args)) &&
-				  equal(lsecond(old->args), linitial(new->args)))))
-				known = true;
-		}
-		if (known || list_length(chained) >= 200)
-			continue;
-
-		foreach(lc2, chained)
-		{
-			OpExpr	   *old = (OpExpr *) lfirst(lc2);
-
-			if (old->opno != new->opno || old->inputcollid != new->inputcollid)
-				continue;
-			for (int i = 0; i < 2; i++)
-			{
-				for (int j = 0; j < 2; j++)
-				{
-					OpExpr	   *derived;
-
-					if (!equal(list_nth(old->args, i), list_nth(new->args, j)) ||
-						equal(list_nth(old->args, 1 - i), list_nth(new->args, 1 - j)))
-						continue;
-					derived = copyObject(new);
-					derived->args = list_make2(copyObject(list_nth(old->args, 1 - i)),
-											   copyObject(list_nth(new->args, 1 - j)));
-					todo = lappend(todo, derived);
-				}
-			}
-		}
-		chained = lappend(chained, new);
-
-		add_key_clause(graph, (Expr *) linitial(new->args), (Expr *) lsecond(new->args),
-					   new->opno, new->inputcollid);
-		add_key_clause(graph, (Expr *) lsecond(new->args), (Expr *) linitial(new->args),
-					   new->opno, new->inputcollid);
-	}
-}
-
-/*
- * Do the equalities bind every column of a unique key of "input"?  "of_keys":
- * look at the key sides, else at the probe sides.
- */
-static bool
-covers_unique_key(JoinGraph *graph, int input, List *clauses, bool of_keys)
-{
-	ListCell   *lc;
-	ListCell   *lc2;
-	ListCell   *lc3;
-
-	foreach(lc, graph->unique_keys[input])
-	{
-		bool		covered = true;
-
-		foreach(lc2, (List *) lfirst(lc))
-		{
-			bool		found = false;
-
-			foreach(lc3, clauses)
-			{
-				KeyClause  *clause = (KeyClause *) lfirst(lc3);
-				Var		   *var = (Var *) ivm_strip_relabel((Node *) (of_keys ? clause->key : clause->probe));
-
-				if (IsA(var, Var) && var->varno == input + 1 && var->varattno == lfirst_int(lc2))
-					found = true;
-			}
-			if (!found)
-			{
-				covered = false;
-				break;
-			}
-		}
-		if (covered)
-			return true;
-	}
-	return false;
-}
-
-/* The lookups of "input" that can be made when "bound" is, one for each key. */
-static List *
-usable_key_clauses(JoinGraph *graph, int input, Bitmapset *bound)
-{
-	List	   *result = NIL;
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	foreach(lc, graph->key_clauses)
-	{
-		KeyClause  *clause = (KeyClause *) lfirst(lc);
-		bool		have_key = false;
-
-		if (clause->input != input || !bms_is_subset(clause->probe_inputs, bound))
-			continue;
-		foreach(lc2, result)
-		{
-			if (equal(((KeyClause *) lfirst(lc2))->key, clause->key))
-				have_key = true;
-		}
-		if (!have_key)
-			result = lappend(result, clause);
-	}
-	return result;
-}
-
 static LookupRank
-rank_lookup(JoinGraph *graph, int input, Bitmapset *bound, List *clauses)
+rank_lookup(IvmJoinGraph *graph, int input, Bitmapset *bound, List *clauses)
 {
 	int			other = -1;
 
-	if (covers_unique_key(graph, input, clauses, true))
+	if (ivm_join_covers_unique_key(graph, input, clauses, true))
 		return LOOKUP_UNIQUE;
 	if (clauses == NIL)
 		return LOOKUP_ALL;
 	while ((other = bms_next_member(bound, other)) >= 0)
 	{
-		if (graph->unique_keys[other] != NIL && covers_unique_key(graph, other, clauses, false))
+		if (graph->unique_keys[other] != NIL && ivm_join_covers_unique_key(graph, other, clauses, false))
 			return LOOKUP_FOREIGN_KEY;
 	}
 	return LOOKUP_EQUALITY;
@@ -325,8 +69,8 @@ rank_lookup(JoinGraph *graph, int input, Bitmapset *bound, List *clauses)
 static int
 compare_key_clauses(const ListCell *a, const ListCell *b)
 {
-	KeyClause  *left = (KeyClause *) lfirst(a);
-	KeyClause  *right = (KeyClause *) lfirst(b);
+	IvmKeyClause *left = (IvmKeyClause *) lfirst(a);
+	IvmKeyClause *right = (IvmKeyClause *) lfirst(b);
 
 	return strcmp(ivm_expression_text((Node *) left->key),
 				  ivm_expression_text((Node *) right->key));
@@ -334,7 +78,7 @@ compare_key_clauses(const ListCell *a, const ListCell *b)
 
 /* Conditions that can be tested once "bound" is, and could not when "before" was. */
 static List *
-new_conditions(IvmCompiler *compiler, JoinGraph *graph, Bitmapset *bound, Bitmapset *before)
+new_conditions(IvmCompiler *compiler, IvmJoinGraph *graph, Bitmapset *bound, Bitmapset *before)
 {
 	List	   *result = NIL;
 	List	   *leaking = NIL;
@@ -357,7 +101,7 @@ new_conditions(IvmCompiler *compiler, JoinGraph *graph, Bitmapset *bound, Bitmap
 }
 
 static IvmJoinStage *
-make_stage(IvmCompiler *compiler, JoinGraph *graph, int input, List *clauses, List *quals)
+make_stage(IvmCompiler *compiler, IvmJoinGraph *graph, int input, List *clauses, List *quals)
 {
 	IvmJoinStage *stage = (IvmJoinStage *) palloc0(sizeof(IvmJoinStage));
 	List	   *keys = NIL;
@@ -368,7 +112,7 @@ make_stage(IvmCompiler *compiler, JoinGraph *graph, int input, List *clauses, Li
 	list_sort(clauses, compare_key_clauses);
 	foreach(lc, clauses)
 	{
-		KeyClause  *clause = (KeyClause *) lfirst(lc);
+		IvmKeyClause *clause = (IvmKeyClause *) lfirst(lc);
 
 		keys = lappend(keys, ivm_expression_renumber((Node *) clause->key, input + 1, 1));
 		operators = lappend_oid(operators, clause->operator);
@@ -385,7 +129,7 @@ make_stage(IvmCompiler *compiler, JoinGraph *graph, int input, List *clauses, Li
 }
 
 static IvmJoinPath *
-make_path(IvmCompiler *compiler, JoinGraph *graph, int start)
+make_path(IvmCompiler *compiler, IvmJoinGraph *graph, int start)
 {
 	IvmJoinPath *path = (IvmJoinPath *) palloc0(sizeof(IvmJoinPath));
 	Bitmapset  *bound = bms_make_singleton(start);
@@ -398,6 +142,7 @@ make_path(IvmCompiler *compiler, JoinGraph *graph, int start)
 		LookupRank	best_rank = LOOKUP_ALL;
 		int			best = -1;
 		List	   *best_clauses = NIL;
+		int			selective = ivm_join_graph_most_selective(graph, bound);
 		Bitmapset  *now_bound;
 
 		for (int i = 0; i < graph->ninputs; i++)
@@ -407,9 +152,9 @@ make_path(IvmCompiler *compiler, JoinGraph *graph, int start)
 
 			if (bms_is_member(i, bound))
 				continue;
-			clauses = usable_key_clauses(graph, i, bound);
+			clauses = ivm_join_usable_keys(graph, i, bound);
 			rank = rank_lookup(graph, i, bound, clauses);
-			if (best < 0 || rank < best_rank)
+			if (best < 0 || rank < best_rank || i == selective)
 			{
 				best = i;
 				best_rank = rank;
@@ -443,42 +188,6 @@ node_can_change(IvmPlanNode *node)
 	return false;
 }
 
-static JoinGraph *
-make_graph(IvmCompiler *compiler, IvmPlanNode *join)
-{
-	JoinGraph  *graph = (JoinGraph *) palloc0(sizeof(JoinGraph));
-	ListCell   *lc;
-	int			i = 0;
-
-	graph->join = join;
-	graph->ninputs = list_length(join->inputs);
-
-	graph->clause_inputs = (Bitmapset **) palloc0(sizeof(Bitmapset *) * (list_length(join->clauses) + 1));
-	foreach(lc, join->clauses)
-	{
-		if (compiler->has_barrier && contain_leaked_vars((Node *) lfirst(lc)))
-			graph->clause_inputs[i++] = bms_add_range(NULL, 0, graph->ninputs - 1);
-		else
-			graph->clause_inputs[i++] = expression_inputs((Node *) lfirst(lc));
-	}
-
-	graph->unique_keys = (List **) palloc0(sizeof(List *) * graph->ninputs);
-	i = 0;
-	foreach(lc, join->inputs)
-		graph->unique_keys[i++] = ivm_plan_keys(compiler->statement, ((IvmPlanNode *) lfirst(lc))->plan);
-
-	collect_key_clauses(graph);
-	return graph;
-}
-
-bool
-ivm_clause_is_equality(Node *clause)
-{
-	OpExpr	   *op;
-
-	return is_equality(clause, &op);
-}
-
 /*
  * Makes the paths of a join, and the arrangements that they need.  Called when
  * the tree is final and its nodes are numbered.
@@ -486,7 +195,7 @@ ivm_clause_is_equality(Node *clause)
 void
 ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join)
 {
-	JoinGraph  *graph = make_graph(compiler, join);
+	IvmJoinGraph *graph = ivm_join_graph_make(compiler, join);
 	ListCell   *lc;
 	int			i = 0;
 
@@ -500,31 +209,31 @@ ivm_join_make_paths(IvmCompiler *compiler, IvmPlanNode *join)
 
 /* Do these keys, over one input, bind every column of a unique key of it? */
 static bool
-keys_are_unique(JoinGraph *graph, int input, List *keys)
+keys_are_unique(IvmJoinGraph *graph, int input, List *keys)
 {
 	List	   *clauses = NIL;
 	ListCell   *lc;
 
 	foreach(lc, keys)
 	{
-		KeyClause  *clause = (KeyClause *) palloc0(sizeof(KeyClause));
+		IvmKeyClause *clause = (IvmKeyClause *) palloc0(sizeof(IvmKeyClause));
 
 		clause->key = (Expr *) lfirst(lc);
 		clauses = lappend(clauses, clause);
 	}
-	return covers_unique_key(graph, input, clauses, true);
+	return ivm_join_covers_unique_key(graph, input, clauses, true);
 }
 
 /* Is the clause one of the equalities that the input is looked up by? */
 static bool
 is_key_of_stage(Node *clause, IvmJoinStage *stage, int input)
 {
-	OpExpr	   *op;
+	OpExpr	   *op = (OpExpr *) clause;
 	ListCell   *lc;
 	ListCell   *lc2;
 	int			i = 0;
 
-	if (!is_equality(clause, &op))
+	if (!ivm_clause_is_equality(clause))
 		return false;
 	forboth(lc, stage->probes, lc2, stage->arrangement->keys)
 	{
@@ -538,7 +247,7 @@ is_key_of_stage(Node *clause, IvmJoinStage *stage, int input)
 		{
 			Node	   *probe = (Node *) list_nth(op->args, side);
 			Node	   *key = (Node *) list_nth(op->args, 1 - side);
-			Bitmapset  *inputs = expression_inputs(key);
+			Bitmapset  *inputs = ivm_join_expression_inputs(key);
 
 			if (operator == (side == 0 ? op->opno : get_commutator(op->opno)) &&
 				equal(probe, lfirst(lc)) &&
@@ -554,7 +263,7 @@ is_key_of_stage(Node *clause, IvmJoinStage *stage, int input)
 void
 ivm_outer_make_paths(IvmCompiler *compiler, IvmPlanNode *outer)
 {
-	JoinGraph  *graph = make_graph(compiler, outer);
+	IvmJoinGraph *graph = ivm_join_graph_make(compiler, outer);
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -577,7 +286,7 @@ ivm_outer_make_paths(IvmCompiler *compiler, IvmPlanNode *outer)
 bool
 ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, int input, List *keys)
 {
-	return keys_are_unique(make_graph(compiler, join), input, keys);
+	return keys_are_unique(ivm_join_graph_make(compiler, join), input, keys);
 }
 
 /* ---- looking up the join's own rows ---- */
@@ -587,16 +296,16 @@ ivm_join_keys_are_unique(IvmCompiler *compiler, IvmPlanNode *join, int input, Li
  * equal to one.  NULL if there is none.  Only an equality of the very operator that the key is looked up by counts.
  */
 static Expr *
-key_of_input(JoinGraph *graph, Expr *key, Oid operator, Oid collation, int input)
+key_of_input(IvmJoinGraph *graph, Expr *key, Oid operator, Oid collation, int input)
 {
-	Bitmapset  *inputs = expression_inputs((Node *) key);
+	Bitmapset  *inputs = ivm_join_expression_inputs((Node *) key);
 	ListCell   *lc;
 
 	if (bms_membership(inputs) == BMS_SINGLETON && bms_is_member(input, inputs))
 		return key;
 	foreach(lc, graph->key_clauses)
 	{
-		KeyClause  *clause = (KeyClause *) lfirst(lc);
+		IvmKeyClause *clause = (IvmKeyClause *) lfirst(lc);
 
 		if (clause->input == input && clause->operator == operator && clause->collation == collation &&
 			get_commutator(operator) == operator && equal(clause->probe, key))
@@ -617,7 +326,7 @@ bool
 ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement)
 {
 	IvmPlanNode *join = arrangement->input;
-	JoinGraph  *graph;
+	IvmJoinGraph *graph;
 	List	   *lists[1];
 	List	   *keys;
 	int			best = -1;
@@ -627,7 +336,7 @@ ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement)
 
 	if (arrangement->keys == NIL)
 		return false;
-	graph = make_graph(compiler, join);
+	graph = ivm_join_graph_make(compiler, join);
 	lists[0] = join->tlist;
 	keys = (List *) ivm_expression_substitute((Node *) arrangement->keys, 1, lists);
 	for (int i = 0; i < graph->ninputs; i++)

@@ -209,6 +209,21 @@ note_called_function(ObjectAccessType access, Oid class, Oid object, int subobje
 		previous_access_hook(access, class, object, subobject, argument);
 }
 
+double
+ivm_planned_share(IvmPlanNode *input)
+{
+	double		sum = 0;
+	ListCell   *lc;
+
+	if (input->kind == IVM_SCAN && input->quals != NIL)
+		return Min(input->plan->plan_rows / PLANNING_TUPLES, 1);
+	if (input->kind != IVM_APPEND || input->inputs == NIL)
+		return 1;
+	foreach(lc, input->inputs)
+		sum += ivm_planned_share((IvmPlanNode *) lfirst(lc));
+	return sum / list_length(input->inputs);
+}
+
 void
 ivm_planning_init(void)
 {
