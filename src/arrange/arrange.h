@@ -56,6 +56,11 @@ extern void ivm_lookup_expect(IvmLookup *lookup, int64 probes);
 extern bool ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 							 IvmLookupReceiver receiver, void *context);
 
+/*
+ * Can there be no more than one row with a key, under the snapshot?  True only if a unique index that is in force says so.
+ */
+extern bool ivm_lookup_is_unique(IvmLookup *lookup);
+
 extern void ivm_lookup_end(IvmLookup *lookup);
 
 /*

@@ -433,6 +433,16 @@ ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool *isnull,
 	return more;
 }
 
+bool
+ivm_lookup_is_unique(IvmLookup *lookup)
+{
+	if (lookup->nparts != 1 || !lookup->parts[0].probe->unique)
+		return false;
+	if (lookup->found == NULL)
+		open_lookup(lookup);
+	return !lookup->parts[0].cached;
+}
+
 void
 ivm_lookup_end(IvmLookup *lookup)
 {

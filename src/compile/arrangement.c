@@ -211,6 +211,7 @@ choose_index(IvmPlanNode *scan, List *keys, List *operators, List *collations, b
 				best->scan = scan;
 				best->index = lfirst_oid(lc);
 				best->key_numbers = numbers;
+				best->unique = unique && index->rd_index->indimmediate && !null_safe;
 				best_unique = unique;
 				best_width = width;
 			}

@@ -110,7 +110,7 @@ join_finder_find(void *context, const Datum *values, const bool *isnull,
 	{
 		MemoryContext old = MemoryContextSwitchTo(finder->batch_context);
 
-		ivm_join_walk_start(finder->walk, NULL, finder->expected, false);
+		ivm_join_walk_start(finder->walk, NULL, NULL, finder->expected, false);
 		MemoryContextSwitchTo(old);
 		finder->started = true;
 	}

@@ -171,13 +171,25 @@ ivm_join_walk_end(IvmJoinWalk *walk)
 }
 
 void
-ivm_join_walk_start(IvmJoinWalk *walk, IvmZset **minus, int64 expected, bool cached)
+ivm_join_walk_forget(IvmJoinWalk *walk)
+{
+	for (int k = 0; k < walk->nstages; k++)
+		ivm_probe_forget(walk->stages[k].probe);
+}
+
+void
+ivm_join_walk_start(IvmJoinWalk *walk, IvmZset **deltas, const bool *old, int64 expected, bool cached)
 {
 	Size		memory = ivm_pin_limit() / Max(walk->nstages, 1);
 
 	for (int k = 0; k < walk->nstages; k++)
-		ivm_probe_start(walk->stages[k].probe, minus == NULL ? NULL : minus[walk->stages[k].plan->input],
+	{
+		JoinStage  *stage = &walk->stages[k];
+		int			input = stage->plan->input;
+
+		ivm_probe_start(stage->probe, deltas == NULL ? NULL : deltas[input], deltas != NULL && old[input],
 						expected, memory, cached);
+	}
 }
 
 void

@@ -34,11 +34,14 @@ extern IvmJoinWalk *ivm_join_walk_create(IvmOperator *op, IvmJoinPath *path, Lis
 extern void ivm_join_walk_begin(IvmJoinWalk *walk);
 extern void ivm_join_walk_end(IvmJoinWalk *walk);
 
+/* The next batch does not follow the last one. */
+extern void ivm_join_walk_forget(IvmJoinWalk *walk);
+
 /*
- * Begin and end of walking from about so many rows.  "minus" has a delta for each input whose old
- * state is to be looked up, and NULL for the others; or is NULL.  "cached": see ivm_probe_start.
+ * Begin and end of walking from about so many rows.  By input, "deltas" has its delta, or NULL, and "old" whether its old
+ * state is to be looked up; both NULL: there is no batch.  "cached": see ivm_probe_start.
  */
-extern void ivm_join_walk_start(IvmJoinWalk *walk, IvmZset **minus, int64 expected, bool cached);
+extern void ivm_join_walk_start(IvmJoinWalk *walk, IvmZset **deltas, const bool *old, int64 expected, bool cached);
 extern void ivm_join_walk_stop(IvmJoinWalk *walk);
 
 /* Walks from a row of the path's start.  False: the receiver wants no more. */

@@ -188,14 +188,18 @@ static void
 start_path(IvmOperator *op, JoinWay *path, bool batch)
 {
 	JoinRun    *state = op->state;
-	IvmZset   **minus = palloc0(sizeof(IvmZset *) * state->ninputs);
+	IvmZset   **deltas = palloc0(sizeof(IvmZset *) * state->ninputs);
+	bool	   *old = palloc0(sizeof(bool) * state->ninputs);
 
-	if (batch)
-		for (int i = path->plan->start + 1; i < state->ninputs; i++)
-			if (state->inputs[i].count > 0)
-				minus[i] = state->inputs[i].delta;
-	ivm_join_walk_start(path->walk, minus, state->inputs[path->plan->start].count, batch);
-	pfree(minus);
+	for (int i = 0; batch && i < state->ninputs; i++)
+	{
+		if (state->inputs[i].count > 0)
+			deltas[i] = state->inputs[i].delta;
+		old[i] = deltas[i] != NULL && i > path->plan->start;
+	}
+	ivm_join_walk_start(path->walk, deltas, old, state->inputs[path->plan->start].count, batch);
+	pfree(deltas);
+	pfree(old);
 }
 
 static void
@@ -275,7 +279,11 @@ join_end(IvmOperator *op)
 static void
 join_forget(IvmOperator *op)
 {
-	ivm_probe_caches_forget(((JoinRun *) op->state)->caches);
+	JoinRun    *state = op->state;
+
+	ivm_probe_caches_forget(state->caches);
+	for (int i = 0; i < state->npaths; i++)
+		ivm_join_walk_forget(state->paths[i].walk);
 }
 
 const IvmOperatorRoutine ivm_op_join = {

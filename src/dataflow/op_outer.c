@@ -557,7 +557,7 @@ run(IvmOperator *op, int kept, bool pairs)
 	state->collected = !batch && outer_wants(op, 1 - kept);
 	state->row = MakeSingleTupleTableSlot(state->inputs[1 - kept].desc, &TTSOpsMinimalTuple);
 	state->key_row = MakeSingleTupleTableSlot(state->inputs[1 - kept].desc, &TTSOpsMinimalTuple);
-	ivm_outer_match_start(state->match, 1 - kept, NULL, own + others, batch);
+	ivm_outer_match_start(state->match, 1 - kept, others > 0 ? state->inputs[1 - kept].delta : NULL, false, own + others, batch);
 	if (state->collected)
 		index_delta(op, 1 - kept);
 	if (own > 0)
@@ -566,7 +566,7 @@ run(IvmOperator *op, int kept, bool pairs)
 		ivm_row_index_destroy(state->delta);
 	if (others > 0)
 	{
-		ivm_outer_match_start(state->match, kept, own > 0 ? state->inputs[kept].delta : NULL, others, batch);
+		ivm_outer_match_start(state->match, kept, own > 0 ? state->inputs[kept].delta : NULL, true, others, batch);
 		run_other_delta(op);
 		ivm_outer_match_stop(state->match, kept);
 	}
@@ -613,7 +613,7 @@ replay_side(IvmOperator *op, int kept, bool pairs)
 	state->kept = kept;
 	state->pairs = pairs;
 	state->collected = false;
-	ivm_outer_match_start(state->match, 1 - kept, NULL, 0, false);
+	ivm_outer_match_start(state->match, 1 - kept, NULL, false, 0, false);
 	ivm_operator_replay(ivm_operator_input(op, kept), replay_kept, op);
 	ivm_outer_match_stop(state->match, 1 - kept);
 }
@@ -639,7 +639,10 @@ outer_end(IvmOperator *op)
 static void
 outer_forget(IvmOperator *op)
 {
-	ivm_probe_caches_forget(((OuterRun *) op->state)->caches);
+	OuterRun   *state = op->state;
+
+	ivm_probe_caches_forget(state->caches);
+	ivm_outer_match_forget(state->match);
 }
 
 const IvmOperatorRoutine ivm_op_outer = {

@@ -157,7 +157,7 @@ start_matches(OuterFinder *finder)
 	MemoryContext old = MemoryContextSwitchTo(finder->batch_context);
 
 	for (int i = 0; i < finder->nstarts; i++)
-		ivm_outer_match_start(finder->match, 1 - finder->starts[i].input, NULL, finder->expected, false);
+		ivm_outer_match_start(finder->match, 1 - finder->starts[i].input, NULL, false, finder->expected, false);
 	MemoryContextSwitchTo(old);
 	finder->started = true;
 }

@@ -142,9 +142,17 @@ ivm_outer_match_end(IvmOuterMatch *match)
 }
 
 void
-ivm_outer_match_start(IvmOuterMatch *match, int input, IvmZset *minus, int64 expected, bool cached)
+ivm_outer_match_forget(IvmOuterMatch *match)
 {
-	ivm_probe_start(match->sides[input].probe, minus, expected, ivm_pin_limit() / 2, cached);
+	for (int i = 0; i < 2; i++)
+		if (match->sides[i].probe != NULL)
+			ivm_probe_forget(match->sides[i].probe);
+}
+
+void
+ivm_outer_match_start(IvmOuterMatch *match, int input, IvmZset *delta, bool old, int64 expected, bool cached)
+{
+	ivm_probe_start(match->sides[input].probe, delta, old, expected, ivm_pin_limit() / 2, cached);
 }
 
 void

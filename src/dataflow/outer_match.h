@@ -25,8 +25,11 @@ extern IvmOuterMatch *ivm_outer_match_create(IvmOperator *op, List *paths, List 
 extern void ivm_outer_match_begin(IvmOuterMatch *match);
 extern void ivm_outer_match_end(IvmOuterMatch *match);
 
+/* The next batch does not follow the last one. */
+extern void ivm_outer_match_forget(IvmOuterMatch *match);
+
 /* Begin and end of looking up rows of that input: see ivm_probe_start. */
-extern void ivm_outer_match_start(IvmOuterMatch *match, int input, IvmZset *minus, int64 expected, bool cached);
+extern void ivm_outer_match_start(IvmOuterMatch *match, int input, IvmZset *delta, bool old, int64 expected, bool cached);
 extern void ivm_outer_match_stop(IvmOuterMatch *match, int input);
 
 /*

@@ -18,6 +18,11 @@
  * follow each other.  A key that comes once pays for a comparison and a copy of
  * the key.
  *
+ * A table that is looked up by a unique key need not be asked for a key that is in its delta.  The one row that is there now is
+ * the one that came; if none came, and the key was unique before the batch too, there is none.  What was there before is
+ * the one that went.  "Before the batch too" is known from the second batch on that finds the index in force: the
+ * plan is another one as soon as it is dropped.
+ *
  * If the rows do not fit into the memory that there is for them, they are looked
  * up each time as before; but where new and delta were added up the sum is kept,
  * in a Z-set, which can be written to a file.
@@ -84,6 +89,8 @@ struct IvmProbe
 	bool	   *byval;
 	bool	   *isnull;			/* all false */
 	IvmCache   *cache;			/* of the new state; NULL: there is none */
+	bool		was_single;		/* so had the state before the batch, one row
+								 * of a key at most */
 
 	/* of the batch */
 	MemoryContext context;
@@ -92,7 +99,9 @@ struct IvmProbe
 	/* of the run */
 	bool		cached;			/* the cache is used */
 	bool		filling;		/* rows that are found are added to it */
-	IvmRowIndex *minus;			/* NULL: the new state is wanted */
+	IvmRowIndex *delta;			/* by key; NULL: it is not needed */
+	bool		old;			/* the old state is wanted */
+	bool		single;			/* the new state has one row of a key at most */
 	TupleTableSlot *row;		/* of the delta, or of the sum */
 
 	/* the last probe */
@@ -168,7 +177,7 @@ ivm_probe_begin(IvmProbe *probe)
 	probe->context = CurrentMemoryContext;
 	probe->fill = NULL;
 	probe->filling = false;
-	probe->minus = NULL;
+	probe->delta = NULL;
 	probe->row = NULL;
 	probe->has_last = false;
 	probe->remembered = REMEMBERED_NOTHING;
@@ -182,6 +191,12 @@ void
 ivm_probe_end(IvmProbe *probe)
 {
 	ivm_source_end(probe->source);
+}
+
+void
+ivm_probe_forget(IvmProbe *probe)
+{
+	probe->was_single = false;
 }
 
 /*
@@ -207,7 +222,7 @@ index_delta(IvmProbe *probe, IvmZset *delta)
 	IvmRow	  **rows;
 	int64		count;
 
-	probe->minus = ivm_row_index_create(probe->dataflow->arena);
+	probe->delta = ivm_row_index_create(probe->dataflow->arena);
 	ivm_zset_parts_begin(delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
@@ -219,27 +234,29 @@ index_delta(IvmProbe *probe, IvmZset *delta)
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), probe->row, false);
 			/* a NULL key matches nothing */
 			if (ivm_key_hash_row(probe->key, probe->key_states, probe->econtext, probe->row, &hash))
-				ivm_row_index_add(probe->minus, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
+				ivm_row_index_add(probe->delta, ivm_row_tuple(rows[r]), rows[r]->weight, hash);
 		}
 		ExecClearTuple(probe->row);
 	}
 	ivm_zset_parts_end(&parts);
-	ivm_row_index_finish(probe->minus);
+	ivm_row_index_finish(probe->delta);
 }
 
 void
-ivm_probe_start(IvmProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached)
+ivm_probe_start(IvmProbe *probe, IvmZset *delta, bool old, int64 expected, Size memory, bool cached)
 {
-	Assert(probe->minus == NULL && probe->row == NULL);
+	Assert(probe->delta == NULL && probe->row == NULL);
 	probe->has_last = false;
 	ivm_remembered_rows_start(probe->rows, memory);
 	probe->row = MakeSingleTupleTableSlot(probe->desc, &TTSOpsMinimalTuple);
-	if (minus != NULL)
-		index_delta(probe, minus);
 	probe->cached = cached && probe->cache != NULL;
 	if (probe->cached)
 		expected = ivm_cache_start(probe->cache, expected);
 	ivm_source_expect(probe->source, expected);
+	probe->old = old;
+	probe->single = cached && ivm_source_is_unique(probe->source);
+	if (delta != NULL && (old || probe->single))
+		index_delta(probe, delta);
 }
 
 void
@@ -253,9 +270,10 @@ ivm_probe_stop(IvmProbe *probe)
 	if (probe->checked != NULL)
 		ivm_zset_close(probe->checked);
 	probe->checked = NULL;
-	if (probe->minus != NULL)
-		ivm_row_index_destroy(probe->minus);
-	probe->minus = NULL;
+	if (probe->delta != NULL)
+		ivm_row_index_destroy(probe->delta);
+	probe->delta = NULL;
+	probe->was_single |= probe->single;
 	ExecDropSingleTupleTableSlot(probe->row);
 	probe->row = NULL;
 }
@@ -351,6 +369,32 @@ hash_of(IvmProbe *probe, const Datum *values)
 	return hash;
 }
 
+/* Does the row, of the delta or of the sum, have that key? */
+static bool
+has_key(IvmProbe *probe, TupleTableSlot *row, const Datum *values)
+{
+	MemoryContext old;
+	Datum	   *key;
+	bool	   *isnull;
+	ListCell   *cell;
+	int			i = 0;
+	bool		result;
+
+	ResetExprContext(probe->econtext);
+	probe->econtext->ecxt_scantuple = row;
+	old = MemoryContextSwitchTo(probe->econtext->ecxt_per_tuple_memory);
+	key = palloc(sizeof(Datum) * Max(probe->nkeys, 1));
+	isnull = palloc(sizeof(bool) * Max(probe->nkeys, 1));
+	foreach(cell, probe->key_states)
+	{
+		key[i] = ExecEvalExpr(lfirst(cell), probe->econtext, &isnull[i]);
+		i++;
+	}
+	result = ivm_key_equal(probe->key, values, probe->isnull, key, isnull);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
 static bool
 give_values(void *context, const Datum *values, const bool *isnull, int64 weight)
 {
@@ -404,18 +448,63 @@ look_up_new(IvmProbe *probe, const Datum *values)
 	return more;
 }
 
+/*
+ * Gives the rows of a key of which there can be one only, from the delta alone; false if that does not say it all.
+ */
+static bool
+look_up_delta(IvmProbe *probe, const Datum *values, uint64 hash, bool *more)
+{
+	int64		came = 0;
+	int64		went = 0;
+	IvmRow	   *row;
+
+	ivm_row_index_find(probe->delta, hash);
+	while ((row = ivm_row_index_next(probe->delta)) != NULL)
+	{
+		ExecStoreMinimalTuple(ivm_row_tuple(row), probe->row, false);
+		if (!has_key(probe, probe->row, values))
+			continue;
+		if (row->weight > 0)
+			came += row->weight;
+		else
+			went -= row->weight;
+	}
+	ExecClearTuple(probe->row);
+	*more = true;
+	if (came > 1 || went > 1 || (came == 0 && (went == 0 || !probe->was_single)))
+		return false;
+	if ((probe->old ? went : came) == 0)
+		return true;
+
+	ivm_row_index_find(probe->delta, hash);
+	while (*more && (row = ivm_row_index_next(probe->delta)) != NULL)
+	{
+		if ((row->weight < 0) != probe->old)
+			continue;
+		ExecStoreMinimalTuple(ivm_row_tuple(row), probe->row, false);
+		*more = give(probe, probe->row, 1);
+	}
+	ExecClearTuple(probe->row);
+	return true;
+}
+
 /* Gives the rows as they are found. */
 static bool
 look_up(IvmProbe *probe, const Datum *values)
 {
-	bool		more = look_up_new(probe, values);
+	bool		has_delta = probe->delta != NULL && !ivm_row_index_is_empty(probe->delta);
+	uint64		hash = has_delta ? hash_of(probe, values) : 0;
+	bool		more;
 
-	if (more && probe->minus != NULL && !ivm_row_index_is_empty(probe->minus))
+	if (has_delta && probe->single && look_up_delta(probe, values, hash, &more))
+		return more;
+	more = look_up_new(probe, values);
+	if (more && has_delta && probe->old)
 	{
 		IvmRow	   *row;
 
-		ivm_row_index_find(probe->minus, hash_of(probe, values));
-		while (more && (row = ivm_row_index_next(probe->minus)) != NULL)
+		ivm_row_index_find(probe->delta, hash);
+		while (more && (row = ivm_row_index_next(probe->delta)) != NULL)
 		{
 			ExecStoreMinimalTuple(ivm_row_tuple(row), probe->row, false);
 			more = give(probe, probe->row, -row->weight);
@@ -460,10 +549,10 @@ add_up(IvmProbe *probe, const Datum *values, IvmZset **sum)
 {
 	IvmRow	   *row;
 
-	if (probe->minus == NULL || ivm_row_index_is_empty(probe->minus))
+	if (!probe->old || probe->delta == NULL || ivm_row_index_is_empty(probe->delta))
 		return false;
-	ivm_row_index_find(probe->minus, hash_of(probe, values));
-	row = ivm_row_index_next(probe->minus);
+	ivm_row_index_find(probe->delta, hash_of(probe, values));
+	row = ivm_row_index_next(probe->delta);
 	if (row == NULL)
 		return false;
 	if (*sum == NULL)
@@ -473,39 +562,13 @@ add_up(IvmProbe *probe, const Datum *values, IvmZset **sum)
 		*sum = ivm_zset_create(probe->dataflow->arena, probe->desc);
 		MemoryContextSwitchTo(old);
 	}
-	for (; row != NULL; row = ivm_row_index_next(probe->minus))
+	for (; row != NULL; row = ivm_row_index_next(probe->delta))
 	{
 		CHECK_FOR_INTERRUPTS();
 		ivm_zset_add_tuple(*sum, ivm_row_tuple(row), -row->weight);
 	}
 	(void) ivm_source_find(probe->source, values, probe->isnull, add_to_zset, *sum);
 	return true;
-}
-
-/* Does the row, of the delta or of the sum, have that key? */
-static bool
-has_key(IvmProbe *probe, TupleTableSlot *row, const Datum *values)
-{
-	MemoryContext old;
-	Datum	   *key;
-	bool	   *isnull;
-	ListCell   *cell;
-	int			i = 0;
-	bool		result;
-
-	ResetExprContext(probe->econtext);
-	probe->econtext->ecxt_scantuple = row;
-	old = MemoryContextSwitchTo(probe->econtext->ecxt_per_tuple_memory);
-	key = palloc(sizeof(Datum) * Max(probe->nkeys, 1));
-	isnull = palloc(sizeof(bool) * Max(probe->nkeys, 1));
-	foreach(cell, probe->key_states)
-	{
-		key[i] = ExecEvalExpr(lfirst(cell), probe->econtext, &isnull[i]);
-		i++;
-	}
-	result = ivm_key_equal(probe->key, values, probe->isnull, key, isnull);
-	MemoryContextSwitchTo(old);
-	return result;
 }
 
 /* Raises an error if a row of that key was there less than zero times before the batch. */
@@ -545,7 +608,7 @@ look_up_and_remember(IvmProbe *probe, const Datum *values)
 	bool		more;
 
 	ivm_remembered_rows_begin_adding(probe->rows);
-	is_sum = add_up(probe, values, &probe->sum);
+	is_sum = !probe->single && add_up(probe, values, &probe->sum);
 	probe->remembering = true;
 	more = is_sum ? give_sum(probe) : look_up(probe, values);
 

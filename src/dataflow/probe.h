@@ -29,12 +29,15 @@ extern IvmProbe *ivm_probe_create(IvmDataflow *dataflow, IvmArrangement *arrange
 extern void ivm_probe_begin(IvmProbe *probe);
 extern void ivm_probe_end(IvmProbe *probe);
 
+/* The next batch does not follow the last one. */
+extern void ivm_probe_forget(IvmProbe *probe);
+
 /*
- * Begin and end of a run of about so many probes.  If "minus" is not NULL they find
- * the state of the input before that delta.  "memory" is what may be taken to remember rows.
- * "cached": the caches know of the batch's deltas, and may be used.
+ * Begin and end of a run of about so many probes.  "delta" is the batch's delta of the input, NULL if that has none; if
+ * "old" they find the state of the input before it.  "memory" is what may be taken to remember rows.
+ * "cached": it is a batch, and the caches know of its deltas and may be used.
  */
-extern void ivm_probe_start(IvmProbe *probe, IvmZset *minus, int64 expected, Size memory, bool cached);
+extern void ivm_probe_start(IvmProbe *probe, IvmZset *delta, bool old, int64 expected, Size memory, bool cached);
 extern void ivm_probe_stop(IvmProbe *probe);
 
 /*

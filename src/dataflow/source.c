@@ -70,6 +70,12 @@ ivm_source_end(IvmSource *source)
 		source->routine->end(source->finder);
 }
 
+bool
+ivm_source_is_unique(IvmSource *source)
+{
+	return source->lookup != NULL && ivm_lookup_is_unique(source->lookup);
+}
+
 void
 ivm_source_expect(IvmSource *source, int64 probes)
 {

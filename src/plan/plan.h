@@ -178,6 +178,8 @@ typedef struct IvmIndexProbe
 								 * whole */
 	List	   *key_numbers;	/* integer: which of the arrangement's keys
 								 * feed the index's columns 1..n */
+	bool		unique;			/* the keys are all columns of a unique index:
+								 * it has one row of them at most */
 	bool		backward;		/* of an arrangement with an order: it is read
 								 * from the end */
 } IvmIndexProbe;
