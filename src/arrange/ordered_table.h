@@ -58,10 +58,14 @@ extern bool ivm_ordered_table_walk(IvmOrderedTable *table, const Datum *values, 
 extern void ivm_ordered_table_end(IvmOrderedTable *table, const Datum *values, const bool *isnull, bool last,
 								  IvmLookupReceiver receiver, void *context);
 
-/* Applies the delta of the arrangement's input. */
-extern void ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot);
+/* Applies the delta of the arrangement's input; "empty": the table has no rows, so there may be a quicker way. */
+extern void ivm_ordered_table_write(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot, bool empty);
 
-/* The same for a table that has no rows: the index is built when all are there. */
-extern void ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *rows, Snapshot snapshot);
+/*
+ * Of a table without key that keeps the first rows of an input alone, in the order of an int8: all up to the bound;
+ * and the number of its rows.  Where none was set, no row is kept, and it is PG_INT64_MIN.
+ */
+extern void ivm_ordered_table_get_bound(IvmOrderedTable *table, int64 *bound, int64 *nrows);
+extern void ivm_ordered_table_set_bound(IvmOrderedTable *table, int64 bound, int64 nrows);
 
 #endif							/* IVM_ORDERED_TABLE_H */

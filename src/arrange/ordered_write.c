@@ -33,6 +33,12 @@
 /* Longer values do not fit into an entry of a B-tree, whatever else is in it. */
 #define LONGEST_VALUES	1900
 
+/* A fill with so many rows at most is not worth building an index at the end. */
+#define FEW_ROWS	10000
+
+/* In the place of a key's hash in the row that has the bound; without key columns that is 0. */
+#define HASH_OF_BOUND	1
+
 /* Scan keys for one row: each column of the index, of the order those of the opclasses' equality. */
 static void
 prepare_place_keys(IvmOrderedTable *table)
@@ -105,6 +111,25 @@ store(IvmOrderedTable *table, MinimalTuple tuple, uint64 image, int64 weight)
 	ExecStoreVirtualTuple(slot);
 }
 
+/* The write slot with the bound, in the row context, which is current. */
+static void
+store_bound(IvmOrderedTable *table, int64 bound, int64 nrows)
+{
+	TupleTableSlot *slot = table->write_slot;
+	bytea	   *nothing = palloc(VARHDRSZ);
+
+	SET_VARSIZE(nothing, VARHDRSZ);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, 0, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	slot->tts_values[COLUMN_HASH - 1] = Int64GetDatum(HASH_OF_BOUND);
+	slot->tts_values[COLUMN_FAR - 1] = BoolGetDatum(false);
+	slot->tts_values[FIRST_COLUMN - 1] = Int64GetDatum(bound);
+	slot->tts_values[FIRST_COLUMN + BEHIND_IMAGE] = Int64GetDatum(0);
+	slot->tts_values[FIRST_COLUMN + BEHIND_WEIGHT] = Int64GetDatum(nrows);
+	slot->tts_values[FIRST_COLUMN + BEHIND_ROW] = PointerGetDatum(nothing);
+	ExecStoreVirtualTuple(slot);
+}
+
 /* Finds the stored row that is in the write slot; its place and weight, or false. */
 static bool
 find_stored(IvmOrderedTable *table, MinimalTuple tuple, ItemPointer tid, int64 *weight)
@@ -145,6 +170,25 @@ find_stored(IvmOrderedTable *table, MinimalTuple tuple, ItemPointer tid, int64 *
 	return found;
 }
 
+/* Writes what is in the write slot: a new row, or the one at that place anew. */
+static void
+write_row(IvmOrderedTable *table, ItemPointer tid)
+{
+	TM_FailureData failure;
+	LockTupleMode lock_mode;
+	bool		update_index = true;
+
+	if (tid == NULL)
+		table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
+	else
+		ivm_state_check_write(table->heap,
+							  table_tuple_update(table->heap, tid, table->write_slot, GetCurrentCommandId(true),
+												 table->snapshot, InvalidSnapshot, false,
+												 &failure, &lock_mode, &update_index));
+	if (update_index)
+		ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
+}
+
 /* Adds to the weight of a row, which appears, or goes at zero. */
 static void
 add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
@@ -160,25 +204,13 @@ add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
 	if (present + weight < 0)
 		ivm_state_lacks_row(table->heap);
 	if (!found)
-	{
-		table_tuple_insert(table->heap, table->write_slot, GetCurrentCommandId(true), 0, NULL);
-		ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
-	}
+		write_row(table, NULL);
 	else if (present + weight == 0)
 		ivm_state_row_delete(table->heap, &tid, table->snapshot);
 	else
 	{
-		TM_FailureData failure;
-		LockTupleMode lock_mode;
-		bool		update_index;
-
 		store(table, tuple, image, present + weight);
-		ivm_state_check_write(table->heap,
-							  table_tuple_update(table->heap, &tid, table->write_slot, GetCurrentCommandId(true),
-												 table->snapshot, InvalidSnapshot, false,
-												 &failure, &lock_mode, &update_index));
-		if (update_index)
-			ivm_state_insert_entries(&table->entries, table->context, table->heap, table->write_slot);
+		write_row(table, &tid);
 	}
 	ExecClearTuple(table->write_slot);
 	ExecClearTuple(table->row);
@@ -186,8 +218,9 @@ add_row(IvmOrderedTable *table, MinimalTuple tuple, int64 weight)
 	MemoryContextReset(table->row_context);
 }
 
-void
-ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot)
+/* Row by row. */
+static void
+apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm ordered delta", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -209,8 +242,9 @@ ivm_ordered_table_apply(IvmArrangement *arrangement, Oid relid, IvmZset *delta, 
 	MemoryContextDelete(context);
 }
 
-void
-ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot)
+/* A table that has no rows: the index is built when all are there. */
+static void
+fill(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "ivm ordered fill", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
@@ -243,4 +277,62 @@ ivm_ordered_table_fill(IvmArrangement *arrangement, Oid relid, IvmZset *delta, S
 	ivm_state_build_indexes(relid);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+}
+
+void
+ivm_ordered_table_write(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot, bool empty)
+{
+	if (empty && ivm_zset_count(delta) > FEW_ROWS)
+		fill(arrangement, relid, delta, snapshot);
+	else
+		apply(arrangement, relid, delta, snapshot);
+}
+
+/* ---- the bound of a table that keeps the first rows alone ---- */
+
+/* Is there one?  Then its row is in the slot. */
+static bool
+find_bound(IvmOrderedTable *table)
+{
+	MemoryContext old = MemoryContextSwitchTo(table->context);
+	IndexScanDesc scan = index_beginscan(table->heap, table->index, table->snapshot, 1, 0);
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, COLUMN_HASH, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(HASH_OF_BOUND));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->slot);
+	if (found)
+		slot_getallattrs(table->slot);
+	index_endscan(scan);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+void
+ivm_ordered_table_get_bound(IvmOrderedTable *table, int64 *bound, int64 *nrows)
+{
+	*bound = PG_INT64_MIN;
+	*nrows = 0;
+	if (!find_bound(table))
+		return;
+	*bound = DatumGetInt64(table->slot->tts_values[FIRST_COLUMN - 1]);
+	*nrows = ivm_ordered_stored_number(table, BEHIND_WEIGHT);
+	ExecClearTuple(table->slot);
+}
+
+void
+ivm_ordered_table_set_bound(IvmOrderedTable *table, int64 bound, int64 nrows)
+{
+	bool		found = find_bound(table);
+	ItemPointerData tid = table->slot->tts_tid;
+	MemoryContext old;
+
+	ExecClearTuple(table->slot);
+	old = MemoryContextSwitchTo(table->row_context);
+	store_bound(table, bound, nrows);
+	write_row(table, found ? &tid : NULL);
+	ExecClearTuple(table->write_slot);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(table->row_context);
 }

@@ -357,6 +357,8 @@ make_text(IvmArrangement *arrangement)
 	ivm_order_append_text(&buffer, arrangement->order);
 	if (arrangement->null_safe)
 		appendStringInfoString(&buffer, " or null");
+	if (arrangement->first_of != NULL)
+		appendStringInfo(&buffer, " the first of %s", ivm_digest_text(arrangement->first_of->digest));
 	return buffer.data;
 }
 
@@ -522,7 +524,8 @@ ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *input,
 
 IvmArrangement *
 ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
-							 List *keys, List *operators, List *collations, List *order, bool ends)
+							 List *keys, List *operators, List *collations, List *order, bool ends,
+							 IvmPlanNode *first_of)
 {
 	IvmPlan    *plan = compiler->plan;
 	IvmArrangement *arrangement = (IvmArrangement *) palloc0(sizeof(IvmArrangement));
@@ -534,6 +537,7 @@ ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
 	arrangement->operators = operators;
 	arrangement->collations = collations;
 	arrangement->order = order;
+	arrangement->first_of = first_of;
 	arrangement->nends = 1;
 	arrangement->text = make_text(arrangement);
 	foreach(lc, plan->arrangements)

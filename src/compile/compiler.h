@@ -342,11 +342,12 @@ extern IvmArrangement *ivm_arrangement_make(IvmCompiler *compiler, IvmPlanNode *
 
 /*
  * The same for rows that come in an order (IvmOrderKey over the input's row), and by keys of which NULL equals
- * NULL.  "ends" as for ivm_ordered_index: then a table's rows that are equal come in any order.
+ * NULL.  "ends" as for ivm_ordered_index: then a table's rows that are equal come in any order.  "first_of": the node
+ * that keeps only the first of the rows, or NULL.
  */
 extern IvmArrangement *ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
 													List *keys, List *operators, List *collations,
-													List *order, bool ends);
+													List *order, bool ends, IvmPlanNode *first_of);
 
 /* ---- ordered_index.c ---- */
 

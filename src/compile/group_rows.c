@@ -121,7 +121,7 @@ make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *c
 	call->extremes = ivm_arrangement_make_ordered(compiler, input,
 												  ivm_columns_of(input->desc, aggregate->group_columns),
 												  aggregate->group_operators,
-												  aggregate->group_collations, order, true);
+												  aggregate->group_collations, order, true, NULL);
 }
 
 /* The rows of "input" by the group columns. */

@@ -15,7 +15,8 @@
  * first: the first row of each key.
  *
  * A LIMIT without any order may show any rows.  It shows those that come first by the hashes of their images: they are a
- * function of the input's rows, so that what the view shows can be told from the tables alone.
+ * function of the input's rows, so that what the view shows can be told from the tables alone.  Of these it keeps only the
+ * first (dataflow/prefix.c).
  *
  * Memory: everything in the plan's context, which is current.
  *
@@ -335,6 +336,7 @@ ivm_translate_limit(IvmCompiler *compiler, Plan *plan)
 	node->offset = offset;
 	node->count = count;
 	node->with_ties = with_ties;
+	node->any_rows = columns == NIL;
 	return node;
 }
 
@@ -393,5 +395,6 @@ ivm_topk_complete(IvmCompiler *compiler, IvmPlanNode *node)
 	List	   *keys = ivm_columns_of(input->desc, node->key_columns);
 
 	node->ordered = ivm_arrangement_make_ordered(compiler, input, keys, node->key_operators,
-												 node->key_collations, node->order, false);
+												 node->key_collations, node->order, false,
+												 node->any_rows && node->count >= 0 ? node : NULL);
 }

@@ -90,6 +90,8 @@ copy_arrangement(CopyContext *context, IvmArrangement *arrangement)
 
 	*result = *arrangement;
 	result->input = counterpart(context->from->nodes, context->to->nodes, arrangement->input);
+	if (arrangement->first_of != NULL)
+		result->first_of = counterpart(context->from->nodes, context->to->nodes, arrangement->first_of);
 	result->keys = copyObject(arrangement->keys);
 	result->operators = list_copy(arrangement->operators);
 	result->collations = list_copy(arrangement->collations);

@@ -28,9 +28,6 @@
 #include "arrange/state_table.h"
 #include "dataflow/arranger.h"
 
-/* A fill with so many rows at most is not worth building an index at the end. */
-#define FEW_ROWS	10000
-
 struct IvmArranger
 {
 	IvmOperator *op;
@@ -50,7 +47,8 @@ ivm_arrangers_create(IvmDataflow *dataflow)
 		IvmArrangement *arrangement = lfirst(cell);
 		IvmOperator *op;
 
-		if (arrangement->kind != IVM_ARRANGE_STATE || arrangement->shared || arrangement->whole)
+		if (arrangement->kind != IVM_ARRANGE_STATE || arrangement->shared || arrangement->whole ||
+			arrangement->first_of != NULL)
 			continue;
 		op = ivm_dataflow_operator(dataflow, arrangement->input);
 		if (op->arranger == NULL)
@@ -90,10 +88,8 @@ ivm_arranger_finish(IvmArranger *arranger)
 
 		if (arrangement->order == NIL)
 			ivm_arrangement_apply(arrangement, relid, arranger->delta, dataflow->snapshot, dataflow->populating);
-		else if (dataflow->populating && ivm_zset_count(arranger->delta) > FEW_ROWS)
-			ivm_ordered_table_fill(arrangement, relid, arranger->delta, dataflow->snapshot);
 		else
-			ivm_ordered_table_apply(arrangement, relid, arranger->delta, dataflow->snapshot);
+			ivm_ordered_table_write(arrangement, relid, arranger->delta, dataflow->snapshot, dataflow->populating);
 	}
 	ivm_zset_clear(arranger->delta);
 	CommandCounterIncrement();

@@ -478,6 +478,8 @@ ivm_dataflow_measure(IvmDataflow *dataflow)
 
 		if (op->is_stateful)
 			size = state_size(ivm_operator_state_name(op->node, relid));
+		if (op->node->ordered != NULL && op->node->ordered->first_of == op->node)
+			size += state_size(ivm_arrangement_state_name(op->node->ordered, relid));
 		if (op->arranger != NULL)
 			foreach(cell, ivm_arranger_state_names(op->arranger))
 				size += state_size(lfirst(cell));

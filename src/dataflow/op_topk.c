@@ -17,7 +17,8 @@
  * Where there is one key, the last row of the output is remembered from one batch to the next.  A delta
  * with nothing but rows behind it changes nothing, and is not walked.
  *
- * The operator keeps no state: its input's rows are in an ordered arrangement.  In population there are no old
+ * The operator keeps no state: its input's rows are in an ordered arrangement.  Where no order is asked for it keeps
+ * the first of them itself (prefix.c), and reads on in the input when they are too few.  In population there are no old
  * rows.  Of one key the walk is the same; of many all rows are sorted as they come, and give the output
  * without any walk.
  *
@@ -37,6 +38,7 @@
 
 #include "arrange/walk.h"
 #include "dataflow/operator.h"
+#include "dataflow/prefix.h"
 
 /* How far one side, old or new, has come in the places of a key. */
 typedef struct Side
@@ -51,6 +53,8 @@ typedef struct Side
 typedef struct TopkRun
 {
 	IvmWalk    *walk;
+	IvmPrefix  *prefix;			/* keeps the first rows alone; NULL: all are
+								 * there */
 	IvmOrderedShape *shape;
 	IvmRowOrder *sort_order;	/* the shape's, for sorting at the same time */
 	int64		end;			/* the place behind the last one;
@@ -94,6 +98,8 @@ topk_init(IvmOperator *op)
 	run->sort_order = ivm_row_order_create(node->ordered->order, node->desc);
 	run->end = node->count < 0 || node->count > PG_INT64_MAX - node->offset ? PG_INT64_MAX : node->offset + node->count;
 	run->nkeys = list_length(node->key_columns);
+	if (node->ordered->first_of != NULL)
+		run->prefix = ivm_prefix_create(node->ordered, run->end);
 	run->boundary_context = AllocSetContextCreate(CurrentMemoryContext, "ivm boundary", ALLOCSET_SMALL_SIZES);
 	run->boundary_values = palloc(sizeof(Datum) * ncolumns);
 	run->boundary_isnull = palloc(sizeof(bool) * ncolumns);
@@ -115,12 +121,14 @@ topk_begin(IvmOperator *op)
 {
 	TopkRun    *run = op->state;
 
-	run->ignored = op->dataflow->populating && run->nkeys == 0;
+	run->ignored = op->dataflow->populating && run->nkeys == 0 && run->prefix == NULL;
 	run->delta = ivm_zset_create(op->dataflow->arena, op->node->desc);
 	run->context = AllocSetContextCreate(CurrentMemoryContext, "ivm topk key", ALLOCSET_DEFAULT_SIZES);
 	run->sorted = NULL;
-	if (op->dataflow->populating && !run->ignored)
+	if (op->dataflow->populating && run->nkeys > 0)
 		run->sorted = ivm_row_sort_create(run->sort_order);
+	if (run->prefix != NULL)
+		ivm_prefix_begin(run->prefix, op->dataflow);
 	ivm_walk_begin(run->walk, op->dataflow->snapshot);
 }
 
@@ -151,7 +159,11 @@ topk_receive(IvmOperator *op, int input, TupleTableSlot *row, int64 weight)
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(run->context);
 	}
-	else if (!run->ignored)
+	else if (run->ignored)
+		return;
+	else if (run->prefix != NULL && op->dataflow->populating)
+		ivm_prefix_collect(run->prefix, row, weight);
+	else if (run->prefix == NULL || ivm_prefix_keeps(run->prefix, row))
 		ivm_zset_add(run->delta, row, weight);
 }
 
@@ -268,9 +280,9 @@ delta_has_key(TopkRun *run)
 	return result;
 }
 
-/* Takes the delta's next row, which is in no row of the new state, and goes on to the one behind it. */
+/* Takes the sort's next row. */
 static bool
-take_delta(IvmOperator *op, int64 new_weight)
+take_row(IvmOperator *op, int64 new_weight, int64 delta)
 {
 	TopkRun    *run = op->state;
 	IvmSortedRow *next = run->next;
@@ -282,8 +294,18 @@ take_delta(IvmOperator *op, int64 new_weight)
 		run->isnull[i] = next->isnull[i];
 	}
 	ExecStoreMinimalTuple(next->tuple, run->row, false);
-	more = take(op, run->row, next->tuple, new_weight, next->weight);
+	more = take(op, run->row, next->tuple, new_weight, delta);
 	ExecClearTuple(run->row);
+	return more;
+}
+
+/* Takes the delta's next row, which is in no row of the new state, and goes on to the one behind it. */
+static bool
+take_delta(IvmOperator *op, int64 new_weight)
+{
+	TopkRun    *run = op->state;
+	bool		more = take_row(op, new_weight, run->next->weight);
+
 	run->next = ivm_row_sort_next(run->sorted);
 	return more;
 }
@@ -361,6 +383,36 @@ set_key(TopkRun *run)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * The rows that are kept were too few: those that come next, of the new state.  Of the old one nothing is looked for,
+ * as then they were not.
+ */
+static void
+extend(IvmOperator *op)
+{
+	TopkRun    *run = op->state;
+
+	while (!run->new_side.done && !ivm_prefix_is_all(run->prefix))
+	{
+		IvmRowSort *sort = ivm_row_sort_create(run->sort_order);
+		IvmZset    *extension = ivm_prefix_extend(run->prefix, ivm_operator_input(op, 0));
+		IvmZsetParts parts;
+		IvmRow	  **rows;
+		int64		count;
+
+		ivm_zset_parts_begin(extension, &parts);
+		while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
+			for (int64 i = 0; i < count; i++)
+				ivm_row_sort_add(sort, 0, ivm_row_tuple(rows[i]), rows[i]->weight);
+		ivm_zset_parts_end(&parts);
+		ivm_row_sort_perform(sort);
+		while ((run->next = ivm_row_sort_next(sort)) != NULL && take_row(op, run->next->weight, 0))
+			continue;
+		run->next = NULL;
+		ivm_row_sort_end(sort);
+	}
+}
+
 /* The whole delta, key by key; "alone": there is nothing else. */
 static void
 run_keys(IvmOperator *op, bool alone)
@@ -383,6 +435,8 @@ run_keys(IvmOperator *op, bool alone)
 			else
 				run->next = ivm_row_sort_next(run->sorted);
 		}
+		if (run->prefix != NULL)
+			extend(op);
 	}
 }
 
@@ -428,6 +482,8 @@ finish_batch(IvmOperator *op)
 
 	if (ivm_zset_is_empty(run->delta))
 		return;
+	if (run->prefix != NULL)
+		ivm_prefix_apply(run->prefix, run->delta);
 	run->sorted = ivm_row_sort_create(run->sort_order);
 	ivm_zset_parts_begin(run->delta, &parts);
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
@@ -446,6 +502,8 @@ finish_batch(IvmOperator *op)
 	}
 	ivm_row_sort_end(run->sorted);
 	run->sorted = NULL;
+	if (run->prefix != NULL)
+		ivm_prefix_settle(run->prefix);
 }
 
 /* The output of the only key, from nothing. */
@@ -459,6 +517,8 @@ walk_all(IvmOperator *op)
 	run->next = NULL;
 	if (run->end > 0)
 		(void) ivm_walk_rows(run->walk, run->key_values, run->key_isnull, take_stored, op);
+	if (run->prefix != NULL)
+		extend(op);
 }
 
 static void
@@ -466,8 +526,14 @@ topk_finish(IvmOperator *op)
 {
 	TopkRun    *run = op->state;
 
-	if (run->ignored)
+	if (run->prefix != NULL && op->dataflow->populating)
+		ivm_prefix_fill(run->prefix);
+	if (op->dataflow->populating && run->nkeys == 0)
+	{
 		walk_all(op);
+		if (run->prefix != NULL)
+			ivm_prefix_settle(run->prefix);
+	}
 	else if (run->sorted != NULL)
 		finish_sorted(op);
 	else
@@ -502,12 +568,18 @@ topk_end(IvmOperator *op)
 
 	ivm_zset_close(run->delta);
 	ivm_walk_end(run->walk);
+	if (run->prefix != NULL)
+		ivm_prefix_end(run->prefix);
 }
 
 static void
 topk_forget(IvmOperator *op)
 {
-	((TopkRun *) op->state)->has_boundary = false;
+	TopkRun    *run = op->state;
+
+	run->has_boundary = false;
+	if (run->prefix != NULL)
+		ivm_prefix_forget(run->prefix);
 }
 
 const IvmOperatorRoutine ivm_op_topk = {

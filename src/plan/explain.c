@@ -389,6 +389,8 @@ arrangement_place(ExplainState *state, IvmArrangement *arrangement)
 		case IVM_ARRANGE_STATE:
 			if (arrangement->whole)
 				return psprintf("rows of node %d", arrangement->input->node_id);
+			if (arrangement->first_of != NULL)
+				return pstrdup("the first of them, in an ordered state table");
 			if (arrangement->order != NIL)
 				return pstrdup("ordered state table");
 			return pstrdup(arrangement->shared ? "shared state table" : "state table");

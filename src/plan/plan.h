@@ -210,6 +210,9 @@ typedef struct IvmArrangement
 	bool		shared;			/* STATE of base rows: a consumer of its own */
 	bool		whole;			/* private STATE: it is what the input keeps
 								 * itself, rows without a key included */
+	struct IvmPlanNode *first_of;	/* STATE with an order: only the first
+									 * rows are kept, by that node, for its
+									 * own use; NULL: all are */
 	char	   *text;			/* STATE: canonical definition; identity of a
 								 * shared one; its digest names the table */
 	char	   *advice;			/* STATE: "CREATE INDEX ON t (a)" that would
@@ -303,6 +306,8 @@ typedef struct IvmPlanNode
 	int64		offset;
 	int64		count;			/* -1: all */
 	bool		with_ties;
+	bool		any_rows;		/* no order is asked for: it is that of the
+								 * images' hashes */
 	IvmArrangement *ordered;	/* the input's rows by the key, in the order */
 
 	/* IVM_RECOMPUTE */

@@ -23,9 +23,10 @@ declare -A views=(
 	[each]='SELECT DISTINCT ON (g) g, x, id FROM o ORDER BY g, x, id'
 	[extreme]='SELECT g, min(x), max(x), count(*) FROM o GROUP BY g'
 	[index]='SELECT id, s FROM o ORDER BY id LIMIT 10'
+	[any]='SELECT id, s FROM o LIMIT 10'
 )
 declare -A names=([first]='first rows' [ties]='first rows with ties' [each]='DISTINCT ON' [extreme]='min and max'
-	[index]='first rows by an index')
+	[index]='first rows by an index' [any]='rows without an order')
 
 # The change number i, of one row (batch_time).
 change='IF i % 2 = 0 THEN
@@ -34,7 +35,7 @@ ELSE
 	INSERT INTO o VALUES (-i, i % 100, -i, '\''new'\'');
 END IF;'
 
-for shape in first ties each extreme index; do
+for shape in first ties each extreme index any; do
 	times=()
 	for size in "$small" "$large"; do
 		make_table "$size"

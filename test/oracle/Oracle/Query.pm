@@ -937,6 +937,7 @@ sub _q_limit
 	# all rows that tie with the last one, whatever else they show
 	return ($sql . '1' . pick('', ' desc', ' nulls first') . ' fetch first ' . between(1, 8) . ' rows with ties', @kinds)
 	  if chance(25);
+	return $self->_any_rows($source) if chance(20);
 	$sql .= "$order limit " . between(1, 20) . pick('', ' offset 2');
 	return ($sql, @kinds) if chance(60);
 
@@ -949,6 +950,19 @@ sub _q_limit
 	my @shown = (@{ $rows->{columns} }, $other->{columns}[0]);
 	my ($shown, @shown_kinds) = _list(\@shown);
 	return ("select $shown from $rows->{sql} " . pick('join', 'left join') . " $other->{sql} on $clause", @shown_kinds);
+}
+
+# Without an order: as many rows as there are, up to the limit, each of them one of the source's.  Which ones is open.
+sub _any_rows
+{
+	my ($self, $source) = @_;
+	my ($column) = pick(@{ $source->{columns} });
+	my $any = "select $column->[0] as c1 from $source->{sql}";
+	my $limit = 'limit ' . between(1, 12) . pick('', ' offset 2');
+	my $rows = $self->_alias;
+	return ("select count(*) as c1 from ($any" . _where($source->{columns}, 40) . " $limit) $rows", 'big')
+	  if $source->{sql} =~ /\(/ || !(grep { $_ eq $column->[1] } qw(int big text num)) || chance(50);
+	return ("select count(*) as c1 from ($any where $column->[0] is not null $limit) $rows where $rows.c1 in ($any)", 'big');
 }
 
 sub _q_distinct_on
