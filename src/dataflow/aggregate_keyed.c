@@ -188,6 +188,8 @@ change_group(KeyedChange *change, AggregateGroup *group)
 		values[i] = group->look.values[column];
 		isnull[i] = group->look.isnull[column];
 	}
+	/* a pass takes groups in the order in which they are finished */
+	group->number = state->numbered++;
 	change->group = group;
 	(void) ivm_source_find(state->source, values, isnull, found_row, change);
 	subtract_delta(change, group);
