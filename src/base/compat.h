@@ -59,4 +59,14 @@
 #define lock_held_by_me_compat(tag, lockmode) LockHeldByMe(tag, lockmode)
 #endif
 
+/*
+ * 16 gave a name to the top-level transaction of a (sub)transaction that is
+ * being decoded.
+ */
+#if PG_VERSION_NUM >= 160000
+#define rbtxn_toptxn_compat(txn) rbtxn_get_toptxn(txn)
+#else
+#define rbtxn_toptxn_compat(txn) ((txn)->toptxn != NULL ? (txn)->toptxn : (txn))
+#endif
+
 #endif							/* IVM_COMPAT_H */

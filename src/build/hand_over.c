@@ -24,6 +24,7 @@
 #include "stats/stats.h"
 
 #define BUILDER_CURSOR			"builder"
+#define OPEN_DELAY		100		/* ms, between looks whether open transactions have ended */
 
 static IvmControlDatabase *control;
 static IvmDatabase *capture;
@@ -62,6 +63,13 @@ ivm_hand_over_begin(IvmPlan *plan)
 	 */
 	decoded = ivm_log_end(capture).decoded_lsn;
 	ivm_registry_wait(capture, generation);
+	if (ivm_registry_is_incomplete(capture))
+	{
+		ivm_stats_build_phase("waiting for open transactions");
+		do
+			ivm_process_wait(OPEN_DELAY);
+		while (ivm_registry_is_incomplete(capture));
+	}
 	return decoded;
 }
 

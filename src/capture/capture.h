@@ -87,6 +87,12 @@ extern void ivm_registry_wait(IvmDatabase *database, uint64 generation);
 extern uint64 ivm_registry_ask(IvmDatabase *database);
 extern bool ivm_registry_is_acknowledged(IvmDatabase *database, uint64 generation);
 
+/*
+ * Does a transaction run that was decoded in part before a table that this consumer holds was registered as it is?
+ * Asked when the registration is acknowledged: ivm_registry_wait() does not wait for such transactions, the others do.
+ */
+extern bool ivm_registry_is_incomplete(IvmDatabase *database);
+
 
 /* ---- cursors and reading (delta_log.c) ---- */
 

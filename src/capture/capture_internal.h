@@ -28,6 +28,8 @@
 #include "storage/fileset.h"
 #include "storage/lwlock.h"
 #include "utils/dsa.h"
+#include "utils/relcache.h"
+#include "utils/resowner.h"
 
 #include "capture/capture.h"
 #include "memory/budget.h"
@@ -86,6 +88,9 @@ struct IvmDatabase
 	dsa_pointer registry;		/* IvmRegistryEntry[], by relid */
 	int			nregistered;
 	int			registry_size;	/* allocated */
+	dsa_pointer incomplete;		/* IvmIncomplete[], by the decoder */
+	int			nincomplete;
+	int			incomplete_size;	/* allocated */
 	pg_atomic_uint64 generation;	/* asked for; raised under "lock" */
 	pg_atomic_uint64 acknowledged;	/* in force, and all before is visible; by
 									 * the decoder */
@@ -180,6 +185,7 @@ typedef struct IvmLog
 	bool		closed;			/* its decoder is gone */
 	bool		resting;		/* its decoder does not hold on to the tail */
 	bool		has_files;
+	bool		holds;			/* files of open transactions among them */
 	FileSet		files;			/* one for each segment that is not in memory */
 	dsa_pointer head;			/* oldest segment that is kept */
 	dsa_pointer tail;			/* the one being written */
@@ -195,7 +201,10 @@ typedef enum IvmRecordKind
 	IVM_RECORD_DELETE,
 	IVM_RECORD_TRUNCATE,
 	IVM_RECORD_LOST,			/* a change that the limit left no room for */
-	IVM_RECORD_END				/* of the transaction */
+	IVM_RECORD_END,				/* of the transaction */
+	IVM_RECORD_XID				/* not in the log: what follows is of that
+								 * (sub)transaction; its id is where the table
+								 * is said otherwise */
 } IvmRecordKind;
 
 typedef struct IvmRecordHeader
@@ -238,6 +247,10 @@ extern void ivm_log_append_truncate(Oid relid);
 extern void ivm_log_append_lost(Oid relid);
 extern void ivm_log_publish(TimestampTz commit_time);
 extern bool ivm_log_is_over(void);
+extern void ivm_log_refuse(bool disk_is_full);
+extern bool ivm_log_has_disk(Size more);
+extern IvmLog *ivm_log_current(void);
+extern void ivm_log_keep_files(bool keep);
 extern void ivm_log_next_transaction(void);
 extern bool ivm_log_is_short(IvmDatabase *database, bool again);
 extern bool ivm_log_has_room(IvmDatabase *database);
@@ -270,11 +283,64 @@ extern void ivm_log_file_delete(IvmLog *log, uint64 number);
 typedef struct IvmRegistration
 {
 	Oid			relid;
+	uint64		generation;		/* in which it got its present columns */
 	Bitmapset  *attributes;		/* NULL: all */
 } IvmRegistration;
 
 extern uint64 ivm_registry_load(IvmDatabase *database);
+extern uint64 ivm_registry_loaded(void);
 extern IvmRegistration *ivm_registry_find(Oid relid);
+extern bool ivm_registry_is_held(IvmDatabase *database, Oid relid, uint64 holder);
+
+/* ---- incomplete.c ---- */
+
+typedef struct IvmIncomplete IvmIncomplete;
+
+/*
+ * The table's rows in the open transaction are not all, or lack columns.  Called by the decoder, before it
+ * acknowledges the generation that says so, and once for each pair.
+ */
+extern void ivm_incomplete_add(IvmDatabase *database, TransactionId xid, Oid relid);
+
+/* Forgets the transactions that are over. */
+extern void ivm_incomplete_prune(IvmDatabase *database);
+
+/* ---- held.c ---- */
+
+typedef struct IvmHeld IvmHeld; /* an open transaction */
+typedef struct IvmHeldTable IvmHeldTable;
+
+extern void ivm_held_start(IvmDatabase *database);
+extern IvmHeld *ivm_held_make(TransactionId xid);
+
+/* Adds a record of that (sub)transaction.  False: there is no room, and the table is to be lost. */
+extern bool ivm_held_append(IvmHeld *held, TransactionId xid, IvmRecordKind kind, Oid relid, uint32 layout,
+							const void *payload, Size size);
+
+/* Where the next record will be; everything from such a place on goes. */
+extern uint64 ivm_held_position(IvmHeld *held);
+extern void ivm_held_truncate(IvmHeld *held, uint64 position);
+
+/* The transaction changed the table, whose ancestors these are. */
+extern IvmHeldTable *ivm_held_touch(IvmHeld *held, Oid relid, List *ancestors);
+extern bool ivm_held_is_lost(IvmHeldTable *table);
+extern void ivm_held_lose(IvmHeld *held, Oid relid);
+
+/*
+ * It has committed: what is of the top level or of a surviving subtransaction (which get sorted) goes to the log, but
+ * for the end of the transaction.  False if that was nothing, and not even the transaction's begin.  Needs a resource owner.
+ */
+extern bool ivm_held_hand_over(IvmHeld *held, TransactionId *survivors, int nsurvivors, const IvmLogTxn *txn);
+extern void ivm_held_drop(IvmHeld *held);
+
+/* Notes those that are incomplete now that another generation is in force. */
+extern void ivm_held_find_incomplete(void);
+
+/* Writes some of what is in memory to a file; false if there is none, or no room. */
+extern bool ivm_held_to_file(void);
+extern void ivm_held_rest(void);
+extern void ivm_held_stop(void);
+extern Size ivm_held_memory(void);
 
 /* Raises an atomic to a value. */
 static inline void
@@ -308,10 +374,32 @@ extern void ivm_wake_position_reached(IvmDatabase *database, XLogRecPtr decoded)
 extern int	ivm_page_read(XLogReaderState *state, XLogRecPtr page, int length,
 						  XLogRecPtr record, char *buffer);
 
+/* ---- tracked.c ---- */
+
+/* What is known of a table that changed. */
+typedef struct IvmTracked
+{
+	Oid			relid;			/* hash key */
+	bool		valid;
+	bool		stale;			/* was invalidated while it was looked up */
+	bool		tracked;
+	bool		all;			/* every column is needed */
+	uint32		layout;			/* of its rows */
+	bool		every_change;	/* also those that change no needed column */
+	Bitmapset  *attributes;		/* else these, by its own attribute numbers */
+	List	   *ancestors;		/* oids, all levels */
+	uint64		unknown_in;		/* transaction for which an unknown change was
+								 * logged */
+} IvmTracked;
+
+extern void ivm_tracked_start(void);
+extern void ivm_tracked_registry_changed(void);
+extern void ivm_tracked_trim(void);
+extern IvmTracked *ivm_tracked_get(Relation relation);
+
 /* ---- plugin.c ---- */
 
 extern void ivm_plugin_start(IvmDatabase *database);
-extern void ivm_plugin_registry_changed(void);
 extern void _PG_output_plugin_init(struct OutputPluginCallbacks *callbacks);
 
 /* ---- replication_slot.c ---- */
@@ -325,6 +413,7 @@ extern LogicalDecodingContext *ivm_replication_slot_decode(void);
 
 extern void ivm_decoder_memory_start(IvmDatabase *database);
 extern void ivm_decoder_settings(void);
+extern void ivm_decoder_stream(LogicalDecodingContext *decoding);
 extern bool ivm_decoder_should_stall(bool again);
 extern bool ivm_decoder_must_stall(void);
 extern void ivm_decoder_count_reorder(LogicalDecodingContext *decoding);
@@ -333,6 +422,7 @@ extern void ivm_decoder_trim(LogicalDecodingContext *decoding, XLogRecPtr distan
 /* ---- decoder.c ---- */
 
 extern void ivm_decoder_sleep(XLogRecPtr upto, long timeout_ms);
+extern ResourceOwner ivm_decoder_owner(void);
 extern void ivm_decoder_committed(TransactionId xid, TimestampTz time);
 extern void ivm_decoder_has_rows(void);
 

@@ -100,6 +100,9 @@ reset_entry(IvmDatabase *database)
 	database->area = DSM_HANDLE_INVALID;
 	database->registry = InvalidDsaPointer;
 	database->nregistered = 0;
+	database->incomplete = InvalidDsaPointer;
+	database->nincomplete = 0;
+	database->incomplete_size = 0;
 	database->registry_size = 0;
 	pg_atomic_write_u64(&database->generation, 0);
 	pg_atomic_write_u64(&database->acknowledged, 0);

@@ -4,7 +4,8 @@
  *	  The decoder's life: from the slot to the end of the WAL, and back to sleep.
  *
  * The decoder reads the WAL up to what is flushed, and sleeps when there is no
- * more: a commit wakes it (wake.c), otherwise it looks again after ivm.naptime.
+ * more: a commit wakes it (wake.c), otherwise it looks again after ivm.naptime, or, while the WAL grows without commits
+ * (transactions that are open write it), after LOOK_DELAY.
  * Between two records, so between two transactions, it
  *
  *	-	takes over what was registered, and acknowledges it as soon as every
@@ -72,6 +73,7 @@
 #define REPORT_DELAY		200 /* ms, between reports to the statistics */
 #define BUSY_WAKE_DELAY		100 /* ms, between wake-ups of consumers while
 								 * behind */
+#define LOOK_DELAY			200 /* ms, between looks while the WAL grows */
 #define REST_DELAY			1000	/* ms without anything to decode */
 #define TRIM_DISTANCE		((XLogRecPtr) 4 * 1024 * 1024)	/* of WAL, between trims */
 #define BUSY_TRIM_DISTANCE	((XLogRecPtr) 64 * 1024 * 1024)
@@ -143,6 +145,12 @@ ivm_decoder_committed(TransactionId xid, TimestampTz time)
 		prune_wanted = true;
 }
 
+ResourceOwner
+ivm_decoder_owner(void)
+{
+	return owner;
+}
+
 /* Called by the plugin when it has published a transaction. */
 void
 ivm_decoder_has_rows(void)
@@ -164,7 +172,8 @@ acknowledge(void)
 			if (pg_atomic_read_u64(&database->generation) == taken)
 				return;
 			taken = ivm_registry_load(database);
-			ivm_plugin_registry_changed();
+			ivm_tracked_registry_changed();
+			ivm_held_find_incomplete();
 			nbefore = ncommitted;
 			acknowledging = true;
 		}
@@ -279,7 +288,10 @@ decode(void)
 		/* the reader allocates what it keeps in the current context */
 		MemoryContextSwitchTo(decoding->context);
 		if (XLogReadRecord(decoding->reader, &error) != NULL)
+		{
 			LogicalDecodingProcessRecord(decoding, decoding->reader);
+			ivm_decoder_stream(decoding);
+		}
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
@@ -398,6 +410,7 @@ report(void)
 	position_changed = false;
 
 	ivm_decoder_count_reorder(decoding);
+	ivm_incomplete_prune(database);
 	memory = pg_atomic_read_u64(&database->log_memory);
 	disk = pg_atomic_read_u64(&database->log_disk);
 	ivm_replication_slot_name(MyDatabaseId, name);
@@ -420,6 +433,7 @@ decoder_exit(int code, Datum argument)
 	pg_atomic_write_u32(&database->sleeping, 0);
 	pg_atomic_write_u32(&database->stalled, 0);
 	pg_atomic_write_u32(&database->state, IVM_DECODER_STOPPED);
+	ivm_held_stop();
 	ivm_log_stop(database);
 	ConditionVariableBroadcast(&database->acknowledged_changed);
 	ConditionVariableBroadcast(&database->decoded_changed);
@@ -439,6 +453,7 @@ rest(void)
 	if (!TimestampDifferenceExceeds(idle_since, now, REST_DELAY))
 		return TimestampDifferenceMilliseconds(now, TimestampTzPlusMilliseconds(idle_since, REST_DELAY)) + 1;
 	idle_since = 0;
+	ivm_held_rest();
 	ivm_log_rest();
 	ivm_log_reload();
 	ivm_decoder_trim(decoding, TRIM_DISTANCE);
@@ -566,6 +581,9 @@ ivm_decoder_run(IvmDatabase *db)
 			timeout = Min(timeout, VISIBILITY_DELAY);
 		until_rest = rest();
 		timeout = Min(timeout, until_rest);
+		/* nobody tells of what open transactions write */
+		if (idle_since != 0)
+			timeout = Min(timeout, LOOK_DELAY);
 		/* who comes after this look finds the flag up, and sets the latch */
 		if (!has_work())
 			ivm_decoder_sleep(decoding->reader->EndRecPtr, timeout);

@@ -10,12 +10,13 @@
  * went to files.  Why nobody can wait in a circle: see memory/README.md.
  *
  * Memory.  The log has an account of its own.  Transactions that are not complete
- * are in PostgreSQL's reorder buffer, which goes to files of its own beyond
- * logical_decoding_work_mem: in this process that is the share which the budget
- * reserves for it.  What that does not count: the values that were stored out of
- * line, put together again, of the row that is being replayed; descriptors of
- * transactions and subtransactions; and what is read back of each subtransaction at
- * once, up to 4096 changes.
+ * are in PostgreSQL's reorder buffer, up to logical_decoding_work_mem: in this process that is the share
+ * which the budget reserves for it.  Before it is full, what is there is decoded, though the transactions are open
+ * (ivm_decoder_stream), and held as rows.  Beyond it PostgreSQL writes files of its own: for a row that is larger than half of
+ * the share, and for what was open when the decoder started, which it does not give before it has committed.
+ * What the limit does not know of is counted beside it: descriptors of transactions and subtransactions, what they
+ * wrote to catalogs.  Not counted: the values that were stored out of line, put together again, of the row that is being
+ * replayed; and what is read back of each subtransaction that went to files, up to 4096 changes at once.
  *
  * PostgreSQL's memory goes back to the kernel after bursts (ivm_decoder_trim).
  *
@@ -25,18 +26,24 @@
 
 #include "replication/logical.h"
 #include "replication/reorderbuffer.h"
+#include "replication/snapbuild.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/settings.h"
 #include "capture/capture_internal.h"
 #include "memory/arena.h"
+#include "memory/reclaim.h"
 #include "stats/stats.h"
 
 #define STALL_TIME			1000	/* ms, the longest wait for memory */
 #define STALL_DISTANCE		((uint64) 8 * 1024 * 1024)	/* bytes to files
 														 * between two */
+#define TRANSACTION_SIZE	450 /* of the reorder buffer, for each it knows */
+#define TUPLECID_SIZE		88	/* for each row of a catalog that one wrote */
+#define FORCED_SIZE			((Size) 1024)	/* for tests */
 #define LARGE_BUFFER		(1024 * 1024)
 #define SMALL_BUFFER		(5 * XLOG_BLCKSZ)
 
@@ -123,16 +130,73 @@ ivm_decoder_must_stall(void)
 	return true;
 }
 
-/* Tells the budget what the reorder buffer holds of the share. */
+/*
+ * Called after each record: has what is in the reorder buffer decoded if it fills half of the share.
+ *
+ * PostgreSQL does that by itself when the whole share is full, but not with a transaction of which the last row is not
+ * complete (chunks of a value, an insert that may be taken back): then it writes the largest to a file.  A row's end
+ * comes soon, so we choose a moment at which there is enough that is complete.  It is made to look by a message
+ * that is queued, which nobody gets, and to find the buffer too full by setting the limit to what must stay for this once.
+ */
+void
+ivm_decoder_stream(LogicalDecodingContext *decoding)
+{
+	ReorderBuffer *reorder = decoding->reorder;
+	bool		forced = ivm_debug_spill[0] != '\0' && ivm_spill_is_forced("log");
+	int			share = logical_decoding_work_mem;
+	Size		enough = forced ? FORCED_SIZE : (Size) share * 1024 / 2;
+	Size		complete = 0;
+	ReorderBufferTXN *largest = NULL;
+	int			limit;
+	dlist_iter	iter;
+
+	if (reorder->size < enough)
+		return;
+	/* before, what comes was decoded already, by another process, and is not wanted */
+	if (SnapBuildCurrentState(decoding->snapshot_builder) < SNAPBUILD_CONSISTENT ||
+		SnapBuildXactNeedsSkip(decoding->snapshot_builder, decoding->reader->EndRecPtr))
+		return;
+
+	dlist_foreach(iter, &reorder->txns_by_base_snapshot_lsn)
+	{
+		ReorderBufferTXN *txn = dlist_container(ReorderBufferTXN, base_snapshot_node, iter.cur);
+
+		if (rbtxn_has_partial_change(txn))
+			continue;
+		complete += txn->total_size;
+		if (!txn->concurrent_abort && (largest == NULL || txn->total_size > largest->total_size))
+			largest = txn;
+	}
+	if (largest == NULL || complete < enough / 3)
+		return;
+
+	/* what is not complete stays below this, and of small ones some do not go */
+	limit = Max((reorder->size - complete) / 1024 + 1, forced ? 0 : share / 4);
+	if (reorder->size < (Size) limit * 1024)
+		return;
+	logical_decoding_work_mem = limit;
+	ReorderBufferQueueMessage(reorder, largest->xid, NULL, decoding->reader->ReadRecPtr, true, "", 0, "");
+	logical_decoding_work_mem = share;
+}
+
+/* Tells the budget what the reorder buffer, and we of open transactions, hold of the share. */
 void
 ivm_decoder_count_reorder(LogicalDecodingContext *decoding)
 {
 	static Size counted = 0;
 	IvmAccount *account = ivm_budget_account();
-	Size		size = decoding->reorder->size;
+	Size		size = decoding->reorder->size + ivm_held_memory();
+	dlist_iter	iter;
 
 	if (account == NULL)
 		return;
+	dlist_foreach(iter, &decoding->reorder->toplevel_by_lsn)
+	{
+		ReorderBufferTXN *txn = dlist_container(ReorderBufferTXN, node, iter.cur);
+
+		size += (1 + txn->nsubtxns) * TRANSACTION_SIZE + txn->ntuplecids * TUPLECID_SIZE +
+			txn->ninvalidations * sizeof(SharedInvalidationMessage);
+	}
 	if (size > counted)
 		ivm_account_force(account, size - counted);
 	else

@@ -229,7 +229,7 @@ ivm_log_trim(IvmDatabase *db)
 				free_head(db, of);
 			}
 			/* the directory goes with the files: a resting decoder is not about to make one */
-			if (of->resting && of->has_files && !DsaPointerIsValid(of->head))
+			if (of->resting && of->has_files && !of->holds && !DsaPointerIsValid(of->head))
 			{
 				FileSetDeleteAll(&of->files);
 				of->has_files = false;

@@ -127,7 +127,7 @@ ivm_log_reload(void)
 {
 	FileSet		files;
 
-	if (current == NULL || !ivm_log_file_is_elsewhere() || pg_atomic_read_u64(&database->log_disk) > 0 ||
+	if (current == NULL || current->holds || !ivm_log_file_is_elsewhere() || pg_atomic_read_u64(&database->log_disk) > 0 ||
 		(!resting && tail_is_file()))
 		return;
 	ivm_log_file_choose(&files);
@@ -236,8 +236,8 @@ file_size(void)
 }
 
 /* Rows are not taken up from now on. */
-static void
-begin_episode(bool disk_is_full)
+void
+ivm_log_refuse(bool disk_is_full)
 {
 	uint64		disk = pg_atomic_read_u64(&database->log_disk);
 	uint64		limit = ivm_log_file_limit();
@@ -261,6 +261,31 @@ begin_episode(bool disk_is_full)
 				 errmsg("delta log has reached its limit on disk of " UINT64_FORMAT " kB", ivm_log_file_limit() / 1024),
 				 errdetail("Incremental views whose tables change now are going to be rebuilt."),
 				 errhint("Increase \"ivm.delta_log_limit\", or \"temp_file_limit\" if that is lower.")));
+}
+
+/* May files of the log, those of open transactions among them, take so much more? */
+bool
+ivm_log_has_disk(Size more)
+{
+	return pg_atomic_read_u64(&database->log_disk) + more <= ivm_log_file_limit();
+}
+
+/* The log that is written, whose files those of open transactions lie with. */
+IvmLog *
+ivm_log_current(void)
+{
+	return current;
+}
+
+/* There are files of open transactions from now on, or none any more. */
+void
+ivm_log_keep_files(bool keep)
+{
+	LWLockAcquire(&database->lock, LW_EXCLUSIVE);
+	current->holds = keep;
+	if (!keep)
+		ivm_log_trim(database);
+	LWLockRelease(&database->lock);
 }
 
 /* Has the log come down far enough? */
@@ -354,7 +379,7 @@ leave_file(void)
 	Size		left = buffered;
 	dsm_segment *memory;
 
-	begin_episode(true);
+	ivm_log_refuse(true);
 	memory = ivm_log_memory_make(database, BUFFER_SIZE + 8192, true);
 	if (memory == NULL)
 		ereport(ERROR,
@@ -455,7 +480,7 @@ append_large(IvmRecordKind kind, Oid relid, uint32 layout, const char *payload, 
 		!write_file(payload, size, written + IVM_RECORD_HEADER_SIZE) ||
 		!write_file(padding, length - IVM_RECORD_HEADER_SIZE - size, written + IVM_RECORD_HEADER_SIZE + size))
 	{
-		begin_episode(true);
+		ivm_log_refuse(true);
 		return false;
 	}
 	count_written(length);
@@ -490,9 +515,9 @@ append(IvmRecordKind kind, Oid relid, uint32 layout, const void *payload, Size s
 			next_segment(length);
 			continue;
 		}
-		if (is_row && pg_atomic_read_u64(&database->log_disk) + buffered + length > ivm_log_file_limit())
+		if (is_row && !ivm_log_has_disk(buffered + length))
 		{
-			begin_episode(false);
+			ivm_log_refuse(false);
 			return false;
 		}
 		if (buffered + length > BUFFER_SIZE && !flush())
@@ -649,6 +674,8 @@ ivm_log_give_back(IvmDatabase *db)
 			free_spare();
 			continue;
 		}
+		if (!over && ivm_held_to_file())
+			continue;
 		seg = over ? NULL : pin_newest_in_memory();
 		if (seg == NULL)
 			break;

@@ -3,19 +3,11 @@
  * plugin.c
  *	  The output plugin: changes of tracked tables become rows of the log.
  *
- * It is called by logical decoding in the decoder, once for every change of a
- * committed transaction, with the table as it was then (the historic
- * snapshot).  An update is its old row with weight -1 and its new one with
+ * It is called by logical decoding in the decoder, once for every change, with the table as it was then (the
+ * historic snapshot): when a transaction has committed, or, if that does not fit the decoder's share of memory, while it is
+ * still open (decoder_memory.c chooses the moment).  An update is its old row with weight -1 and its new one with
  * weight +1; where no needed column changed they cancel, and nothing is
  * written.  A transaction without anything to write leaves no trace in the log.
- *
- * Whether a table is tracked is decided by what is registered of it and of
- * its ancestors, partitioned tables and inheritance parents alike, since a
- * partition may be younger than every compiled plan.  Columns registered of an
- * ancestor are found by name, as PostgreSQL itself maps them.  The answer is
- * cached until an invalidation of the table or of an ancestor, as a change of
- * the inheritance tree always brings one of the child.  The cache keeps a few
- * thousand tables besides those that are tracked.
  *
  * Tables have replica identity FULL, so that the old row is complete in the
  * WAL, toasted values included; an unchanged toasted value is missing in the
@@ -24,33 +16,38 @@
  * record of kind truncate says that the table has changed in an unknown
  * way, and its readers rebuild.
  *
+ * Open transactions.  Their rows are held (held.c) with the id of the subtransaction that each is of.  At the
+ * commit those of the top level and of the subtransactions that PostgreSQL still knows go to the log: it forgets a
+ * subtransaction that is rolled back.  That it also tells of that is not relied on, since it does not when
+ * everything of the subtransaction had gone through one of its own files; being told is a chance to free what
+ * comes after the subtransaction's first row, which is its own, or its children's.
+ *
+ * When an open transaction aborts, a look at a catalog raises an error, the rest of the run is left out, and
+ * decoding goes on in this process.  So everything is looked up before the first byte is written, nothing is left
+ * half-made, and no error of ours has that code.  A transaction that was open when the decoder started comes
+ * in the old way, whole, when it has committed.
+ *
  * Nobody but our decoder may use the plugin: it keeps what views need, not
  * what a replication user may see.
  *
- * Memory: the cache in a context of its own, a row in one that is reset for
- * each change.
+ * Memory: a row, in a context that is reset for each change.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/transam.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
 #include "replication/logical.h"
 #include "replication/origin.h"
 #include "replication/output_plugin.h"
-#include "utils/fmgroids.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
+#include "replication/reorderbuffer.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 
+#include "base/compat.h"
 #include "base/debug_point.h"
 #include "capture/capture_internal.h"
 #include "zset/row.h"
@@ -58,260 +55,27 @@
 /* A row whose values take more than this together is not even tried. */
 #define MAX_ROW_SIZE	((Size) MaxAllocSize - 1024 * 1024)
 
-/* So many tables are not worth a look which could be forgotten, and so many that no view reads are too many. */
-#define KEPT_RELATIONS	500
-#define MANY_UNTRACKED	5000
-
-/* What is known of a table that changed. */
-typedef struct TrackedRelation
-{
-	Oid			relid;			/* hash key */
-	bool		valid;
-	bool		tracked;
-	bool		all;			/* every column is needed */
-	uint32		layout;			/* of its rows */
-	bool		every_change;	/* also those that change no needed column */
-	Bitmapset  *attributes;		/* else these, by its own attribute numbers */
-	List	   *ancestors;		/* oids, all levels */
-	uint64		unknown_in;		/* transaction for which an unknown change was
-								 * logged */
-} TrackedRelation;
-
 static IvmDatabase *database;	/* NULL: this process is not a decoder */
-static HTAB *relations;
-static MemoryContext relations_context;
 static MemoryContext change_context;
 
 /* The transaction being decoded. */
-static uint64 transactions;		/* counts them */
+static uint64 transactions;		/* counts them, and what is told of them at a time */
 static bool txn_is_begun;		/* in the log */
 
-static void
-relation_invalidated(Datum argument, Oid relid)
-{
-	HASH_SEQ_STATUS status;
-	TrackedRelation *entry;
-
-	if (relations == NULL)
-		return;
-	hash_seq_init(&status, relations);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		if (!OidIsValid(relid) || entry->relid == relid ||
-			list_member_oid(entry->ancestors, relid))
-			entry->valid = false;
-}
-
-/* Forgets tables that were dropped or altered, or also those that no view reads; how many of these are left. */
-static long
-forget_relations(bool untracked)
-{
-	HASH_SEQ_STATUS status;
-	TrackedRelation *entry;
-	long		left = 0;
-
-	hash_seq_init(&status, relations);
-	while ((entry = hash_seq_search(&status)) != NULL)
-	{
-		if (entry->valid && !(untracked && !entry->tracked))
-		{
-			left += !entry->tracked;
-			continue;
-		}
-		bms_free(entry->attributes);
-		list_free(entry->ancestors);
-		(void) hash_search(relations, &entry->relid, HASH_REMOVE, NULL);
-	}
-	return left;
-}
-
-/*
- * Between transactions, when nobody holds on to an entry.  With very many tables that no view reads go the
- * server's own caches of them, which nothing else empties.
- */
-static void
-trim_relations(void)
-{
-	static long limit = KEPT_RELATIONS;
-
-	if (hash_get_num_entries(relations) <= limit)
-		return;
-	if (forget_relations(false) > MANY_UNTRACKED)
-	{
-		(void) forget_relations(true);
-		InvalidateSystemCaches();
-	}
-	limit = Max(KEPT_RELATIONS, 2 * hash_get_num_entries(relations));
-}
+/* It is open yet. */
+static IvmHeld *held;			/* NULL: it is not */
+static TransactionId change_xid;	/* whose change it is */
 
 /* This process becomes the decoder of the database. */
 void
 ivm_plugin_start(IvmDatabase *db)
 {
-	HASHCTL		control = {0};
-
 	Assert(database == NULL);
-	relations_context = AllocSetContextCreate(TopMemoryContext, "ivm tracked relations",
-											  ALLOCSET_DEFAULT_SIZES);
 	change_context = AllocSetContextCreate(TopMemoryContext, "ivm change",
 										   ALLOCSET_DEFAULT_SIZES);
-	control.keysize = sizeof(Oid);
-	control.entrysize = sizeof(TrackedRelation);
-	control.hcxt = relations_context;
-	relations = hash_create("ivm tracked relations", 128, &control,
-							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	CacheRegisterRelcacheCallback(relation_invalidated, (Datum) 0);
+	ivm_tracked_start();
+	ivm_held_start(db);
 	database = db;
-}
-
-/* The registry is another one now. */
-void
-ivm_plugin_registry_changed(void)
-{
-	relation_invalidated((Datum) 0, InvalidOid);
-}
-
-/* Adds the ancestors of a relation, of all levels, under the historic snapshot. */
-static List *
-add_ancestors(List *ancestors, Oid relid)
-{
-	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
-	List	   *todo = list_make1_oid(relid);
-
-	while (todo != NIL)
-	{
-		Oid			child = linitial_oid(todo);
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
-
-		todo = list_delete_first(todo);
-		ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(child));
-		scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
-		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		{
-			Oid			parent = ((Form_pg_inherits) GETSTRUCT(tuple))->inhparent;
-
-			if (!list_member_oid(ancestors, parent))
-			{
-				ancestors = lappend_oid(ancestors, parent);
-				todo = lappend_oid(todo, parent);
-			}
-		}
-		systable_endscan(scan);
-	}
-	table_close(inherits, AccessShareLock);
-	return ancestors;
-}
-
-/* Adds to "attributes" those of the relation that are named as an ancestor's registered ones. */
-static Bitmapset *
-add_attributes_by_name(Bitmapset *attributes, Relation relation, Oid ancestor, Bitmapset *registered)
-{
-	Relation	from = RelationIdGetRelation(ancestor);
-	TupleDesc	desc = RelationGetDescr(relation);
-	int			attnum = -1;
-
-	if (!RelationIsValid(from))
-		return attributes;
-	while ((attnum = bms_next_member(registered, attnum)) >= 0)
-	{
-		Form_pg_attribute wanted;
-
-		if (attnum < 1 || attnum > RelationGetNumberOfAttributes(from))
-			continue;
-		wanted = TupleDescAttr(RelationGetDescr(from), attnum - 1);
-		if (wanted->attisdropped)
-			continue;
-		for (int i = 0; i < desc->natts; i++)
-		{
-			Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-			if (!attribute->attisdropped &&
-				strcmp(NameStr(attribute->attname), NameStr(wanted->attname)) == 0)
-			{
-				attributes = bms_add_member(attributes, i + 1);
-				break;
-			}
-		}
-	}
-	RelationClose(from);
-	return attributes;
-}
-
-/*
- * What is known of the relation; looked up if it is not known, or not any more.
- * Leaves garbage in the current context.
- */
-static TrackedRelation *
-get_tracked(Relation relation)
-{
-	Oid			relid = RelationGetRelid(relation);
-	TrackedRelation *entry;
-	IvmRegistration *registration;
-	Bitmapset  *attributes = NULL;
-	List	   *ancestors;
-	MemoryContext old;
-	bool		found;
-	ListCell   *cell;
-
-	entry = hash_search(relations, &relid, HASH_ENTER, &found);
-	if (!found)
-	{
-		entry->attributes = NULL;
-		entry->ancestors = NIL;
-		entry->unknown_in = 0;
-		entry->valid = false;
-	}
-	if (entry->valid)
-		return entry;
-
-	/* an invalidation while we look counts */
-	entry->valid = true;
-	bms_free(entry->attributes);
-	entry->attributes = NULL;
-	list_free(entry->ancestors);
-	entry->ancestors = NIL;
-
-	entry->layout = ivm_row_layout(RelationGetDescr(relation), RelationGetNumberOfAttributes(relation));
-	entry->tracked = false;
-	entry->all = false;
-	entry->every_change = false;
-	ancestors = add_ancestors(NIL, relid);
-	registration = ivm_registry_find(relid);
-	if (registration != NULL)
-	{
-		entry->tracked = true;
-		if (registration->attributes == NULL)
-			entry->all = true;
-		else
-			attributes = bms_copy(registration->attributes);
-	}
-	foreach(cell, ancestors)
-	{
-		Oid			ancestor = lfirst_oid(cell);
-
-		registration = ivm_registry_find(ancestor);
-		if (registration == NULL)
-			continue;
-		entry->tracked = true;
-		if (registration->attributes == NULL)
-			entry->all = true;
-		else
-		{
-			attributes = add_attributes_by_name(attributes, relation, ancestor,
-												registration->attributes);
-			if (bms_is_member(0, registration->attributes))
-				attributes = bms_add_member(attributes, 0);
-		}
-	}
-	entry->every_change = bms_is_member(0, attributes);
-
-	old = MemoryContextSwitchTo(relations_context);
-	entry->attributes = bms_copy(attributes);
-	entry->ancestors = list_copy(ancestors);
-	MemoryContextSwitchTo(old);
-	return entry;
 }
 
 /*
@@ -330,44 +94,85 @@ full_xid(TransactionId xid)
 	return ((uint64) epoch << 32) | xid;
 }
 
+static IvmLogTxn
+as_logged(ReorderBufferTXN *txn)
+{
+	IvmLogTxn	result = {
+		.fxid = full_xid(txn->xid),
+		.commit_lsn = txn->final_lsn,
+		.end_lsn = txn->end_lsn,
+		.commit_time = txn->xact_time.commit_time
+	};
+
+	return result;
+}
+
 /* Something of the transaction will be written: begins it in the log if that was not done. */
 static void
 need_txn(ReorderBufferTXN *txn)
 {
 	if (!txn_is_begun)
 	{
-		IvmLogTxn	begin = {
-			.fxid = full_xid(txn->xid),
-			.commit_lsn = txn->final_lsn,
-			.end_lsn = txn->end_lsn,
-			.commit_time = txn->xact_time.commit_time
-		};
+		IvmLogTxn	begin = as_logged(txn);
 
 		ivm_log_append_begin(&begin);
 		txn_is_begun = true;
 	}
 }
 
-/* The relation changed in a way that cannot be told: it is unknown, or has no room in the log. */
+/* A change of the relation could not be taken up. */
 static void
-log_unknown_change(ReorderBufferTXN *txn, TrackedRelation *entry, bool no_room)
+log_lost_change(ReorderBufferTXN *txn, IvmTracked *entry)
+{
+	if (held != NULL)
+		ivm_held_lose(held, entry->relid);
+	else if (entry->unknown_in != transactions)
+	{
+		entry->unknown_in = transactions;
+		need_txn(txn);
+		ivm_log_append_lost(entry->relid);
+	}
+}
+
+/* The relation was truncated. */
+static void
+log_truncate(ReorderBufferTXN *txn, IvmTracked *entry)
+{
+	if (held != NULL)
+	{
+		if (!ivm_held_append(held, change_xid, IVM_RECORD_TRUNCATE, entry->relid, 0, NULL, 0))
+			ivm_held_lose(held, entry->relid);
+	}
+	else
+	{
+		need_txn(txn);
+		ivm_log_append_truncate(entry->relid);
+	}
+}
+
+/* The relation changed in a way that cannot be told. */
+static void
+log_unknown_change(ReorderBufferTXN *txn, IvmTracked *entry)
 {
 	if (entry->unknown_in == transactions)
 		return;
 	entry->unknown_in = transactions;
-	need_txn(txn);
-	if (no_room)
-		ivm_log_append_lost(entry->relid);
-	else
-		ivm_log_append_truncate(entry->relid);
+	log_truncate(txn, entry);
 }
 
 static void
-log_row(ReorderBufferTXN *txn, TrackedRelation *entry, bool insert, MinimalTuple row)
+log_row(ReorderBufferTXN *txn, IvmTracked *entry, bool insert, MinimalTuple row)
 {
+	if (held != NULL)
+	{
+		if (!ivm_held_append(held, change_xid, insert ? IVM_RECORD_INSERT : IVM_RECORD_DELETE, entry->relid,
+							 entry->layout, row, row->t_len))
+			ivm_held_lose(held, entry->relid);
+		return;
+	}
 	need_txn(txn);
 	if (!ivm_log_append_row(entry->relid, insert, entry->layout, row))
-		log_unknown_change(txn, entry, true);
+		log_lost_change(txn, entry);
 }
 
 /*
@@ -376,7 +181,7 @@ log_row(ReorderBufferTXN *txn, TrackedRelation *entry, bool insert, MinimalTuple
  * one cannot be had, or if all together are too large.
  */
 static bool
-deform(TrackedRelation *entry, TupleDesc desc, HeapTuple tuple, Datum *values, bool *nulls,
+deform(IvmTracked *entry, TupleDesc desc, HeapTuple tuple, Datum *values, bool *nulls,
 	   Datum *old_values, bool *old_nulls)
 {
 	Size		size = 0;
@@ -419,7 +224,7 @@ static void
 change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	   ReorderBufferChange *change)
 {
-	TrackedRelation *entry;
+	IvmTracked *entry;
 	TupleDesc	desc = RelationGetDescr(relation);
 	ReorderBufferTupleBuf *old_tuple = change->data.tp.oldtuple;
 	ReorderBufferTupleBuf *new_tuple = change->data.tp.newtuple;
@@ -430,12 +235,15 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	MemoryContext old_context;
 
 	old_context = MemoryContextSwitchTo(change_context);
-	entry = get_tracked(relation);
+	entry = ivm_tracked_get(relation);
+	/* from here on nothing is looked up any more */
+	if (held != NULL && ivm_held_is_lost(ivm_held_touch(held, entry->relid, entry->ancestors)))
+		goto done;
 	if (!entry->tracked)
 		goto done;
 	if (ivm_log_is_over())
 	{
-		log_unknown_change(txn, entry, true);
+		log_lost_change(txn, entry);
 		goto done;
 	}
 	if (change->action != REORDER_BUFFER_CHANGE_INSERT)
@@ -470,7 +278,7 @@ change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 	goto done;
 
 unknown:
-	log_unknown_change(txn, entry, false);
+	log_unknown_change(txn, entry);
 done:
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(change_context);
@@ -481,15 +289,16 @@ table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 				Relation changed[], ReorderBufferChange *change)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(change_context);
+	IvmTracked **entries = palloc(nrelations * sizeof(IvmTracked *));
 
 	for (int i = 0; i < nrelations; i++)
+		entries[i] = ivm_tracked_get(changed[i]);
+	for (int i = 0; i < nrelations; i++)
 	{
-		TrackedRelation *entry = get_tracked(changed[i]);
-
-		if (!entry->tracked)
-			continue;
-		need_txn(txn);
-		ivm_log_append_truncate(entry->relid);
+		if (held != NULL)
+			(void) ivm_held_touch(held, entries[i]->relid, entries[i]->ancestors);
+		if (entries[i]->tracked)
+			log_truncate(txn, entries[i]);
 	}
 	MemoryContextSwitchTo(old_context);
 	MemoryContextReset(change_context);
@@ -498,14 +307,15 @@ table_truncated(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelatio
 static void
 begin(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
 {
-	trim_relations();
+	ivm_tracked_trim();
 	transactions++;
 	txn_is_begun = false;
 	ivm_log_next_transaction();
 }
 
+/* What is done when a transaction has committed, whether anything of it is in the log or not. */
 static void
-commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+committed(ReorderBufferTXN *txn)
 {
 	ivm_decoder_committed(txn->xid, txn->xact_time.commit_time);
 	if (!txn_is_begun)
@@ -514,6 +324,124 @@ commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn
 	txn_is_begun = false;
 	ivm_decoder_has_rows();
 	ivm_debug_point("decoder-after-decode");
+}
+
+static void
+commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	committed(txn);
+}
+
+/*
+ * Transactions that are open
+ */
+
+static void
+stream_start(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	ivm_tracked_trim();
+	if (txn->output_plugin_private == NULL)
+		txn->output_plugin_private = ivm_held_make(txn->xid);
+	held = txn->output_plugin_private;
+	change_xid = InvalidTransactionId;
+	ivm_debug_point("decoder-in-open-transaction");
+}
+
+static void
+stream_stop(LogicalDecodingContext *ctx, ReorderBufferTXN *txn)
+{
+	held = NULL;
+}
+
+/* Whose change it is, and where the first one of his is held. */
+static void
+note_subtransaction(ReorderBufferTXN *txn)
+{
+	if (txn->xid != change_xid)
+	{
+		change_xid = txn->xid;
+		transactions++;
+	}
+	if (rbtxn_is_known_subxact(txn) && txn->output_plugin_private == NULL)
+		txn->output_plugin_private = (void *) (uintptr_t) (ivm_held_position(held) + 1);
+}
+
+static void
+stream_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
+			  ReorderBufferChange *what)
+{
+	note_subtransaction(what->txn);
+	change(ctx, txn, relation, what);
+}
+
+static void
+stream_truncate(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, int nrelations,
+				Relation changed[], ReorderBufferChange *what)
+{
+	note_subtransaction(what->txn);
+	table_truncated(ctx, txn, nrelations, changed, what);
+}
+
+/* A transaction, or a subtransaction, is over and was not committed. */
+static void
+stream_abort(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr abort_lsn)
+{
+	ReorderBufferTXN *top = rbtxn_toptxn_compat(txn);
+	uintptr_t	first = (uintptr_t) txn->output_plugin_private;
+
+	if (top->output_plugin_private == NULL)
+		return;
+	if (top == txn)
+	{
+		ivm_held_drop(top->output_plugin_private);
+		top->output_plugin_private = NULL;
+	}
+	else if (first != 0)
+		ivm_held_truncate(top->output_plugin_private, first - 1);
+}
+
+/* The subtransactions that did not abort. */
+static TransactionId *
+surviving_subtransactions(ReorderBufferTXN *txn, int *count)
+{
+	TransactionId *result;
+	dlist_iter	iter;
+
+	*count = 0;
+	dlist_foreach(iter, &txn->subtxns)
+		(*count)++;
+	result = palloc_extended(Max(1, *count) * sizeof(TransactionId), MCXT_ALLOC_HUGE);
+	*count = 0;
+	dlist_foreach(iter, &txn->subtxns)
+		result[(*count)++] = dlist_container(ReorderBufferTXN, node, iter.cur)->xid;
+	return result;
+}
+
+/* Called outside of any transaction of the server's own. */
+static void
+stream_commit(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, XLogRecPtr commit_lsn)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(change_context);
+	ResourceOwner old_owner = CurrentResourceOwner;
+	IvmHeld    *its = txn->output_plugin_private;
+
+	CurrentResourceOwner = ivm_decoder_owner();
+	txn_is_begun = false;
+	ivm_log_next_transaction();
+	if (its != NULL)
+	{
+		int			count;
+		TransactionId *survivors = surviving_subtransactions(txn, &count);
+		IvmLogTxn	begin = as_logged(txn);
+
+		txn_is_begun = ivm_held_hand_over(its, survivors, count, &begin);
+		ivm_held_drop(its);
+		txn->output_plugin_private = NULL;
+	}
+	committed(txn);
+	CurrentResourceOwner = old_owner;
+	MemoryContextSwitchTo(old_context);
+	MemoryContextReset(change_context);
 }
 
 /* What our workers write into views and state tables is marked so. */
@@ -545,4 +473,10 @@ _PG_output_plugin_init(OutputPluginCallbacks *callbacks)
 	callbacks->truncate_cb = table_truncated;
 	callbacks->commit_cb = commit;
 	callbacks->filter_by_origin_cb = filter_by_origin;
+	callbacks->stream_start_cb = stream_start;
+	callbacks->stream_stop_cb = stream_stop;
+	callbacks->stream_change_cb = stream_change;
+	callbacks->stream_truncate_cb = stream_truncate;
+	callbacks->stream_abort_cb = stream_abort;
+	callbacks->stream_commit_cb = stream_commit;
 }

@@ -21,6 +21,8 @@
  * taken after the acknowledgement then sees every transaction that was decoded
  * without the tables, and all others are in the log.
  *
+ * Transactions that are decoded while they are open are another matter: see incomplete.c.
+ *
  * ivm_registry_wait asks for a generation of its own, although the tables may
  * have been registered long ago: the log may have been trimmed of transactions
  * that nobody needed but that are not visible yet.
@@ -43,6 +45,7 @@
 #define INITIAL_SIZE	32
 
 static HTAB *registrations;		/* decoder: Oid -> IvmRegistration */
+static uint64 loaded;			/* their generation */
 static MemoryContext registrations_context;
 
 /* The registered columns of an entry as a set in the current context. */
@@ -253,7 +256,17 @@ ivm_registry_ask(IvmDatabase *database)
 bool
 ivm_registry_is_acknowledged(IvmDatabase *database, uint64 generation)
 {
-	return pg_atomic_read_u64(&database->acknowledged) >= generation;
+	return pg_atomic_read_u64(&database->acknowledged) >= generation && !ivm_registry_is_incomplete(database);
+}
+
+/* Is the table held by one of these consumers?  Lock held. */
+bool
+ivm_registry_is_held(IvmDatabase *database, Oid relid, uint64 holders)
+{
+	int			place = find_place(database, relid);
+
+	return place < database->nregistered && all_entries(database)[place].relid == relid &&
+		(all_entries(database)[place].holders & holders) != 0;
 }
 
 /*
@@ -286,11 +299,18 @@ ivm_registry_load(IvmDatabase *database)
 	{
 		IvmRegistration *registration = hash_search(registrations, &entries[i].relid, HASH_ENTER, NULL);
 
+		registration->generation = entries[i].generation;
 		registration->attributes = entries[i].all ? NULL : entry_attributes(area, &entries[i]);
 	}
 	LWLockRelease(&database->lock);
 	MemoryContextSwitchTo(old);
-	return generation;
+	return loaded = generation;
+}
+
+uint64
+ivm_registry_loaded(void)
+{
+	return loaded;
 }
 
 /* What is registered of a table itself, or NULL. */
