@@ -74,6 +74,15 @@ select plan('outer_joined');
 create incremental view without as select ok from o where not exists (select from l where l.ok = o.ok group by ok having count(*) > 3);
 create incremental view of_type as select c.ck, g.n from c join (select ck, count(*) as n from o group by ck) g on g.ck = c.ck::bigint;
 select plan('of_type');
+-- by a part of them, and of a join by keys of both sides, where few rows are read for it
+create incremental view by_part as select o.ok, g.odd, g.s, g.t from o
+	join (select ok, ln % 2 as odd, sum(q) as s, string_agg(q::text, ',' order by q::text) as t from l group by ok, ln % 2) g using (ok);
+select plan('by_part');
+create incremental view by_result as select o.ok, g.odd from o join (select ok, ln % 2 as odd, count(*) as n from l group by ok, ln % 2) g
+	on g.ok = o.ok and g.n = o.ck;
+create incremental view by_both as with j as materialized (select o.ok, o.ck, l.ln, l.f from o left join l on l.ok = o.ok and l.q > 1)
+	select c.ck, j.ok, j.f from c join j on j.ck = c.ck and j.ln = c.ck;
+select plan('by_both');
 select relname, state_tables(oid) from pg_class where relnamespace = 'test_keyed'::regnamespace and relkind = 'm' order by relname;
 
 -- ---- where it is not so ----
@@ -85,9 +94,10 @@ create incremental view not_by_note as select note, count(*) from o group by not
 create incremental view not_of_all as select count(*) from o;
 -- NULL stands for rows without a match
 create incremental view not_by_inner as select o.ck, count(*) from c left join o on c.ck = o.ck group by o.ck;
+create incremental view not_by_many as select a.ok, g.n from o a join (select note, ok % 3 as m, count(*) as n from o group by note, ok % 3) g using (note);
 -- distinct values of a group are a stream
 create incremental view not_distinct as select ok, count(distinct q) from l group by ok;
-select v, plan(v::regclass) from unnest(array['not_by_price', 'not_by_word', 'not_by_note', 'not_of_all', 'not_by_inner', 'not_distinct']) v;
+select v, plan(v::regclass) from unnest(array['not_by_price', 'not_by_word', 'not_by_note', 'not_of_all', 'not_by_inner', 'not_by_many', 'not_distinct']) v;
 -- nothing is known of the table
 create incremental view unknown as select k, sum(v) from never group by k;
 select plan('unknown');

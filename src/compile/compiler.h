@@ -50,6 +50,8 @@ typedef struct IvmCompiler
 								 * made once */
 	bool	   *shared_failed;
 	IvmReason **shared_reason;
+	bool		amplifies;		/* lookups may be pushed where they read more
+								 * than they give */
 	bool		has_barrier;	/* a security barrier somewhere in the query */
 	IvmReason  *reason;			/* why the last translation failed */
 } IvmCompiler;

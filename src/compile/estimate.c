@@ -284,7 +284,8 @@ estimate(IvmArrangement *arrangement, bool first, double *read, double *found)
 				*read = plus(*read, part_read);
 				*found = plus(*found, part_found);
 			}
-			if (arrangement->input->kind == IVM_AGGREGATE)
+			/* by all of its columns one group is found */
+			if (arrangement->input->kind == IVM_AGGREGATE && !list_member_int(arrangement->own_keys, -1))
 				*found = lesser(*found, 1);
 			return true;
 	}

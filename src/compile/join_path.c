@@ -368,7 +368,7 @@ ivm_push_join(IvmCompiler *compiler, IvmArrangement *arrangement)
 			best_numbers = numbers;
 		}
 	}
-	if (!best_unique && list_length(best_keys) < list_length(keys))
+	if (best_keys == NIL || (!best_unique && list_length(best_keys) < list_length(keys) && !compiler->amplifies))
 		return false;
 	arrangement->paths = list_make1(make_path(compiler, graph, best));
 	ivm_arrangement_add_below(compiler, arrangement, (IvmPlanNode *) list_nth(join->inputs, best),

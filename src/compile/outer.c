@@ -607,7 +607,8 @@ ivm_push_outer(IvmCompiler *compiler, IvmArrangement *arrangement)
 		}
 		if (own == NIL || (input == 1 && outer->jointype != JOIN_LEFT && !is_full))
 			continue;
-		if (list_length(own) < list_length(keys) && !ivm_join_keys_are_unique(compiler, outer, input, own))
+		if (list_length(own) < list_length(keys) && !compiler->amplifies &&
+			!ivm_join_keys_are_unique(compiler, outer, input, own))
 			continue;
 		push_to_input(compiler, arrangement, input, own, numbers);
 		return true;

@@ -23,8 +23,9 @@
  * conditions: keys that an input does not have are left out.
  *
  * It is not done where it would read much more than it gives: an aggregate by a part
- * of its group columns would read all rows of whole groups.  There a private state
- * table is made: of the input of a map if that has several readers, which then share it,
+ * of its group columns reads all rows of whole groups, a join by keys of several inputs all that one of
+ * them has.  There a private state table is made, unless the statistics say that few rows are read; they are asked when
+ * contents are made, and later the table is there or it is not.  The table is of the input of a map if that has several readers, which then share it,
  * else of what the map's filter leaves.
  *
  * Nor is it done where a lookup would end in very many places: each of them is
@@ -34,7 +35,7 @@
  * The equality of a key need not be that of the grouping.  They only have to
  * be hashed alike: what the one finds equal then has one hash in the other.
  *
- * The choice follows from the plan alone.  Which index serves in the end is no matter.
+ * All else follows from the plan alone.  Which index serves in the end is no matter.
  *
  * Memory: everything in the plan's context, which is current.
  *
@@ -51,6 +52,9 @@
 
 /* In more places than this no lookup ends. */
 #define MOST_ENDS 32
+
+/* So many rows are read, by the statistics, rather than those that are wanted of them stored. */
+#define MOST_READ_ROWS 64
 
 /* A key of an arrangement below, and which of the keys above it is. */
 typedef struct BelowKey
@@ -143,8 +147,22 @@ ivm_arrangements_drop(IvmCompiler *compiler, int before)
 	plan->arrangements = list_truncate(plan->arrangements, before);
 }
 
-void
-ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+/* Makes it what it was when it was new: a state table. */
+static void
+undo_push(IvmCompiler *compiler, IvmArrangement *arrangement, int before)
+{
+	/* those that were made for it serve nobody else */
+	ivm_arrangements_drop(compiler, before);
+	arrangement->kind = IVM_ARRANGE_STATE;
+	arrangement->nends = 1;
+	arrangement->own_keys = NIL;
+	arrangement->below = NIL;
+	arrangement->below_keys = NIL;
+	arrangement->paths = NIL;
+}
+
+static void
+push_once(IvmCompiler *compiler, IvmArrangement *arrangement)
 {
 	int			before = list_length(compiler->plan->arrangements);
 
@@ -152,16 +170,40 @@ ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
 		arrangement->kind != IVM_ARRANGE_THROUGH)
 		return;
 	arrangement->nends = count_ends(arrangement);
-	if (arrangement->nends <= MOST_ENDS)
-		return;
+	if (arrangement->nends > MOST_ENDS)
+		undo_push(compiler, arrangement, before);
+}
 
-	/* those that were made for it serve nobody else */
-	ivm_arrangements_drop(compiler, before);
-	arrangement->kind = IVM_ARRANGE_STATE;
-	arrangement->nends = 1;
-	arrangement->below = NIL;
-	arrangement->below_keys = NIL;
-	arrangement->paths = NIL;
+/* Is it better to read more rows than are given than to store them?  In contexts that are there that has been decided. */
+static bool
+reads_few_rows(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	double		read;
+	double		found;
+
+	if (compiler->stored != NULL)
+		return strstr(compiler->stored, psprintf("\narrangement %s\n", arrangement->text)) == NULL;
+	return ivm_arrangement_estimate(arrangement, &read, &found) && read >= 0 && read <= MOST_READ_ROWS;
+}
+
+void
+ivm_arrangement_push(IvmCompiler *compiler, IvmArrangement *arrangement)
+{
+	IvmNodeKind kind = arrangement->input->kind;
+	int			before = list_length(compiler->plan->arrangements);
+	bool		amplifies = compiler->amplifies;
+
+	compiler->amplifies = false;
+	push_once(compiler, arrangement);
+	if (arrangement->kind == IVM_ARRANGE_STATE && arrangement->keys != NIL &&
+		(kind == IVM_JOIN || kind == IVM_OUTER || kind == IVM_AGGREGATE))
+	{
+		compiler->amplifies = true;
+		push_once(compiler, arrangement);
+		if (arrangement->kind == IVM_ARRANGE_THROUGH && !reads_few_rows(compiler, arrangement))
+			undo_push(compiler, arrangement, before);
+	}
+	compiler->amplifies = amplifies;
 }
 
 static int
@@ -259,14 +301,31 @@ key_of_group(IvmArrangement *arrangement, List *raw_keys, int column)
 	return -1;
 }
 
-/* The rows of the groups, by what they are looked up by. */
-static void
+/*
+ * The rows of the groups by those group columns that are keys; "own_keys" says by group column which key it is.  False if
+ * none is.
+ */
+static bool
 push_to_rows(IvmCompiler *compiler, IvmArrangement *arrangement, List *own_keys)
 {
 	IvmPlanNode *aggregate = arrangement->input;
 	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	List	   *columns = NIL;
+	List	   *numbers = NIL;
+	ListCell   *lc;
+	ListCell   *lc2;
 
-	ivm_arrangement_add_below(compiler, arrangement, input, ivm_columns_of(input->desc, aggregate->group_columns), own_keys);
+	forboth(lc, own_keys, lc2, aggregate->group_columns)
+	{
+		if (lfirst_int(lc) < 0)
+			continue;
+		columns = lappend(columns, ivm_column_of(input->desc, lfirst_int(lc2)));
+		numbers = lappend_int(numbers, lfirst_int(lc));
+	}
+	if (columns == NIL)
+		return false;
+	ivm_arrangement_add_below(compiler, arrangement, input, columns, numbers);
+	return true;
 }
 
 bool
@@ -276,9 +335,8 @@ ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 	List	   *lists[1];
 	List	   *keys;
 	List	   *own_keys = NIL;
+	bool		all = true;
 
-	if (arrangement->keys == NIL && aggregate->keyed)
-		return false;
 	if (arrangement->keys != NIL)
 	{
 		lists[0] = aggregate->tlist;
@@ -287,17 +345,16 @@ ivm_push_aggregate(IvmCompiler *compiler, IvmArrangement *arrangement)
 		{
 			int			key = key_of_group(arrangement, keys, i);
 
-			if (key < 0)
-				return false;
+			all &= key >= 0;
 			own_keys = lappend_int(own_keys, key);
 		}
 	}
 	arrangement->own_keys = own_keys;
 	if (aggregate->keyed)
-		push_to_rows(compiler, arrangement, own_keys);
-	else
+		return (all || compiler->amplifies) && push_to_rows(compiler, arrangement, own_keys);
+	if (all)
 		arrangement->kind = IVM_ARRANGE_OPERATOR;
-	return true;
+	return all;
 }
 
 /* One state table serves for the last output and for lookups by one key. */

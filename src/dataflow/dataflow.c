@@ -122,7 +122,6 @@ ivm_dataflow_create(IvmPlan *plan, MemoryContext parent)
 		op->dataflow = dataflow;
 		op->node = node;
 		op->is_root = node == plan->root;
-		op->finder = op->routine->finder;
 		op->is_stateful = keeps_state(node);
 		op->has_state = op->is_stateful || op->routine->own_output ||
 			(node->plan == NULL && node->inputs != NIL);

@@ -8,9 +8,13 @@
  * that was emitted.  Rows that are found and do not match are of groups of which others may be missing: they are
  * left out.
  *
- * Costs: the rows of the group, and the final functions.
+ * By a part of the group columns several groups are found.  Their rows are collected by the hash of the group, and the groups
+ * given one after the other.
  *
- * Memory: the states of what is found, in a context of their own, until the receiver returns.
+ * Costs: the rows of the groups, and the final functions.
+ *
+ * Memory: the states of a group in a context of their own, until the receiver returns; the rows of several groups in a
+ * row index, which has a file if they are many.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +26,7 @@
 
 #include "dataflow/aggregate_internal.h"
 #include "dataflow/source.h"
+#include "zset/row_index.h"
 
 typedef struct KeyedFinder
 {
@@ -31,18 +36,25 @@ typedef struct KeyedFinder
 	int		   *below;			/* which of the values they are */
 	Datum	   *below_values;
 	bool	   *below_isnull;
-	int		   *keys;			/* of each group column: which of the values
-								 * is its */
+	bool		several;		/* groups are found */
+	int			nkeys;
+	int		   *columns;		/* group columns that are looked for, 0-based */
+	int		   *keys;			/* which of the values is each one's */
 	IvmKey	   *key;
+	TupleTableSlot *row;		/* of the input */
 	TupleTableSlot *key_row;
 	TupleTableSlot *raw_row;
 	IvmProjection *projection;
 	MemoryContext context;		/* of what is found */
 	MemoryContext row_context;
 
+	/* of the batch */
+	MemoryContext batch_context;
+
 	/* of the lookup */
-	Datum	   *values;			/* by group column */
+	Datum	   *values;			/* by key */
 	bool	   *isnull;
+	IvmRowIndex *rows;			/* of several groups, by their hashes */
 	List	   *groups;			/* AggregateGroup; there is one, as a rule */
 	IvmReplayPass *pass;
 } KeyedFinder;
@@ -69,13 +81,21 @@ keyed_finder_create(IvmOperator *op, IvmArrangement *arrangement)
 	finder->keys = palloc(sizeof(int) * run->ncolumns);
 	finder->values = palloc(sizeof(Datum) * run->ncolumns);
 	finder->isnull = palloc(sizeof(bool) * run->ncolumns);
+	finder->columns = palloc(sizeof(int) * run->ncolumns);
 	for (int i = 0; i < run->ncolumns; i++)
 	{
-		finder->keys[i] = list_nth_int(arrangement->own_keys, i);
-		operators[i] = list_nth_oid(arrangement->operators, finder->keys[i]);
-		collations[i] = list_nth_oid(arrangement->collations, finder->keys[i]);
+		int			key = list_nth_int(arrangement->own_keys, i);
+
+		if (key < 0)
+			continue;
+		finder->columns[finder->nkeys] = i;
+		finder->keys[finder->nkeys] = key;
+		operators[finder->nkeys] = list_nth_oid(arrangement->operators, key);
+		collations[finder->nkeys++] = list_nth_oid(arrangement->collations, key);
 	}
-	finder->key = ivm_key_create(run->ncolumns, operators, collations, arrangement->null_safe);
+	finder->several = finder->nkeys < run->ncolumns;
+	finder->key = ivm_key_create(finder->nkeys, operators, collations, arrangement->null_safe);
+	finder->row = MakeSingleTupleTableSlot(run->input_desc, &TTSOpsMinimalTuple);
 	finder->key_row = MakeSingleTupleTableSlot(run->key_desc, &TTSOpsMinimalTuple);
 	finder->raw_row = MakeSingleTupleTableSlot(run->raw_desc, &TTSOpsMinimalTuple);
 	finder->projection = ivm_projection_create(op->node->tlist, op->node->quals, op->node->desc);
@@ -90,6 +110,7 @@ keyed_finder_begin(void *context)
 	KeyedFinder *finder = context;
 
 	ivm_source_begin(finder->source);
+	finder->batch_context = CurrentMemoryContext;
 	/* what a failed batch has left there is gone */
 	MemoryContextReset(finder->context);
 	MemoryContextReset(finder->row_context);
@@ -124,6 +145,33 @@ group_of(KeyedFinder *finder, Datum *values, bool *isnull)
 	return group;
 }
 
+static void
+add_row(KeyedFinder *finder, TupleTableSlot *row, int64 weight, Datum *values, bool *isnull)
+{
+	AggregateRun *run = finder->op->state;
+	AggregateGroup *group = group_of(finder, values, isnull);
+
+	group->count += weight;
+	if (finder->pass != NULL)
+		ivm_replay_add(finder->pass, group->number, group->states, row, weight);
+	ivm_accumulators_add(run->accumulators, group->states, row, weight, finder->context);
+}
+
+/* Are the group columns with these values those that are looked for? */
+static bool
+is_wanted(KeyedFinder *finder, Datum *values, bool *isnull)
+{
+	Datum		key_values[MaxTupleAttributeNumber];
+	bool		key_isnull[MaxTupleAttributeNumber];
+
+	for (int i = 0; i < finder->nkeys; i++)
+	{
+		key_values[i] = values[finder->columns[i]];
+		key_isnull[i] = isnull[finder->columns[i]];
+	}
+	return ivm_key_equal(finder->key, finder->values, finder->isnull, key_values, key_isnull);
+}
+
 static bool
 found_row(void *context, TupleTableSlot *row, int64 weight)
 {
@@ -132,18 +180,16 @@ found_row(void *context, TupleTableSlot *row, int64 weight)
 	MemoryContext old = MemoryContextSwitchTo(finder->row_context);
 	Datum		values[MaxTupleAttributeNumber];
 	bool		isnull[MaxTupleAttributeNumber];
+	uint64		hash;
 
 	CHECK_FOR_INTERRUPTS();
-	(void) ivm_group_key(run, row, values, isnull, 1);
-	if (ivm_key_equal(finder->key, finder->values, finder->isnull, values, isnull))
-	{
-		AggregateGroup *group = group_of(finder, values, isnull);
-
-		group->count += weight;
-		if (finder->pass != NULL)
-			ivm_replay_add(finder->pass, group->number, group->states, row, weight);
-		ivm_accumulators_add(run->accumulators, group->states, row, weight, finder->context);
-	}
+	hash = ivm_group_key(run, row, values, isnull, finder->several ? 0 : 1);
+	if (!is_wanted(finder, values, isnull))
+		 /* others of its group may be missing */ ;
+	else if (finder->several)
+		ivm_row_index_add(finder->rows, ivm_row_form(run->input_desc, row), weight, hash);
+	else
+		add_row(finder, row, weight, values, isnull);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(finder->row_context);
 	return true;
@@ -166,31 +212,22 @@ give_group(KeyedFinder *finder, AggregateGroup *group, IvmLookupReceiver receive
 	return result == NULL || receiver(context, result, weight);
 }
 
-static bool
-keyed_finder_find(void *context, const Datum *values, const bool *isnull,
-				  IvmLookupReceiver receiver, void *receiver_context)
+static void
+begin_groups(KeyedFinder *finder)
 {
-	KeyedFinder *finder = context;
-	AggregateRun *run = finder->op->state;
-	MemoryContext old;
+	MemoryContextReset(finder->context);
+	finder->groups = NIL;
+	finder->pass = ((AggregateRun *) finder->op->state)->in_order ? ivm_groups_pass(finder->op, finder->context, false) : NULL;
+}
+
+/* All rows of the groups have been added. */
+static bool
+give_groups(KeyedFinder *finder, IvmLookupReceiver receiver, void *context)
+{
+	MemoryContext old = MemoryContextSwitchTo(finder->context);
 	bool		more = true;
 	ListCell   *cell;
 
-	for (int i = 0; i < run->ncolumns; i++)
-	{
-		finder->values[i] = values[finder->keys[i]];
-		finder->isnull[i] = isnull[finder->keys[i]];
-	}
-	for (int i = 0; i < finder->nbelow; i++)
-	{
-		finder->below_values[i] = values[finder->below[i]];
-		finder->below_isnull[i] = isnull[finder->below[i]];
-	}
-	MemoryContextReset(finder->context);
-	finder->groups = NIL;
-	finder->pass = run->in_order ? ivm_groups_pass(finder->op, finder->context, false) : NULL;
-	(void) ivm_source_find(finder->source, finder->below_values, finder->below_isnull, found_row, finder);
-	old = MemoryContextSwitchTo(finder->context);
 	if (finder->pass != NULL)
 	{
 		ivm_replay_perform(finder->pass);
@@ -205,10 +242,77 @@ keyed_finder_find(void *context, const Datum *values, const bool *isnull,
 		ivm_replay_end(finder->pass);
 	}
 	foreach(cell, finder->groups)
-		more = more && give_group(finder, lfirst(cell), receiver, receiver_context);
+		more = more && give_group(finder, lfirst(cell), receiver, context);
 	MemoryContextSwitchTo(old);
 	ExecClearTuple(finder->raw_row);
 	return more;
+}
+
+/* Computes the groups whose rows have been collected. */
+static bool
+give_several(KeyedFinder *finder, IvmLookupReceiver receiver, void *context)
+{
+	AggregateRun *run = finder->op->state;
+	uint64		hash = 0;
+	bool		more = true;
+
+	ivm_row_index_finish(finder->rows);
+	while (more && ivm_row_index_walk(finder->rows, &hash))
+	{
+		IvmRow	   *row;
+
+		begin_groups(finder);
+		ivm_row_index_find(finder->rows, hash);
+		while ((row = ivm_row_index_next(finder->rows)) != NULL)
+		{
+			Datum		values[MaxTupleAttributeNumber];
+			bool		isnull[MaxTupleAttributeNumber];
+			MemoryContext old = MemoryContextSwitchTo(finder->row_context);
+
+			CHECK_FOR_INTERRUPTS();
+			ExecStoreMinimalTuple(ivm_row_tuple(row), finder->row, false);
+			(void) ivm_group_key(run, finder->row, values, isnull, hash == 0 ? 1 : hash);
+			add_row(finder, finder->row, row->weight, values, isnull);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(finder->row_context);
+		}
+		ExecClearTuple(finder->row);
+		more = give_groups(finder, receiver, context);
+		if (hash++ == PG_UINT64_MAX)
+			break;
+	}
+	ivm_row_index_destroy(finder->rows);
+	return more;
+}
+
+static bool
+keyed_finder_find(void *context, const Datum *values, const bool *isnull,
+				  IvmLookupReceiver receiver, void *receiver_context)
+{
+	KeyedFinder *finder = context;
+
+	for (int i = 0; i < finder->nkeys; i++)
+	{
+		finder->values[i] = values[finder->keys[i]];
+		finder->isnull[i] = isnull[finder->keys[i]];
+	}
+	for (int i = 0; i < finder->nbelow; i++)
+	{
+		finder->below_values[i] = values[finder->below[i]];
+		finder->below_isnull[i] = isnull[finder->below[i]];
+	}
+	if (finder->several)
+	{
+		MemoryContext old = MemoryContextSwitchTo(finder->batch_context);
+
+		finder->rows = ivm_row_index_create(finder->op->dataflow->arena);
+		MemoryContextSwitchTo(old);
+	}
+	else
+		begin_groups(finder);
+	(void) ivm_source_find(finder->source, finder->below_values, finder->below_isnull, found_row, finder);
+	return finder->several ? give_several(finder, receiver, receiver_context) :
+		give_groups(finder, receiver, receiver_context);
 }
 
 static void

@@ -112,10 +112,7 @@ aggregate_init(IvmOperator *op)
 	state->keyed = node->keyed;
 	state->in_order = node->keyed && ivm_accumulators_need_order(state->accumulators);
 	if (node->keyed)
-	{
-		op->finder = &ivm_keyed_finder;
 		op->has_state |= !ivm_accumulators_are_exact(state->accumulators);
-	}
 
 	state->input_desc = input->desc;
 	state->key_desc = CreateTemplateTupleDesc(state->ncolumns);
@@ -706,5 +703,6 @@ const IvmOperatorRoutine ivm_op_aggregate = {
 	.finish = aggregate_finish,
 	.replay = aggregate_replay,
 	.end = aggregate_end,
-	.finder = &ivm_aggregate_finder,
+	.own_finder = &ivm_aggregate_finder,
+	.finder = &ivm_keyed_finder,
 };

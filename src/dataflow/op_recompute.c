@@ -216,5 +216,5 @@ const IvmOperatorRoutine ivm_op_recompute = {
 	.receive = recompute_receive,
 	.finish = recompute_finish,
 	.replay = recompute_replay,
-	.finder = &recompute_finder,
+	.own_finder = &recompute_finder,
 };

@@ -84,7 +84,8 @@ typedef struct IvmOperatorRoutine
 	 */
 	void		(*forget) (IvmOperator *op);
 
-	/* NULL: there are no such arrangements of its rows. */
+	/* For arrangements of its rows of kind OPERATOR, and THROUGH.  NULL: there are none. */
+	const IvmFinderRoutine *own_finder;
 	const IvmFinderRoutine *finder;
 } IvmOperatorRoutine;
 
@@ -117,7 +118,6 @@ struct IvmOperator
 	 */
 	bool		has_state;
 	bool		is_stateful;	/* keeps state itself */
-	const IvmFinderRoutine *finder;	/* the routine's, or another */
 	struct IvmArranger *arranger;	/* of private state tables of its rows;
 									 * NULL: there are none */
 
@@ -188,6 +188,6 @@ extern const IvmFinderRoutine ivm_linear_finder;	/* of map and append */
 extern const IvmFinderRoutine ivm_join_finder;
 extern const IvmFinderRoutine ivm_outer_finder;
 extern const IvmFinderRoutine ivm_aggregate_finder;
-extern const IvmFinderRoutine ivm_keyed_finder; /* of an aggregate that keeps no state */
+extern const IvmFinderRoutine ivm_keyed_finder; /* of an aggregate, through its input */
 
 #endif							/* IVM_OPERATOR_H */

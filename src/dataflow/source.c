@@ -43,7 +43,7 @@ ivm_source_create(IvmDataflow *dataflow, IvmArrangement *arrangement)
 	{
 		IvmOperator *op = ivm_dataflow_operator(dataflow, arrangement->input);
 
-		source->routine = op->finder;
+		source->routine = arrangement->kind == IVM_ARRANGE_OPERATOR ? op->routine->own_finder : op->routine->finder;
 		source->finder = source->routine->create(op, arrangement);
 	}
 	else

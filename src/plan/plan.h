@@ -197,8 +197,9 @@ typedef struct IvmArrangement
 	List	   *order;			/* IvmOrderKey: the rows of a key come in this
 								 * order, and a key may be NULL; NIL: in any */
 	List	   *probes;			/* IvmIndexProbe, for INDEX and SCAN */
-	List	   *own_keys;		/* OPERATOR: integer: by group column, which
-								 * of the keys it equals; NIL: all rows */
+	List	   *own_keys;		/* of an aggregate: integer: by group column,
+								 * which of the keys it equals, -1: none; NIL:
+								 * all rows */
 	List	   *below;			/* THROUGH: IvmArrangement, of each input of
 								 * the input; of a join, of the paths' starts */
 	List	   *below_keys;		/* THROUGH: of each of them an integer list:
