@@ -76,6 +76,12 @@ extern bool ivm_fingerprint_members(const char *from, const char *to, List **joi
 /* Emits one NOTICE for each recomputed part, or an error if ivm.fallback = error. */
 extern void ivm_compile_report_fallbacks(IvmPlan *plan, const char *view_name);
 
+/*
+ * A part of the plan as a query, to be planned, which has the same columns and rows as the node; NULL if that cannot be.
+ * In the current context.
+ */
+extern Query *ivm_node_query(IvmPlan *plan, IvmPlanNode *node);
+
 /* The settings that can change a result, as they are now: String pairs name, value. */
 extern List *ivm_settings_capture(void);
 

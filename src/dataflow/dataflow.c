@@ -344,7 +344,7 @@ ivm_dataflow_populate(IvmDataflow *dataflow)
 				(reader->routine->wants == NULL || reader->routine->wants(reader, op->readers[j].input));
 		}
 		if (needed)
-			ivm_execute_subtree(dataflow->plan, op->node->plan, dataflow->snapshot, receive_executed, op);
+			ivm_execute_node(dataflow->plan, op->node, dataflow->snapshot, receive_executed, op);
 	}
 }
 

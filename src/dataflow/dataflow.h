@@ -123,4 +123,8 @@ extern List *ivm_dataflow_state_names(IvmPlan *plan, Oid relid);
 extern void ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
 								IvmRowReceiver receiver, void *context);
 
+/* The same for a node without state, planned for this one run where that can be. */
+extern void ivm_execute_node(IvmPlan *plan, IvmPlanNode *node, Snapshot snapshot,
+							 IvmRowReceiver receiver, void *context);
+
 #endif							/* IVM_DATAFLOW_H */

@@ -8,6 +8,10 @@
  * to it.  Columns that the planner marked as junk at the top are columns of the
  * part like any other here.
  *
+ * That tree was made without statistics and indexes.  Where a node without state is run over full contents it is turned into a query
+ * instead (compile/node_query.c), and planned for that run by the server's planner as it is set up: not in
+ * parallel, since rows are written while they come.
+ *
  * Where the query leaves open which rows are the first, they are those that the dataflow takes (compile/tie_break.c).
  *
  * Permissions are checked by the executor for the current user, who is the view's owner.
@@ -17,6 +21,7 @@
 #include "postgres.h"
 
 #include "executor/executor.h"
+#include "optimizer/optimizer.h"
 #include "tcop/dest.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -50,13 +55,10 @@ end_receiver(DestReceiver *self)
 {
 }
 
-void
-ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
-					IvmRowReceiver receiver, void *context)
+/* Runs a statement; everything that it leaves is in the current context. */
+static void
+execute(PlannedStmt *statement, Snapshot snapshot, IvmRowReceiver receiver, void *context)
 {
-	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "ivm subtree", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(memory);
-	PlannedStmt *statement = makeNode(PlannedStmt);
 	SubtreeReceiver destination = {
 		.pub = {
 			.receiveSlot = receive_slot,
@@ -68,7 +70,19 @@ ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
 		.receiver = receiver,
 		.context = context,
 	};
-	QueryDesc  *query;
+	QueryDesc  *query = CreateQueryDesc(statement, "", snapshot, InvalidSnapshot, &destination.pub, NULL, NULL, 0);
+
+	ExecutorStart(query, 0);
+	ExecutorRun(query, ForwardScanDirection, 0, true);
+	ExecutorFinish(query);
+	ExecutorEnd(query);
+	FreeQueryDesc(query);
+}
+
+static void
+execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot, IvmRowReceiver receiver, void *context)
+{
+	PlannedStmt *statement = makeNode(PlannedStmt);
 	ListCell   *cell;
 
 	if (subtree == NULL)
@@ -80,13 +94,37 @@ ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
 	ivm_statement_break_ties(statement);
 	statement->rowMarks = NIL;
 	statement->canSetTag = false;
+	execute(statement, snapshot, receiver, context);
+}
 
-	query = CreateQueryDesc(statement, "", snapshot, InvalidSnapshot, &destination.pub, NULL, NULL, 0);
-	ExecutorStart(query, 0);
-	ExecutorRun(query, ForwardScanDirection, 0, true);
-	ExecutorFinish(query);
-	ExecutorEnd(query);
-	FreeQueryDesc(query);
+void
+ivm_execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot,
+					IvmRowReceiver receiver, void *context)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "ivm subtree", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+
+	execute_subtree(plan, subtree, snapshot, receiver, context);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(memory);
+}
+
+void
+ivm_execute_node(IvmPlan *plan, IvmPlanNode *node, Snapshot snapshot,
+				 IvmRowReceiver receiver, void *context)
+{
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "ivm subtree", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(memory);
+	Query	   *query = ivm_node_query(plan, node);
+
+	if (query == NULL)
+		execute_subtree(plan, node->plan, snapshot, receiver, context);
+	else
+	{
+		/* the query names leaves; rights may be on tables above them, and on views */
+		ExecCheckRTPerms(plan->statement->rtable, true);
+		execute(planner(query, "", 0, NULL), snapshot, receiver, context);
+	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(memory);
 }
