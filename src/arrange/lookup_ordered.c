@@ -342,3 +342,18 @@ ivm_walk_end_row(IvmWalk *walk, const Datum *values, const bool *isnull, bool la
 	else
 		find_end(walk, values, isnull, last, receiver, context);
 }
+
+bool
+ivm_walk_has_far(IvmWalk *walk, const Datum *values, const bool *isnull)
+{
+	open_rows(walk);
+	return ivm_ordered_table_has_far(walk->table, values, isnull);
+}
+
+bool
+ivm_walk_values(IvmWalk *walk, const Datum *values, const bool *isnull, const Datum *bound, bool inclusive,
+				bool forward, IvmValueReceiver receiver, void *context)
+{
+	open_rows(walk);
+	return ivm_ordered_table_values(walk->table, values, isnull, bound, inclusive, forward, receiver, context);
+}

@@ -58,6 +58,13 @@ extern bool ivm_ordered_table_walk(IvmOrderedTable *table, const Datum *values, 
 extern void ivm_ordered_table_end(IvmOrderedTable *table, const Datum *values, const bool *isnull, bool last,
 								  IvmLookupReceiver receiver, void *context);
 
+/* See walk.h. */
+typedef bool (*IvmValueReceiver) (void *context, Datum value, int64 weight);
+extern bool ivm_ordered_table_has_far(IvmOrderedTable *table, const Datum *values, const bool *isnull);
+extern bool ivm_ordered_table_values(IvmOrderedTable *table, const Datum *values, const bool *isnull,
+									 const Datum *bound, bool inclusive, bool forward,
+									 IvmValueReceiver receiver, void *context);
+
 /* Applies the delta of the arrangement's input; "empty": the table has no rows, so there may be a quicker way. */
 extern void ivm_ordered_table_write(IvmArrangement *arrangement, Oid relid, IvmZset *delta, Snapshot snapshot, bool empty);
 

@@ -7,6 +7,8 @@
  * alone: these are collected, and sorted before they are given.  Far rows of the key (ordered_table.c) are sorted, and
  * merged in.  Rows of another key with the same hash are passed over.
  *
+ * Values alone, without the rows, come from a bound on in either direction.
+ *
  * Costs: a descent in the index for the far rows, one for the others, and what is given.
  *
  * Memory: the rows of one place; far rows in a sort.
@@ -17,10 +19,12 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_index.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -42,9 +46,27 @@ begin_scan(IvmOrderedTable *table, uint64 hash, bool far)
 	MemoryContextSwitchTo(old);
 }
 
-/* The same for rows that are not far and whose first value in the order is not NULL. */
+/* Scan key for the rows whose first value in the order comes behind that one, or before it. */
 static void
-begin_scan_not_null(IvmOrderedTable *table, uint64 hash)
+init_bound(IvmOrderedTable *table, ScanKey key, Datum bound, bool inclusive, bool forward)
+{
+	int			i = FIRST_COLUMN - 1;
+	bool		greater = forward == ((table->index->rd_indoption[i] & INDOPTION_DESC) == 0);
+	StrategyNumber strategy = greater ? (inclusive ? BTGreaterEqualStrategyNumber : BTGreaterStrategyNumber) :
+		(inclusive ? BTLessEqualStrategyNumber : BTLessStrategyNumber);
+	Oid			type = table->index->rd_opcintype[i];
+	Oid			operator = get_opfamily_member(table->index->rd_opfamily[i], type, type, strategy);
+
+	if (!OidIsValid(operator))
+		elog(ERROR, "no operator %d for type %u in operator family %u", strategy, type,
+			 table->index->rd_opfamily[i]);
+	ScanKeyEntryInitialize(key, 0, FIRST_COLUMN, strategy, InvalidOid, table->index->rd_indcollation[i],
+						   get_opcode(operator), bound);
+}
+
+/* The same for rows that are not far and whose first value in the order is not NULL, or beyond the bound. */
+static void
+begin_scan_not_null(IvmOrderedTable *table, uint64 hash, const Datum *bound, bool inclusive, bool forward)
 {
 	MemoryContext old = MemoryContextSwitchTo(table->context);
 	ScanKeyData keys[3];
@@ -53,8 +75,11 @@ begin_scan_not_null(IvmOrderedTable *table, uint64 hash)
 		table->end_scan = index_beginscan(table->heap, table->index, table->snapshot, 3, 0);
 	ScanKeyInit(&keys[0], COLUMN_HASH, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum((int64) hash));
 	ScanKeyInit(&keys[1], COLUMN_FAR, BTEqualStrategyNumber, F_BOOLEQ, BoolGetDatum(false));
-	ScanKeyEntryInitialize(&keys[2], SK_ISNULL | SK_SEARCHNOTNULL, FIRST_COLUMN, InvalidStrategy, InvalidOid,
-						   InvalidOid, InvalidOid, (Datum) 0);
+	if (bound == NULL)
+		ScanKeyEntryInitialize(&keys[2], SK_ISNULL | SK_SEARCHNOTNULL, FIRST_COLUMN, InvalidStrategy, InvalidOid,
+							   InvalidOid, InvalidOid, (Datum) 0);
+	else
+		init_bound(table, &keys[2], *bound, inclusive, forward);
 	index_rescan(table->end_scan, keys, 3, NULL, 0);
 	MemoryContextSwitchTo(old);
 }
@@ -303,7 +328,7 @@ ivm_ordered_table_end(IvmOrderedTable *table, const Datum *values, const bool *i
 	MemoryContextReset(table->place_context);
 	far = find_far_end(table, hash, last);
 
-	begin_scan_not_null(table, hash);
+	begin_scan_not_null(table, hash, NULL, false, !last);
 	old = MemoryContextSwitchTo(table->place_context);
 	while (tuple == NULL && next_stored_in(table, table->end_scan, last ? BackwardScanDirection : ForwardScanDirection))
 	{
@@ -330,4 +355,55 @@ ivm_ordered_table_end(IvmOrderedTable *table, const Datum *values, const bool *i
 		ExecClearTuple(table->row);
 	}
 	ExecClearTuple(table->slot);
+}
+
+bool
+ivm_ordered_table_has_far(IvmOrderedTable *table, const Datum *values, const bool *isnull)
+{
+	bool		result;
+
+	/* only a value whose length varies is too long */
+	if (table->shape->order->lengths[0] != -1)
+		return false;
+	begin_scan(table, ivm_ordered_hash_key(table->shape, values, isnull), true);
+	result = next_stored(table);
+	ExecClearTuple(table->slot);
+	return result;
+}
+
+/* Has the stored row the key that is looked for? */
+static bool
+stored_row_has_key(IvmOrderedTable *table, const Datum *values, const bool *isnull)
+{
+	MemoryContext old;
+	bool		result;
+
+	if (table->shape->key_states == NIL)
+		return true;
+	old = MemoryContextSwitchTo(table->place_context);
+	ExecStoreMinimalTuple(ivm_ordered_stored_tuple(table), table->row, false);
+	result = ivm_ordered_row_has_key(table->shape, table->row, values, isnull);
+	ExecClearTuple(table->row);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(table->place_context);
+	return result;
+}
+
+bool
+ivm_ordered_table_values(IvmOrderedTable *table, const Datum *values, const bool *isnull, const Datum *bound,
+						 bool inclusive, bool forward, IvmValueReceiver receiver, void *context)
+{
+	uint64		hash = ivm_ordered_hash_key(table->shape, values, isnull);
+	bool		more = true;
+
+	MemoryContextReset(table->place_context);
+	begin_scan_not_null(table, hash, bound, inclusive, forward);
+	while (more && next_stored_in(table, table->end_scan, forward ? ForwardScanDirection : BackwardScanDirection))
+	{
+		if (stored_row_has_key(table, values, isnull))
+			more = receiver(context, table->slot->tts_values[FIRST_COLUMN - 1],
+							ivm_ordered_stored_number(table, BEHIND_WEIGHT));
+	}
+	ExecClearTuple(table->slot);
+	return more;
 }

@@ -40,4 +40,14 @@ extern bool ivm_walk_rows(IvmWalk *walk, const Datum *values, const bool *isnull
 extern void ivm_walk_end_row(IvmWalk *walk, const Datum *values, const bool *isnull, bool last,
 							 IvmLookupReceiver receiver, void *context);
 
+/*
+ * Those two are of a state table.  Are there rows of the key, or of one with the same hash, whose values are in no order?
+ * If not: gives the first value in the order, of each row of the key where it is not NULL, behind the bound, or before
+ * it, backwards; with all that are equal to the bound, if "inclusive"; from the first or last one on, if the bound is
+ * NULL; until the receiver wants no more, then returns false.  A value is good during the call, and may be toasted.
+ */
+extern bool ivm_walk_has_far(IvmWalk *walk, const Datum *values, const bool *isnull);
+extern bool ivm_walk_values(IvmWalk *walk, const Datum *values, const bool *isnull, const Datum *bound,
+							bool inclusive, bool forward, IvmValueReceiver receiver, void *context);
+
 #endif							/* IVM_WALK_H */

@@ -23,7 +23,8 @@
  *	  of the group are read again;
  *	- of all others the result is stored, and computed from the rows of the group when
  *	  that changes: ordered-set aggregates, what depends on the order of rows
- *	  (aggregate_order.c).
+ *	  (aggregate_order.c).  Of percentiles that may have large groups the places are kept instead
+ *	  (group_rows.c, accumulator_rank.c).
  *
  * With DISTINCT the first of these read a stream of distinct values (distinct_calls.c), the others
  * count among the last.

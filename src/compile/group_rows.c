@@ -4,7 +4,8 @@
  *	  Where an aggregate finds the rows of its groups, and whether it keeps anything but those.
  *
  * Calls that need the rows of a group look them up by the group columns; min and max look up the next value in
- * an ordered arrangement.
+ * an ordered arrangement, and so do percentiles, unless the statistics say that groups have few rows, which base
+ * tables have.
  *
  * An aggregate is *keyed* if it stores nothing: what a group shows is computed from its rows, the new row from what a
  * lookup finds, and the old one from that minus the batch's delta (dataflow/aggregate_keyed.c).  That is so where
@@ -42,6 +43,9 @@
 /* Rows of a group at most, and rows that are read to find them, for nothing to be stored. */
 #define MOST_GROUP_ROWS	64
 #define MOST_READ_ROWS	256
+
+/* By the statistics: a percentile of a group with so many rows at most is computed from all of them. */
+#define MOST_REPLAYED_ROWS	1000
 
 typedef struct RowKey
 {
@@ -108,6 +112,21 @@ extreme_order(IvmAggregateCall *call)
 	return call->varies ? list_make2(key, order_of_images(key->expr)) : list_make1(key);
 }
 
+/* In which order a percentile has its values. */
+static IvmOrderKey *
+order_of_rank(IvmAggregateCall *call)
+{
+	Aggref	   *aggref = call->shown != NULL ? call->shown : call->aggref;
+	SortGroupClause *clause = linitial_node(SortGroupClause, aggref->aggorder);
+	IvmOrderKey *key = (IvmOrderKey *) palloc0(sizeof(IvmOrderKey));
+
+	key->expr = filtered_argument(aggref);
+	key->sort_operator = clause->sortop;
+	key->collation = exprCollation((Node *) linitial_node(TargetEntry, aggref->args)->expr);
+	key->nulls_first = clause->nulls_first;
+	return key;
+}
+
 /* Where the next extreme value is found when one goes. */
 static void
 make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
@@ -122,6 +141,51 @@ make_extremes(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *c
 												  ivm_columns_of(input->desc, aggregate->group_columns),
 												  aggregate->group_operators,
 												  aggregate->group_collations, order, true, NULL);
+}
+
+/* Is it a percentile, whose values can be kept in their order? */
+static bool
+can_be_rank(IvmAggregateCall *call)
+{
+	IvmOrderKey *key;
+	bool		descending;
+
+	if (call->kind != IVM_ACC_REPLAY)
+		return false;
+	switch (call->aggref->aggfnoid)
+	{
+		case F_PERCENTILE_CONT_FLOAT8_FLOAT8:
+		case F_PERCENTILE_CONT__FLOAT8_FLOAT8:
+		case F_PERCENTILE_CONT_FLOAT8_INTERVAL:
+		case F_PERCENTILE_CONT__FLOAT8_INTERVAL:
+		case F_PERCENTILE_DISC_FLOAT8_ANYELEMENT:
+		case F_PERCENTILE_DISC__FLOAT8_ANYELEMENT:
+			break;
+		default:
+			return false;
+	}
+	key = order_of_rank(call);
+	return ivm_order_key_can_be_stored(key) && OidIsValid(ivm_order_key_class(key, &descending));
+}
+
+/* Where its values are found. */
+static void
+make_rank(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
+{
+	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	IvmOrderKey *key = order_of_rank(call);
+	SortGroupClause *clause = linitial_node(SortGroupClause, call->aggref->aggorder);
+
+	/* of the rows themselves, without the streams beside them (distinct_calls.c) */
+	if (call->shown != NULL)
+		input = (IvmPlanNode *) linitial(((IvmPlanNode *) linitial(input->inputs))->inputs);
+	call->kind = IVM_ACC_RANK;
+	call->varies = !ivm_equality_is_of_images(ivm_order_key_type(key), clause->eqop, key->collation);
+	/* with the hash no table's index serves, where equal values would be in no order */
+	call->extremes = ivm_arrangement_make_ordered(compiler, input,
+												  ivm_columns_of(input->desc, aggregate->group_columns),
+												  aggregate->group_operators, aggregate->group_collations,
+												  list_make2(key, order_of_images(key->expr)), false, NULL);
 }
 
 /* The rows of "input" by the group columns. */
@@ -272,19 +336,33 @@ void
 ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 {
 	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	int			before = list_length(compiler->plan->arrangements);
 	bool		reads = false;
+	bool		has_ranks = false;
 	bool		has_streams = false;
+	bool		small;
 	ListCell   *lc;
 
 	foreach(lc, aggregate->calls)
 	{
 		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
+		bool		is_rank = can_be_rank(call);
 
-		reads |= call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY;
+		has_ranks |= is_rank;
+		reads |= !is_rank && (call->kind == IVM_ACC_FORWARD || call->kind == IVM_ACC_REPLAY);
 		has_streams |= call->stream > 0;
 	}
 	if (aggregate->group_columns != NIL && !has_streams)
-		choose_keyed(compiler, aggregate, reads);
+		choose_keyed(compiler, aggregate, reads || has_ranks);
+	small = aggregate->keyed ||
+		(aggregate->has_choice && aggregate->group_rows >= 0 && aggregate->group_rows <= MOST_REPLAYED_ROWS);
+	if (small)
+		reads |= has_ranks;
+	else if (!reads && aggregate->rows != NULL)
+	{
+		ivm_arrangements_drop(compiler, before);
+		aggregate->rows = NULL;
+	}
 	foreach(lc, aggregate->calls)
 	{
 		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
@@ -293,6 +371,8 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 			(void) extreme_order(call);
 		else if (call->kind == IVM_ACC_EXTREME)
 			make_extremes(compiler, aggregate, call);
+		else if (!small && can_be_rank(call))
+			make_rank(compiler, aggregate, call);
 	}
 	if (!reads || aggregate->group_columns == NIL || aggregate->rows != NULL)
 		return;

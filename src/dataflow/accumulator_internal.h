@@ -67,6 +67,7 @@ extern void ivm_extreme_set(IvmAccumulatorCall *call, IvmAccumulatorState *state
 							MemoryContext context);
 extern const IvmAccumulatorRoutine ivm_accumulator_moments;	/* accumulator_moments.c */
 extern const IvmAccumulatorRoutine ivm_accumulator_bits;	/* accumulator_bits.c */
+extern const IvmAccumulatorRoutine ivm_accumulator_rank;	/* accumulator_rank.c */
 
 extern const IvmAccumulatorRoutine *ivm_accumulator_routine(IvmAccumulatorKind kind);
 

@@ -301,6 +301,7 @@ static const IvmAccumulatorRoutine *const routines[] = {
 	[IVM_ACC_MOMENTS] = &ivm_accumulator_moments,
 	[IVM_ACC_FORWARD] = &forward_routine,
 	[IVM_ACC_REPLAY] = &replay_routine,
+	[IVM_ACC_RANK] = &ivm_accumulator_rank,
 };
 
 const IvmAccumulatorRoutine *

@@ -1,10 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * aggregate_extremes.c
- *	  The next value of min, max and the like when the present one has gone.
+ *	  The next value of min, max and the like when the present one has gone; the values of percentiles.
  *
  * It is the first, or the last, of the group in an ordered arrangement of the input, which is in the new state
  * as the input has been finished: one descent in an index, whatever the group's size.
+ *
+ * Percentiles walk on from where they were (rank_search.c).
  *
  * Memory: a copy of the value in the group's context.
  *
@@ -16,6 +18,7 @@
 
 #include "arrange/walk.h"
 #include "dataflow/aggregate_internal.h"
+#include "dataflow/rank.h"
 
 void
 ivm_extremes_init(IvmOperator *op)
@@ -86,11 +89,26 @@ ivm_group_find_extremes(IvmOperator *op, AggregateGroup *group)
 		ExtremeSearch search = {.state = state, .group = group, .call = i};
 		IvmAggregateCall *call = list_nth(op->node->calls, i);
 
-		if (state->walks[i] == NULL || !group->states[i].incomplete)
+		if (state->walks[i] == NULL || call->kind != IVM_ACC_EXTREME || !group->states[i].incomplete)
 			continue;
 		ivm_walk_end_row(state->walks[i], group->look.values, group->look.isnull, call->backward,
 						 take_extreme, &search);
 		if (group->states[i].incomplete)
 			ivm_accumulators_set_extreme(state->accumulators, group->states, i, NULL, GetMemoryChunkContext(group));
 	}
+}
+
+void
+ivm_group_find_ranks(IvmOperator *op, AggregateGroup *group)
+{
+	AggregateRun *state = op->state;
+	int			ncalls;
+	IvmAccumulatorCall *calls = ivm_accumulators_calls(state->accumulators, &ncalls);
+
+	ExecStoreMinimalTuple(group->look.tuple, state->key_row, false);
+	for (int i = 0; i < ncalls; i++)
+		if (calls[i].kind == IVM_ACC_RANK)
+			ivm_rank_complete(&calls[i], &group->states[i], state->walks[i], group->look.values, group->look.isnull,
+							  state->key_row, GetMemoryChunkContext(group->states));
+	ExecClearTuple(state->key_row);
 }

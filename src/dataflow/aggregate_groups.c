@@ -522,6 +522,8 @@ ivm_group_write(IvmOperator *op, AggregateGroup *group)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("a group has fewer rows than are to be removed"),
 				 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
+	if (is_there && !state->keyed && state->walks != NULL)
+		ivm_group_find_ranks(op, group);
 	if (!state->keyed)
 		store_group(op, group, is_there);
 	if (is_there)

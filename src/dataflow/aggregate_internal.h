@@ -192,6 +192,9 @@ extern void ivm_extremes_init(IvmOperator *op);
 extern void ivm_extremes_begin(IvmOperator *op);
 extern void ivm_extremes_end(IvmOperator *op);
 
+/* Brings the states of a group's percentiles up to date, when all of its rows have been counted. */
+extern void ivm_group_find_ranks(IvmOperator *op, AggregateGroup *group);
+
 /* Completes the states of a group whose extreme values have gone. */
 extern void ivm_group_find_extremes(IvmOperator *op, AggregateGroup *group);
 

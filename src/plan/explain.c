@@ -485,9 +485,9 @@ order_list(ExplainState *state, List *order, IvmPlanNode *input)
 	return buffer.data;
 }
 
-/* Where the next value is found when an extreme one goes. */
+/* Where the next extreme value is found when one goes, and those of percentiles. */
 static void
-explain_extremes(ExplainState *state, IvmPlanNode *node, int indent)
+explain_values(ExplainState *state, IvmPlanNode *node, IvmAccumulatorKind kind, const char *label, int indent)
 {
 	List	   *shown = NIL;
 	StringInfoData buffer;
@@ -496,9 +496,10 @@ explain_extremes(ExplainState *state, IvmPlanNode *node, int indent)
 	initStringInfo(&buffer);
 	foreach(lc, node->calls)
 	{
-		IvmArrangement *extremes = ((IvmAggregateCall *) lfirst(lc))->extremes;
+		IvmAggregateCall *call = (IvmAggregateCall *) lfirst(lc);
+		IvmArrangement *extremes = call->extremes;
 
-		if (extremes == NULL || list_member_ptr(shown, extremes))
+		if (extremes == NULL || call->kind != kind || list_member_ptr(shown, extremes))
 			continue;
 		appendStringInfo(&buffer, "%s%s, %s  (%s)", shown == NIL ? "" : "; ", arrangement_keys(state, extremes),
 						 order_list(state, list_make1(linitial(extremes->order)), extremes->input),
@@ -506,7 +507,7 @@ explain_extremes(ExplainState *state, IvmPlanNode *node, int indent)
 		shown = lappend(shown, extremes);
 	}
 	if (shown != NIL)
-		add_line(state, indent, "Extremes: %s", buffer.data);
+		add_line(state, indent, "%s: %s", label, buffer.data);
 }
 
 /* Whether groups are stored, and why. */
@@ -540,7 +541,8 @@ aggregate_explain(ExplainState *state, IvmPlanNode *node, int indent)
 
 	add_expressions(state, indent, "Group Key", groups, context, false, ", ");
 	add_expressions(state, indent, "Accumulators", calls, context, false, ", ");
-	explain_extremes(state, node, indent);
+	explain_values(state, node, IVM_ACC_EXTREME, "Extremes", indent);
+	explain_values(state, node, IVM_ACC_RANK, "Percentiles", indent);
 	explain_choice(state, node, indent);
 	if (node->rows != NULL)
 	{

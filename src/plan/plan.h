@@ -122,8 +122,11 @@ typedef enum IvmAccumulatorKind
 								 * floats: exact sums */
 	IVM_ACC_FORWARD,			/* plain transition functions: rows come, and
 								 * when one goes the group is read */
-	IVM_ACC_REPLAY				/* the result is stored; with every change
+	IVM_ACC_REPLAY,				/* the result is stored; with every change
 								 * the group is read */
+	IVM_ACC_RANK				/* percentiles of large groups: values at
+								 * places in an order, found in an ordered
+								 * arrangement */
 } IvmAccumulatorKind;
 
 /* What stands for a text where that would be too long. */
@@ -141,7 +144,7 @@ typedef struct IvmAggregateCall
 								 * rows themselves */
 	Aggref	   *shown;			/* what it was, for people; NULL: the same */
 
-	/* EXTREME */
+	/* EXTREME, RANK */
 	Oid			sort_operator;	/* the result is the first value in its order */
 	bool		varies;			/* may equal values look different? */
 	bool		backward;		/* it is the last one in the arrangement */
