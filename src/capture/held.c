@@ -8,7 +8,7 @@
  * log, or nowhere.  Which of its subtransactions each row is of is said by a record before it, wherever that
  * changes.
  *
- * Records pass through one buffer to files.  The contents of one are in memory as long as the log has
+ * Records pass through one buffer to files.  The contents of one are in memory, a few megabytes of all together, as long as the log has
  * plenty, of which they count as a part, or in a temporary file, which lies with those of the log and counts as its;
  * they go from memory to disk when the log has to give back, or the decoder has nothing to do.
  * A transaction that holds little shares a file with others of that kind, so that ten thousand small ones
@@ -36,12 +36,15 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "base/settings.h"
 #include "capture/capture_internal.h"
 #include "memory/reclaim.h"
 
 #define BUFFER_SIZE		((Size) 64 * 1024)
+#define MEMORY_LIMIT	((Size) 4 * 1024 * 1024)	/* of what is in memory */
 #define OWN_FILE		((Size) 256 * 1024) /* a transaction that holds so much has files of its own */
 #define LARGE_FILE		((Size) 16 * 1024 * 1024)
+#define LEAST_FILES		16		/* of a log at its limit: what is handed over is there twice, a file long */
 #define FORCED_FILE		((Size) 16 * 1024)	/* for tests */
 
 /* The log's segments have the numbers below. */
@@ -97,6 +100,7 @@ static IvmDatabase *database;
 static MemoryContext context;
 static MemoryContext tails;
 static dlist_head in_memory = DLIST_STATIC_INIT(in_memory);
+static Size memory;				/* of those */
 static dlist_head all = DLIST_STATIC_INIT(all);
 static HTAB *tables;
 static HeldFile *shared;		/* the file that small ones write to */
@@ -153,6 +157,7 @@ free_tail(HeldFile *file)
 	pfree(file->tail);
 	file->tail = NULL;
 	dlist_delete(&file->node);
+	memory -= file->tail_size;
 	pg_atomic_fetch_sub_u64(&database->log_memory, file->tail_size);
 	ivm_account_give(&database->account, file->tail_size);
 	file->tail_size = 0;
@@ -279,9 +284,10 @@ count_written(HeldFile *file, Size length)
 static bool
 keep_in_memory(void)
 {
-	if (ivm_spill_is_forced("log") || !ivm_log_has_room(database) ||
+	if (memory + buffered > MEMORY_LIMIT || ivm_spill_is_forced("log") || !ivm_log_has_room(database) ||
 		!ivm_account_take(&database->account, buffered))
 		return false;
+	memory += buffered;
 	pg_atomic_fetch_add_u64(&database->log_memory, buffered);
 	buffer_of->tail = MemoryContextAlloc(tails, buffered);
 	memcpy(buffer_of->tail, buffer, buffered);
@@ -330,7 +336,8 @@ static HeldFile *
 choose_file(IvmHeld *held)
 {
 	HeldFile  **place = held->bytes >= OWN_FILE ? &held->own : &shared;
-	Size		limit = ivm_spill_is_forced("log") ? FORCED_FILE : LARGE_FILE;
+	Size		limit = ivm_spill_is_forced("log") ? FORCED_FILE :
+	Min(LARGE_FILE, (Size) ivm_delta_log_limit * 1024 / LEAST_FILES);
 
 	if (*place == NULL || (*place)->tail != NULL || file_end(*place) >= limit)
 		*place = make_file();
