@@ -29,7 +29,9 @@
  * A.  Otherwise (a residual condition) each row of A with the key is compared with the rows of dB, and those that match some
  * look for a match in B: that is as many rows of B as do not match before the first that
  * does.  If no pairs are wanted the comparison ends early: a match that went away was there before, and one that
- * came is there now, so who has both is no matter; and if no row of B had the key before, one that came is enough.
+ * came is there now, so who has both is no matter; if no row of B had the key before, one that came is enough; and
+ * where many came, whoever matches one of them also matches, most often, a row of B that is none of these: that is told by
+ * a filter of their images, and the rest of them need not be compared.
  *
  * Rows with a NULL key match nothing: they come and go with their own delta.  Keys are compared by their operators,
  * images never: 1.0 matches 1.00, and each comes out as it is.
@@ -56,6 +58,10 @@
 #include "dataflow/join_walk.h"
 #include "dataflow/outer_match.h"
 #include "zset/row_index.h"
+
+/* Rows of a key of the delta for which a filter is made, and its memory in kB at most. */
+#define MANY_ROWS			1000
+#define FILTER_MEMORY		1024
 
 typedef struct OuterInput
 {
@@ -102,6 +108,7 @@ typedef struct OuterRun
 	TupleTableSlot *row;		/* of it */
 	uint64		hash;			/* being looked at */
 	int64		nrows;			/* that have it */
+	bloom_filter *images;		/* of these, if they are many; or NULL */
 	DeltaKey   *keys;
 	DeltaKey   *key;			/* being looked up */
 	TupleTableSlot *key_row;
@@ -371,6 +378,7 @@ collect_keys(OuterRun *state, int input)
 
 	MemoryContextReset(state->keys_context);
 	state->keys = NULL;
+	state->images = NULL;
 	state->nrows = 0;
 	ivm_row_index_find(state->delta, state->hash);
 	while ((row = ivm_row_index_next(state->delta)) != NULL)
@@ -378,6 +386,18 @@ collect_keys(OuterRun *state, int input)
 		CHECK_FOR_INTERRUPTS();
 		state->nrows++;
 		add_to_keys(state, input, row);
+	}
+	if (state->nrows >= MANY_ROWS)
+	{
+		state->images = bloom_create(state->nrows, FILTER_MEMORY, 0);
+		ivm_row_index_find(state->delta, state->hash);
+		while ((row = ivm_row_index_next(state->delta)) != NULL)
+		{
+			uint64		hash = ivm_row_image_hash(ivm_row_tuple(row));
+
+			CHECK_FOR_INTERRUPTS();
+			bloom_add_element(state->images, (unsigned char *) &hash, sizeof(hash));
+		}
 	}
 	ExecClearTuple(state->key_row);
 	MemoryContextSwitchTo(old);
@@ -389,6 +409,7 @@ typedef struct DeltaMatches
 	int64		weight;			/* of all of them */
 	bool		gained;			/* one is there now */
 	bool		lost;			/* one was there */
+	bool		stays;			/* another one was there, and is */
 	bool		enough;			/* the rest is no matter */
 } DeltaMatches;
 
@@ -400,14 +421,16 @@ match_row(IvmOperator *op, DeltaMatches *matches, int64 weight)
 	if (!ivm_outer_match_test(state->match))
 		return;
 	matches->weight += weight;
+	if (state->pairs)
+		emit(op, state->weight * weight);
+	else if (weight > 0 && !matches->gained && !matches->lost && state->images != NULL && state->key->all_new != ALL_NEW)
+		matches->stays = ivm_outer_match_find_beyond(state->match, state->kept, state->images);
 	if (weight > 0)
 		matches->gained = true;
 	else
 		matches->lost = true;
-	if (state->pairs)
-		emit(op, state->weight * weight);
-	else
-		matches->enough = matches->lost || (matches->gained && state->key->all_new == ALL_NEW);
+	matches->enough = !state->pairs &&
+		(matches->lost || matches->stays || (matches->gained && state->key->all_new == ALL_NEW));
 }
 
 /* Goes through the delta's rows that have the hash; emits the pairs if they are wanted. */
@@ -448,6 +471,8 @@ match_delta(IvmOperator *op, DeltaMatches *matches)
 static bool
 crosses(OuterRun *state, DeltaMatches *matches)
 {
+	if (matches->stays)
+		return false;
 	if (matches->lost || matches->weight < 0)
 		return !(matches->gained && matches->lost) &&
 			ivm_outer_match_find(state->match, state->kept, 0, NULL, NULL) == 0;

@@ -28,6 +28,7 @@
 /* An input, how its rows are found from the other's, and what is tested when one starts. */
 typedef struct OuterSide
 {
+	TupleDesc	desc;
 	int			offset;			/* of its columns in the wide row */
 	int			natts;
 
@@ -65,6 +66,7 @@ typedef struct Finding
 	int64		sum;
 	IvmOuterReceiver receiver;
 	void	   *context;
+	bloom_filter *images;		/* of rows that are not looked for */
 } Finding;
 
 /* What the path from one input says of it, and of the other one. */
@@ -117,8 +119,11 @@ ivm_outer_match_create(IvmOperator *op, List *paths, List **caches)
 	match->wide = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	memset(match->wide->tts_isnull, true, sizeof(bool) * desc->natts);
 	ExecStoreVirtualTuple(match->wide);
-	match->sides[0].natts = ((IvmPlanNode *) linitial(op->node->inputs))->desc->natts;
-	match->sides[1].natts = ((IvmPlanNode *) lsecond(op->node->inputs))->desc->natts;
+	for (int i = 0; i < 2; i++)
+	{
+		match->sides[i].desc = ((IvmPlanNode *) list_nth(op->node->inputs, i))->desc;
+		match->sides[i].natts = match->sides[i].desc->natts;
+	}
 	match->sides[1].offset = match->sides[0].natts;
 	foreach(cell, paths)
 		init_path(op, match, lfirst(cell), caches);
@@ -247,12 +252,37 @@ int64
 ivm_outer_match_find(IvmOuterMatch *match, int input, int64 limit, IvmOuterReceiver receiver, void *context)
 {
 	OuterSide  *side = &match->sides[1 - input];
-	Finding		finding = {match, side, limit, 0, receiver, context};
+	Finding		finding = {match, side, limit, 0, receiver, context, NULL};
 
 	CHECK_FOR_INTERRUPTS();
 	if (ivm_outer_match_can(match, input) && compute_values(side))
 		(void) ivm_probe_rows(side->probe, side->values, found_row, &finding);
 	return finding.sum;
+}
+
+/* A match, bound: the search ends with the first one whose image is not in the filter. */
+static bool
+is_in_filter(void *context, int64 weight)
+{
+	Finding    *finding = context;
+	TupleTableSlot *wide = finding->match->wide;
+	OuterSide  *side = finding->side;
+	MemoryContext old = MemoryContextSwitchTo(side->qual_context->ecxt_per_tuple_memory);
+	uint64		hash = ivm_row_image_hash(ivm_row_form_values(side->desc, wide->tts_values + side->offset,
+															  wide->tts_isnull + side->offset));
+
+	MemoryContextSwitchTo(old);
+	return !bloom_lacks_element(finding->images, (unsigned char *) &hash, sizeof(hash));
+}
+
+bool
+ivm_outer_match_find_beyond(IvmOuterMatch *match, int input, bloom_filter *images)
+{
+	OuterSide  *side = &match->sides[1 - input];
+	Finding		finding = {match, side, PG_INT64_MAX, 0, is_in_filter, &finding, images};
+
+	return ivm_outer_match_can(match, input) && compute_values(side) &&
+		!ivm_probe_rows(side->probe, side->values, found_row, &finding);
 }
 
 void

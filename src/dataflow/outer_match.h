@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "lib/bloomfilter.h"
+
 #include "dataflow/operator.h"
 #include "dataflow/probe.h"
 
@@ -52,6 +54,12 @@ extern bool ivm_outer_match_test(IvmOuterMatch *match);
  */
 extern int64 ivm_outer_match_find(IvmOuterMatch *match, int input, int64 limit,
 								  IvmOuterReceiver receiver, void *context);
+
+/*
+ * Does it match a row whose image is not in the filter?  That image's hash is looked for, as
+ * ivm_row_image_hash() says.  True is certain.
+ */
+extern bool ivm_outer_match_find_beyond(IvmOuterMatch *match, int input, bloom_filter *images);
 
 /*
  * Gives all rows of the input that the bound row of the other one looks up, whether they match or not.

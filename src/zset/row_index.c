@@ -93,6 +93,9 @@ struct IvmRowIndex
 								 * bucket's number */
 	IvmRow	  **buckets;
 	bool		check_size;		/* one hash may have more than the limit */
+	bool		measured;		/* as the one that was looked for last: */
+	uint64		measured_hash;
+	Size		measured_size;
 	bool		looking;		/* a search is under way in memory */
 	IvmRow	   *next;			/* of the search */
 	IvmRow	   *held;			/* its bucket, when all others have gone to
@@ -576,23 +579,25 @@ next_in_file(IvmRowIndex *index)
 	return NULL;
 }
 
-/* Has one hash more rows than may be held in memory? */
+/*
+ * Has one hash more rows than may be held in memory?  Whoever asks many times for the first row
+ * of a key that many rows have need not pay for all of them each time.
+ */
 static bool
 is_too_large(IvmRowIndex *index, uint64 hash)
 {
-	Size		left = ivm_pin_limit();
-
-	for (IvmRow *row = index->buckets[hash >> index->bucket_shift]; row != NULL; row = row->next)
+	if (!index->measured || index->measured_hash != hash)
 	{
-		Size		size = MAXALIGN(sizeof(IvmRow)) + ivm_row_tuple(row)->t_len;
-
-		if (row->hash != hash)
-			continue;
-		if (size > left)
-			return true;
-		left -= size;
+		index->measured = true;
+		index->measured_hash = hash;
+		index->measured_size = 0;
+		for (IvmRow *row = index->buckets[hash >> index->bucket_shift]; row != NULL; row = row->next)
+		{
+			if (row->hash == hash)
+				index->measured_size += MAXALIGN(sizeof(IvmRow)) + ivm_row_tuple(row)->t_len;
+		}
 	}
-	return false;
+	return index->measured_size > ivm_pin_limit();
 }
 
 void

@@ -49,6 +49,20 @@ foreach (
 	is($sample->{restarts}, 0, "$name: no worker ended");
 	are_exact($node, "$name: exact");
 }
+# whether there is a match is asked once for each row of the kept side, and does not read the other rows of the key
+$node->safe_psql('postgres', <<'EOS');
+DROP MATERIALIZED VIEW semi, anti, anti_more;
+INSERT INTO a SELECT i, 3, i FROM generate_series(200001, 300000) i;
+INSERT INTO b SELECT i, 3, i, repeat('b', 50) FROM generate_series(200001, 300000) i;
+UPDATE a SET x = x + 1;
+EOS
+are_exact($node, 'a key of more rows than may be held at once');
+$node->safe_psql('postgres', "UPDATE a SET k = 7 WHERE id % 50 = 0; INSERT INTO b SELECT i, 7, i, '' FROM generate_series(400001, 400010) i");
+are_exact($node, 'rows that have the key, and match nothing');
+$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i, 'b' FROM generate_series(410001, 415000) i");
+are_exact($node, 'and many that match, beside these');
+$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i, 'b' FROM generate_series(420001, 425000) i");
+are_exact($node, 'and more');
 is_value($node, 'SELECT peak_bytes <= budget_bytes FROM pg_stat_ivm_memory', 't', 'the highest that was held is within the budget');
 is_alive($node, 'nobody was killed, and nothing was rebuilt');
 $node->stop;
