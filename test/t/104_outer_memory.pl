@@ -57,11 +57,15 @@ INSERT INTO b SELECT i, 3, i, repeat('b', 50) FROM generate_series(200001, 30000
 UPDATE a SET x = x + 1;
 EOS
 are_exact($node, 'a key of more rows than may be held at once');
-$node->safe_psql('postgres', "UPDATE a SET k = 7 WHERE id % 50 = 0; INSERT INTO b SELECT i, 7, i, '' FROM generate_series(400001, 400010) i");
+$node->safe_psql('postgres', <<'EOS');
+UPDATE a SET k = 7 WHERE id % 50 = 0;
+INSERT INTO b SELECT i, 7, -i, 'b' FROM generate_series(400001, 400010) i;
+CREATE INCREMENTAL VIEW beside AS SELECT id, x FROM a WHERE k % 10 = 7 AND EXISTS (SELECT FROM b WHERE b.k = a.k AND b.y > a.x);
+EOS
 are_exact($node, 'rows that have the key, and match nothing');
-$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i, 'b' FROM generate_series(410001, 415000) i");
-are_exact($node, 'and many that match, beside these');
-$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i, 'b' FROM generate_series(420001, 425000) i");
+$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i - 160000, 'b' FROM generate_series(410001, 415000) i");
+are_exact($node, 'and many that match some, beside these');
+$node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i - 140000, 'b' FROM generate_series(420001, 425000) i");
 are_exact($node, 'and more');
 is_value($node, 'SELECT peak_bytes <= budget_bytes FROM pg_stat_ivm_memory', 't', 'the highest that was held is within the budget');
 is_alive($node, 'nobody was killed, and nothing was rebuilt');
