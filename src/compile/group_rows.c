@@ -31,6 +31,7 @@
 #include "catalog/pg_operator_d.h"
 #include "catalog/pg_type_d.h"
 #include "compile/compiler.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "plan/column.h"
@@ -188,9 +189,9 @@ make_rank(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmAggregateCall *call)
 												  list_make2(key, order_of_images(key->expr)), false, NULL);
 }
 
-/* The rows of "input" by the group columns. */
+/* The rows of "input" by the group columns; NULL or which of these keys alone, by their places. */
 static IvmArrangement *
-make_rows(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmPlanNode *input)
+make_rows(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmPlanNode *input, Bitmapset *places)
 {
 	List	   *row_keys = NIL;
 	List	   *keys = NIL;
@@ -214,6 +215,8 @@ make_rows(IvmCompiler *compiler, IvmPlanNode *aggregate, IvmPlanNode *input)
 	{
 		RowKey	   *row_key = (RowKey *) lfirst(lc);
 
+		if (places != NULL && !bms_is_member(foreach_current_index(lc), places))
+			continue;
 		keys = lappend(keys, row_key->key);
 		operators = lappend_oid(operators, list_nth_oid(aggregate->group_operators, row_key->number));
 		collations = lappend_oid(collations, list_nth_oid(aggregate->group_collations, row_key->number));
@@ -233,6 +236,42 @@ looks_alike(Form_pg_attribute attribute, Oid operator, Oid collation)
 	return (attribute->atttypid == NUMERICOID && get_opcode(operator) == F_NUMERIC_EQ) ||
 		(attribute->atttypid == BPCHAROID && get_opcode(operator) == F_BPCHAREQ &&
 		 get_collation_isdeterministic(collation));
+}
+
+/* Which of the keys an index is looked up by, in the end: the others do not say what is read. */
+static Bitmapset *
+deciding_keys(IvmArrangement *arrangement)
+{
+	Bitmapset  *result = NULL;
+	Bitmapset  *all = bms_add_range(NULL, 0, list_length(arrangement->keys) - 1);
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	check_stack_depth();
+	if (arrangement->kind == IVM_ARRANGE_THROUGH)
+	{
+		forboth(lc, arrangement->below, lc2, arrangement->below_keys)
+		{
+			Bitmapset  *below = deciding_keys((IvmArrangement *) lfirst(lc));
+			int			number = -1;
+
+			while ((number = bms_next_member(below, number)) >= 0)
+				result = bms_add_member(result, list_nth_int((List *) lfirst(lc2), number));
+		}
+		return result;
+	}
+	if (arrangement->kind != IVM_ARRANGE_INDEX)
+		return all;
+	foreach(lc, arrangement->probes)
+	{
+		IvmIndexProbe *probe = (IvmIndexProbe *) lfirst(lc);
+
+		if (!OidIsValid(probe->index))
+			return all;
+		foreach(lc2, probe->key_numbers)
+			result = bms_add_member(result, lfirst_int(lc2));
+	}
+	return result;
 }
 
 /* May equal group columns look different? */
@@ -288,6 +327,26 @@ read_choice(const char *stored, IvmPlanNode *aggregate)
 }
 
 /*
+ * The rows of groups of a keyed aggregate, by the columns alone that an index has: so one lookup finds the rows of
+ * all groups that share these.
+ */
+static void
+make_keyed_rows(IvmCompiler *compiler, IvmPlanNode *aggregate)
+{
+	IvmPlanNode *input = (IvmPlanNode *) linitial(aggregate->inputs);
+	int			before = list_length(compiler->plan->arrangements);
+	IvmArrangement *rows = make_rows(compiler, aggregate, input, NULL);
+	Bitmapset  *places = deciding_keys(rows);
+
+	if (bms_num_members(places) < list_length(rows->keys))
+	{
+		ivm_arrangements_drop(compiler, before);
+		rows = make_rows(compiler, aggregate, input, places);
+	}
+	aggregate->rows = rows;
+}
+
+/*
  * Makes an aggregate keyed, if it can be and should.  Arrangements that were made for nothing are gone
  * then, unless "reads" says that its calls need the rows in any case.
  */
@@ -307,10 +366,10 @@ choose_keyed(IvmCompiler *compiler, IvmPlanNode *aggregate, bool reads)
 		aggregate->has_choice = read_choice(compiler->stored, aggregate);
 		/* if an index has gone since, the rows are found elsewhere, or the view is rebuilt */
 		if (aggregate->keyed)
-			aggregate->rows = make_rows(compiler, aggregate, (IvmPlanNode *) linitial(aggregate->inputs));
+			make_keyed_rows(compiler, aggregate);
 		return;
 	}
-	aggregate->rows = make_rows(compiler, aggregate, (IvmPlanNode *) linitial(aggregate->inputs));
+	aggregate->rows = make_rows(compiler, aggregate, (IvmPlanNode *) linitial(aggregate->inputs), NULL);
 	aggregate->has_choice = ivm_arrangement_estimate(aggregate->rows, &read, &found);
 	if (aggregate->has_choice)
 	{
@@ -326,10 +385,12 @@ choose_keyed(IvmCompiler *compiler, IvmPlanNode *aggregate, bool reads)
 		aggregate->keyed &= other->keyed;
 		aggregate->group_rows = other->group_rows;
 	}
-	if (aggregate->keyed || reads)
+	if (reads && !aggregate->keyed)
 		return;
 	ivm_arrangements_drop(compiler, before);
 	aggregate->rows = NULL;
+	if (aggregate->keyed)
+		make_keyed_rows(compiler, aggregate);
 }
 
 void
@@ -380,5 +441,5 @@ ivm_aggregate_complete(IvmCompiler *compiler, IvmPlanNode *aggregate)
 	/* of the rows, not of the streams beside them */
 	if (has_streams)
 		input = (IvmPlanNode *) linitial(input->inputs);
-	aggregate->rows = make_rows(compiler, aggregate, input);
+	aggregate->rows = make_rows(compiler, aggregate, input, NULL);
 }

@@ -40,6 +40,9 @@ typedef struct AggregateGroup
 	int64		other_alike;	/* at least so many rows look like that */
 	IvmAccumulatorState *states;
 	int64		number;			/* in a pass over groups' rows */
+	struct AggregateGroup *before;	/* what it was before the batch, if nothing
+									 * is stored */
+	int64		lookup;			/* that finds its rows; 0: not known yet */
 	bool		recount;		/* no row that looks like it is known */
 	bool		stored;			/* it has a stored row */
 	ItemPointerData tid;		/* of that */
@@ -78,6 +81,10 @@ typedef struct AggregateRun
 	bool		keyed;			/* nothing is stored */
 	bool		in_order;		/* it is, and some call needs its rows in an
 								 * order */
+	int			nlookup;		/* of that: columns that decide which rows a
+								 * lookup finds, */
+	int		   *lookup_columns; /* 0-based, */
+	IvmKey	   *lookup_key;		/* and how they are compared */
 	bool		from_nothing;	/* there is no old state: it is filled, or all
 								 * of its output is wanted */
 	bool		has_streams;	/* some call reads a stream of distinct values */
@@ -181,6 +188,8 @@ extern void ivm_group_emit(IvmOperator *op, Datum *group_values, bool *group_isn
 						   IvmAccumulatorState *states);
 
 /* ---- aggregate_keyed.c ---- */
+
+extern void ivm_keyed_init(IvmOperator *op);
 
 /* Brings the groups up to date that the delta has rows of. */
 extern void ivm_keyed_change_groups(IvmOperator *op);

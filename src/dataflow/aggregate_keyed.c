@@ -4,7 +4,7 @@
  *	  An aggregate that stores nothing: groups are computed from their rows, old and new.
  *
  * For each group that the delta has rows of, the rows of the new state are looked up by the group
- * columns.  Those of the old state are they minus the delta, consolidated; the group is
+ * columns that its index has, once for all groups that it finds.  Those of the old state are they minus the delta, consolidated; the group is
  * computed from both, and the difference is emitted.  Whatever has changed together, also rows that go from one
  * group to another: each touched group is taken once, with all of its input old, and all of it new.
  *
@@ -16,11 +16,12 @@
  * A row of the old state that would have been there less than zero times is an error: something below gives
  * other rows when they are looked up than it gave when they changed.
  *
- * Costs: the rows of the group, twice, and a lookup.  A group that has become large stays exact, and costs that.
+ * Costs: the rows of the group, twice, and a lookup.  A group that has become large stays exact, and costs that.  Where a
+ * lookup finds the rows of more groups than there is memory for, it is made several times.
  *
- * Memory: the delta in an index by the group's hash, the old rows of one group in a Z-set, both of which are spilled.
- * The states of groups, of two at a time, or, where rows are sorted, of as many as may be in memory, as in
- * aggregate_groups.c.
+ * Memory: the delta in an index by the hash of what is looked up by, the old rows of the groups of a lookup in a Z-set,
+ * both of which are spilled.  The states of the groups of a lookup, or, where rows are sorted, of as many as may
+ * be in memory, as in aggregate_groups.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,22 +35,90 @@
 #include "dataflow/source.h"
 #include "zset/row_index.h"
 
-/* A touched group. */
-typedef struct TouchedGroup
-{
-	AggregateGroup *new;
-	AggregateGroup *old;
-} TouchedGroup;
+/* Bytes that a group takes, with what it was before: a guess. */
+#define GROUP_SIZE	1024
+
+/* Groups at a time while spilling is forced. */
+#define FORCED_GROUPS	2
 
 typedef struct KeyedChange
 {
 	IvmOperator *op;
 	AggregateRun *state;
-	IvmRowIndex *delta;			/* by the hash of the group */
-	IvmZset    *before;			/* the old rows of one group */
-	List	   *waiting;		/* TouchedGroup: their rows are being sorted */
-	AggregateGroup *group;		/* whose rows are looked up */
+	IvmRowIndex *delta;			/* by the hash of what is looked up by */
+	IvmZset    *before;			/* the old rows of the groups of that hash */
+	List	   *groups;			/* AggregateGroup: of that hash, of this part */
+	List	   *waiting;		/* whose rows are being sorted */
+	uint64		nparts;
+	uint64		part;
+	int64		lookups;		/* so far; the present one */
 } KeyedChange;
+
+/*
+ * What a lookup is made by
+ */
+
+void
+ivm_keyed_init(IvmOperator *op)
+{
+	AggregateRun *state = op->state;
+	IvmPlanNode *node = op->node;
+	Oid		   *operators = palloc(sizeof(Oid) * state->ncolumns);
+	Oid		   *collations = palloc(sizeof(Oid) * state->ncolumns);
+	ListCell   *cell;
+
+	op->has_state |= !ivm_accumulators_are_exact(state->accumulators);
+	state->lookup_columns = palloc(sizeof(int) * state->ncolumns);
+	foreach(cell, node->row_keys)
+	{
+		int			column = lfirst_int(cell);
+
+		state->lookup_columns[state->nlookup] = column;
+		operators[state->nlookup] = list_nth_oid(node->group_operators, column);
+		collations[state->nlookup++] = list_nth_oid(node->group_collations, column);
+	}
+	state->lookup_key = ivm_key_create(state->nlookup, operators, collations, true);
+}
+
+/* Takes these of a group's columns. */
+static void
+take_lookup_columns(AggregateRun *state, const Datum *values, const bool *isnull, Datum *lookup_values, bool *lookup_isnull)
+{
+	for (int i = 0; i < state->nlookup; i++)
+	{
+		lookup_values[i] = values[state->lookup_columns[i]];
+		lookup_isnull[i] = isnull[state->lookup_columns[i]];
+	}
+}
+
+static uint64
+lookup_hash(AggregateRun *state, TupleTableSlot *row)
+{
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	Datum		lookup_values[MaxTupleAttributeNumber];
+	bool		lookup_isnull[MaxTupleAttributeNumber];
+
+	(void) ivm_group_key(state, row, values, isnull, 1);
+	take_lookup_columns(state, values, isnull, lookup_values, lookup_isnull);
+	return ivm_key_hash_right(state->lookup_key, lookup_values, lookup_isnull);
+}
+
+/* Are they looked up by the same? */
+static bool
+same_lookup(AggregateRun *state, AggregateGroup *a, AggregateGroup *b)
+{
+	Datum		values[2][MaxTupleAttributeNumber];
+	bool		isnull[2][MaxTupleAttributeNumber];
+
+	take_lookup_columns(state, a->look.values, a->look.isnull, values[0], isnull[0]);
+	take_lookup_columns(state, b->look.values, b->look.isnull, values[1], isnull[1]);
+	return ivm_key_equal(state->lookup_key, values[0], isnull[0], values[1], isnull[1]);
+}
+
+/*
+ * The groups of one hash
+ */
 
 static void
 index_delta(KeyedChange *change)
@@ -66,14 +135,10 @@ index_delta(KeyedChange *change)
 	{
 		for (int64 i = 0; i < count; i++)
 		{
-			Datum		values[MaxTupleAttributeNumber];
-			bool		isnull[MaxTupleAttributeNumber];
-			uint64		hash;
-
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), state->input_row, false);
-			hash = ivm_group_key(state, state->input_row, values, isnull, 0);
-			ivm_row_index_add(change->delta, ivm_row_tuple(rows[i]), rows[i]->weight, hash);
+			ivm_row_index_add(change->delta, ivm_row_tuple(rows[i]), rows[i]->weight,
+							  lookup_hash(state, state->input_row));
 			MemoryContextReset(state->scratch);
 		}
 		groups += count;
@@ -85,29 +150,74 @@ index_delta(KeyedChange *change)
 	ivm_source_expect(state->source, groups);
 }
 
-/* Is the row one of that group? */
-static bool
-is_of_group(AggregateRun *state, TupleTableSlot *row, AggregateGroup *group)
+/* The open group of a row, and its hash; NULL if it is not one of those that are looked at. */
+static AggregateGroup *
+group_of(KeyedChange *change, TupleTableSlot *row, uint64 *hash, Datum *values, bool *isnull)
 {
-	Datum		values[MaxTupleAttributeNumber];
-	bool		isnull[MaxTupleAttributeNumber];
-
-	(void) ivm_group_key(state, row, values, isnull, group->hash);
-	return ivm_key_equal(state->key, values, isnull, group->look.values, group->look.isnull);
+	*hash = ivm_group_key(change->state, row, values, isnull, 0);
+	if (change->nparts > 1 && *hash % change->nparts != change->part)
+		return NULL;
+	return ivm_groups_find(change->state, &change->state->open, *hash, values, isnull);
 }
 
-/* A row was found that may be of the group. */
+static void
+open_group(KeyedChange *change, uint64 hash, Datum *values, bool *isnull)
+{
+	AggregateRun *state = change->state;
+	MemoryContext context = state->open.context;
+	AggregateGroup *group = ivm_group_create(state, context, hash, values, isnull);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	/* a pass takes groups in the order of their numbers, in which they are finished */
+	group->before = ivm_group_create(state, context, hash, values, isnull);
+	ivm_groups_insert(&state->open, group);
+	change->groups = lappend(change->groups, group);
+	MemoryContextSwitchTo(old);
+}
+
+/* Opens the groups of this part that the delta has rows of with that hash. */
+static void
+open_groups(KeyedChange *change, uint64 hash)
+{
+	AggregateRun *state = change->state;
+	IvmRow	   *row;
+
+	change->groups = NIL;
+	ivm_row_index_find(change->delta, hash);
+	while ((row = ivm_row_index_next(change->delta)) != NULL)
+	{
+		Datum		values[MaxTupleAttributeNumber];
+		bool		isnull[MaxTupleAttributeNumber];
+		uint64		group_hash;
+
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
+		if (group_of(change, state->input_row, &group_hash, values, isnull) == NULL &&
+			group_hash % change->nparts == change->part)
+			open_group(change, group_hash, values, isnull);
+		MemoryContextReset(state->scratch);
+	}
+	ExecClearTuple(state->input_row);
+}
+
+/* A row was found that may be of one of the groups. */
 static bool
 found_row(void *context, TupleTableSlot *row, int64 weight)
 {
 	KeyedChange *change = context;
 	AggregateRun *state = change->state;
 	MemoryContext old = MemoryContextSwitchTo(state->scratch);
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	uint64		hash;
+	AggregateGroup *group;
 
 	CHECK_FOR_INTERRUPTS();
-	if (is_of_group(state, row, change->group))
+	group = group_of(change, row, &hash, values, isnull);
+	/* rows of other groups may come, but not all of them */
+	if (group != NULL && group->lookup == change->lookups)
 	{
-		ivm_group_add(state, change->group, row, weight);
+		ivm_group_add(state, group, row, weight);
 		ivm_zset_add(change->before, row, weight);
 	}
 	MemoryContextSwitchTo(old);
@@ -115,28 +225,76 @@ found_row(void *context, TupleTableSlot *row, int64 weight)
 	return true;
 }
 
-/* Takes what the batch brought from the rows of the group. */
 static void
-subtract_delta(KeyedChange *change, AggregateGroup *group)
+look_up(KeyedChange *change, AggregateGroup *group)
+{
+	AggregateRun *state = change->state;
+	Datum		values[MaxTupleAttributeNumber];
+	bool		isnull[MaxTupleAttributeNumber];
+	MemoryContext old;
+
+	take_lookup_columns(state, group->look.values, group->look.isnull, values, isnull);
+	/* scans keep what they allocate */
+	old = MemoryContextSwitchTo(state->context);
+	(void) ivm_source_find(state->source, values, isnull, found_row, change);
+	MemoryContextSwitchTo(old);
+}
+
+/* Finds the rows of the groups, with one lookup for all that are looked up by the same: which is all of them, as a rule. */
+static void
+look_up_groups(KeyedChange *change)
+{
+	List	   *rest = change->groups;
+
+	while (rest != NIL)
+	{
+		AggregateGroup *leader = linitial(rest);
+		List	   *others = NIL;
+		ListCell   *cell;
+
+		change->lookups++;
+		foreach(cell, rest)
+		{
+			AggregateGroup *group = lfirst(cell);
+
+			if (!same_lookup(change->state, group, leader))
+			{
+				others = lappend(others, group);
+				continue;
+			}
+			group->lookup = change->lookups;
+		}
+		look_up(change, leader);
+		rest = others;
+	}
+}
+
+/* Takes what the batch brought from the rows of the groups. */
+static void
+subtract_delta(KeyedChange *change, uint64 hash)
 {
 	AggregateRun *state = change->state;
 	IvmRow	   *row;
 
-	ivm_row_index_find(change->delta, group->hash);
+	ivm_row_index_find(change->delta, hash);
 	while ((row = ivm_row_index_next(change->delta)) != NULL)
 	{
+		Datum		values[MaxTupleAttributeNumber];
+		bool		isnull[MaxTupleAttributeNumber];
+		uint64		group_hash;
+
 		CHECK_FOR_INTERRUPTS();
 		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
-		if (is_of_group(state, state->input_row, group))
+		if (group_of(change, state->input_row, &group_hash, values, isnull) != NULL)
 			ivm_zset_add_tuple(change->before, ivm_row_tuple(row), -row->weight);
 		MemoryContextReset(state->scratch);
 	}
 	ExecClearTuple(state->input_row);
 }
 
-/* Adds the rows of the old state to the group as it was. */
+/* Adds the rows of the old state to the groups as they were. */
 static void
-add_old_rows(KeyedChange *change, AggregateGroup *group)
+add_old_rows(KeyedChange *change)
 {
 	AggregateRun *state = change->state;
 	IvmZsetParts parts;
@@ -147,6 +305,11 @@ add_old_rows(KeyedChange *change, AggregateGroup *group)
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 		for (int64 i = 0; i < count; i++)
 		{
+			Datum		values[MaxTupleAttributeNumber];
+			bool		isnull[MaxTupleAttributeNumber];
+			uint64		hash;
+			AggregateGroup *group;
+
 			CHECK_FOR_INTERRUPTS();
 			if (rows[i]->weight < 0)
 				ereport(ERROR,
@@ -154,7 +317,8 @@ add_old_rows(KeyedChange *change, AggregateGroup *group)
 						 errmsg("a row of a group was there " INT64_FORMAT " times before the batch", rows[i]->weight),
 						 errhint("Use REFRESH MATERIALIZED VIEW to rebuild the view.")));
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[i]), state->input_row, false);
-			ivm_group_add(state, group, state->input_row, rows[i]->weight);
+			group = group_of(change, state->input_row, &hash, values, isnull);
+			ivm_group_add(state, group->before, state->input_row, rows[i]->weight);
 			MemoryContextReset(state->scratch);
 		}
 	ExecClearTuple(state->input_row);
@@ -162,51 +326,14 @@ add_old_rows(KeyedChange *change, AggregateGroup *group)
 	ivm_zset_clear(change->before);
 }
 
-/* All rows of both have been added. */
+/* All rows of it, and of what it was, have been added. */
 static void
-write_group(KeyedChange *change, TouchedGroup *touched)
+write_group(KeyedChange *change, AggregateGroup *group)
 {
-	if (touched->old->count > 0)
-		touched->new->old_output = ivm_group_output(change->state, touched->old);
-	ivm_group_write(change->op, touched->new);
+	if (group->before->count > 0)
+		group->old_output = ivm_group_output(change->state, group->before);
+	ivm_group_write(change->op, group);
 	MemoryContextReset(change->state->scratch);
-}
-
-/* Computes a group from its rows, or adds it to those whose rows are being sorted. */
-static void
-change_group(KeyedChange *change, AggregateGroup *group)
-{
-	AggregateRun *state = change->state;
-	TouchedGroup touched = {.new = group};
-	Datum		values[MaxTupleAttributeNumber];
-	bool		isnull[MaxTupleAttributeNumber];
-
-	for (int i = 0; i < state->ncolumns; i++)
-	{
-		int			column = list_nth_int(change->op->node->row_keys, i);
-
-		values[i] = group->look.values[column];
-		isnull[i] = group->look.isnull[column];
-	}
-	/* a pass takes groups in the order in which they are finished */
-	group->number = state->numbered++;
-	change->group = group;
-	(void) ivm_source_find(state->source, values, isnull, found_row, change);
-	subtract_delta(change, group);
-	touched.old = ivm_group_create(state, state->open.context, group->hash, group->look.values, group->look.isnull);
-	add_old_rows(change, touched.old);
-
-	if (state->pass == NULL)
-		write_group(change, &touched);
-	else
-	{
-		MemoryContext old = MemoryContextSwitchTo(state->open.context);
-		TouchedGroup *kept = palloc(sizeof(TouchedGroup));
-
-		*kept = touched;
-		change->waiting = lappend(change->waiting, kept);
-		MemoryContextSwitchTo(old);
-	}
 }
 
 /* Computes those whose rows have been sorted. */
@@ -221,49 +348,67 @@ finish_waiting(KeyedChange *change)
 	ivm_replay_perform(pass);
 	foreach(cell, change->waiting)
 	{
-		TouchedGroup *touched = lfirst(cell);
+		AggregateGroup *group = lfirst(cell);
 
 		CHECK_FOR_INTERRUPTS();
-		ivm_group_replay(state, pass, touched->new, state->scratch);
-		ivm_group_replay(state, pass, touched->old, state->scratch);
-		write_group(change, touched);
+		ivm_group_replay(state, pass, group, state->scratch);
+		ivm_group_replay(state, pass, group->before, state->scratch);
+		write_group(change, group);
 	}
 	ivm_replay_end(pass);
 	change->waiting = NIL;
 }
 
-/* Groups that the delta has rows of with that hash; they are among those that are open. */
-static List *
-touched_groups(KeyedChange *change, uint64 hash)
+/* Computes the groups of this part from their rows, or adds them to those whose rows are being sorted. */
+static void
+change_groups(KeyedChange *change, uint64 hash)
 {
 	AggregateRun *state = change->state;
-	MemoryContext context = state->open.context;
-	List	   *groups = NIL;
-	IvmRow	   *row;
+	MemoryContext old;
+	ListCell   *cell;
+
+	if (state->in_order && state->pass == NULL)
+		state->pass = ivm_groups_pass(change->op, state->context, false);
+	open_groups(change, hash);
+	old = MemoryContextSwitchTo(state->open.context);
+	look_up_groups(change);
+	MemoryContextSwitchTo(old);
+	subtract_delta(change, hash);
+	add_old_rows(change);
+
+	if (state->pass == NULL)
+	{
+		foreach(cell, change->groups)
+			write_group(change, lfirst(cell));
+		ivm_groups_reset(state, &state->open);
+		return;
+	}
+	old = MemoryContextSwitchTo(state->open.context);
+	change->waiting = list_concat(change->waiting, change->groups);
+	MemoryContextSwitchTo(old);
+	if (!ivm_groups_charge(state))
+	{
+		finish_waiting(change);
+		ivm_groups_reset(state, &state->open);
+	}
+}
+
+/* In how many parts the groups of that hash are taken: there are as many as rows of the delta at most. */
+static uint64
+count_parts(KeyedChange *change, uint64 hash)
+{
+	AggregateRun *state = change->state;
+	uint64		most = state->forced ? FORCED_GROUPS : Max(state->limit / GROUP_SIZE, FORCED_GROUPS);
+	uint64		rows = 0;
 
 	ivm_row_index_find(change->delta, hash);
-	while ((row = ivm_row_index_next(change->delta)) != NULL)
+	while (ivm_row_index_next(change->delta) != NULL)
 	{
-		Datum		values[MaxTupleAttributeNumber];
-		bool		isnull[MaxTupleAttributeNumber];
-		MemoryContext old;
-
 		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(ivm_row_tuple(row), state->input_row, false);
-		(void) ivm_group_key(state, state->input_row, values, isnull, hash);
-		if (ivm_groups_find(state, &state->open, hash, values, isnull) == NULL)
-		{
-			AggregateGroup *group = ivm_group_create(state, context, hash, values, isnull);
-
-			ivm_groups_insert(&state->open, group);
-			old = MemoryContextSwitchTo(context);
-			groups = lappend(groups, group);
-			MemoryContextSwitchTo(old);
-		}
-		MemoryContextReset(state->scratch);
+		rows++;
 	}
-	ExecClearTuple(state->input_row);
-	return groups;
+	/* all of its groups are one if the columns that decide are all of them */
+	return state->nlookup < state->ncolumns ? (rows + most - 1) / most : 1;
 }
 
 void
@@ -279,25 +424,17 @@ ivm_keyed_change_groups(IvmOperator *op)
 	MemoryContextSwitchTo(state->scratch);
 	while (ivm_row_index_walk(change.delta, &hash))
 	{
-		ListCell   *cell;
-
-		CHECK_FOR_INTERRUPTS();
-		if (state->in_order && state->pass == NULL)
-			state->pass = ivm_groups_pass(op, state->context, false);
-		foreach(cell, touched_groups(&change, hash))
-			change_group(&change, lfirst(cell));
-		if (state->pass == NULL || !ivm_groups_charge(state))
-		{
-			if (state->pass != NULL)
-				finish_waiting(&change);
-			ivm_groups_reset(state, &state->open);
-		}
+		change.nparts = count_parts(&change, hash);
+		for (change.part = 0; change.part < change.nparts; change.part++)
+			change_groups(&change, hash);
 		if (hash++ == PG_UINT64_MAX)
 			break;
 	}
 	if (state->pass != NULL)
+	{
 		finish_waiting(&change);
-	ivm_groups_reset(state, &state->open);
+		ivm_groups_reset(state, &state->open);
+	}
 	MemoryContextSwitchTo(old);
 	ivm_zset_close(change.before);
 	ivm_row_index_destroy(change.delta);

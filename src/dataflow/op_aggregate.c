@@ -112,7 +112,7 @@ aggregate_init(IvmOperator *op)
 	state->keyed = node->keyed;
 	state->in_order = node->keyed && ivm_accumulators_need_order(state->accumulators);
 	if (node->keyed)
-		op->has_state |= !ivm_accumulators_are_exact(state->accumulators);
+		ivm_keyed_init(op);
 
 	state->input_desc = input->desc;
 	state->key_desc = CreateTemplateTupleDesc(state->ncolumns);
