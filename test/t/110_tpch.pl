@@ -49,6 +49,9 @@ foreach my $number (@queries)
 }
 is("@empty", '', 'each query finds something');
 is("@found", "@recomputed", 'the queries with a part that is recomputed');
+# groups of few rows are not stored: of these there is one table each, of the rows of the first ones, or of Q13's last groups
+is(query(join(' UNION ALL ', map { "SELECT 'q$_ ' || count(*) FROM pg_class WHERE relnamespace = 'ivm_state'::regnamespace
+	AND relkind = 'm' AND relname LIKE 'v' || 'q$_'::regclass::oid || '\\_%'" } qw(03 10 13 18))), "q03 1\nq10 1\nq13 1\nq18 1", 'state tables');
 are_exact($node, 'exact when filled');
 
 # ---- the rounds ----
