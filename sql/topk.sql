@@ -194,6 +194,23 @@ select name, missing, extra from oracle() where name in ('by_two', 'on_two');
 drop materialized view by_two, on_two;
 drop table twice;
 
+-- an index on the value that a group or all rows have at an end: not for the first rows, equal ones of which it has in
+-- no order; and not where the value is what is grouped by
+create table ends (g integer, x integer);
+create index on ends (g);
+create index on ends (x);
+insert into ends select i / 4, i from generate_series(1, 40) i;
+create incremental view end_and_first as select max(x) from ends union all (select x from ends order by x limit 5);
+create incremental view end_of_group as select g, max(g), count(*) from ends group by g;
+select line from ivm.explain('end_and_first') line where line ~ 'Extremes|Rows';
+select line from ivm.explain('end_of_group') line where line ~ 'Extremes|Rows';
+insert into ends values (0, 0), (0, 0), (0, 0);
+select name, missing, extra from oracle() where name like 'end%';
+delete from ends where x % 4 = 1;
+select name, missing, extra from oracle() where name like 'end%';
+select relname, last_rebuild_reason from pg_stat_ivm where relname like 'end%' and rebuilds > 0;
+drop table ends cascade;
+
 reset client_min_messages;
 -- the types of an order belong to what the table of it depends on
 do $$

@@ -538,13 +538,16 @@ ivm_arrangement_make_ordered(IvmCompiler *compiler, IvmPlanNode *input,
 	arrangement->collations = collations;
 	arrangement->order = order;
 	arrangement->first_of = first_of;
+	arrangement->ends = ends;
 	arrangement->nends = 1;
 	arrangement->text = make_text(arrangement);
 	foreach(lc, plan->arrangements)
 	{
 		IvmArrangement *other = (IvmArrangement *) lfirst(lc);
 
-		if (other->input == input && other->order != NIL && strcmp(other->text, arrangement->text) == 0)
+		/* in an index that gives the ends alone rows that are equal in the order are in none */
+		if (other->input == input && other->order != NIL && strcmp(other->text, arrangement->text) == 0 &&
+			(other->kind == IVM_ARRANGE_STATE || !other->ends || ends))
 			return other;
 	}
 	if (input->kind == IVM_SCAN)

@@ -204,6 +204,9 @@ ivm_ordered_index(IvmPlanNode *scan, List *keys, List *operators, List *collatio
 		match.order_columns = lappend(match.order_columns, expression);
 	}
 
+	/* an end is looked for in a column of the index */
+	if (ends && match.order == NIL)
+		return NULL;
 	match.relation = relation_open(scan->relid, NoLock);
 	indexes = list_copy(RelationGetIndexList(match.relation));
 	list_sort(indexes, list_oid_cmp);

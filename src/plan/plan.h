@@ -214,6 +214,8 @@ typedef struct IvmArrangement
 	bool		shared;			/* STATE of base rows: a consumer of its own */
 	bool		whole;			/* private STATE: it is what the input keeps
 								 * itself, rows without a key included */
+	bool		ends;			/* with an order: the first and the last row
+								 * alone are asked for */
 	struct IvmPlanNode *first_of;	/* STATE with an order: only the first
 									 * rows are kept, by that node, for its
 									 * own use; NULL: all are */
