@@ -61,6 +61,12 @@ extern bool ivm_lookup_probe(IvmLookup *lookup, const Datum *values, const bool 
  */
 extern bool ivm_lookup_is_unique(IvmLookup *lookup);
 
+/* How many pages the tables have that it looks rows up in; -1 if these are not tables. */
+extern int64 ivm_lookup_pages(IvmLookup *lookup);
+
+/* Reads all rows of these tables: calls the receiver for each one of the input's. */
+extern void ivm_lookup_read(IvmLookup *lookup, IvmLookupReceiver receiver, void *context);
+
 extern void ivm_lookup_end(IvmLookup *lookup);
 
 /*

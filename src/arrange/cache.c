@@ -41,6 +41,9 @@
  * Entries whose rows are being gone through are pinned: a receiver may do
  * anything, so they stay in place for it.
  *
+ * Where most lookups find nothing, since a filter leaves few rows, the keys that have rows are collected (key_set.c) when
+ * as many were looked up in vain as reading the table costs.
+ *
  * A cache that is not hit costs the collecting of rows (cache_fill.c) and their entries.  When
  * it has filled as many entries as the limit might hold, and fewer than an eighth as
  * many probes have been hits, it is emptied and pauses for many probes.
@@ -73,6 +76,12 @@
 #define MAX_WINDOW			65536
 #define FILLS_PER_HIT		8	/* more are poor */
 #define PAUSE				16	/* windows */
+
+/* Lookups in vain after which keys are collected: at least, and for each page that is read for it. */
+#define MIN_EMPTY			1000
+#define EMPTY_PER_PAGE		2
+#define MAX_KEY_PAGES		32768
+#define KEYS_SHARE			4	/* of the limit, for the keys of one cache */
 
 typedef struct CacheEntry
 {
@@ -114,11 +123,23 @@ ivm_cache_enable(void)
 	reclaimer.reclaim = reclaim_cache;
 }
 
+/* Of the sets of keys. */
+static Size
+keys_bytes(void)
+{
+	Size		sum = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &caches)
+		sum += dlist_container(IvmCache, node, iter.cur)->keys.reclaimer.bytes;
+	return sum;
+}
+
 void
 ivm_cache_stats(IvmStatsCache *stats)
 {
 	*stats = counters;
-	stats->bytes = reclaimer.bytes;
+	stats->bytes = reclaimer.bytes + keys_bytes();
 }
 
 /*
@@ -220,8 +241,8 @@ remove_entry(CacheEntry *entry)
 	ivm_arena_free(arena, entry);
 }
 
-void
-ivm_cache_forget(IvmCache *cache)
+static void
+forget_entries(IvmCache *cache)
 {
 	dlist_mutable_iter iter;
 
@@ -236,6 +257,15 @@ ivm_cache_forget(IvmCache *cache)
 	cache->fills = cache->hits = 0;
 	cache->miss_share = 1;
 	cache->run_probes = cache->run_misses = 0;
+}
+
+void
+ivm_cache_forget(IvmCache *cache)
+{
+	forget_entries(cache);
+	ivm_key_set_drop(&cache->keys);
+	cache->empty = 0;
+	cache->keys_refused = false;
 }
 
 /* All at once, but for what is pinned. */
@@ -433,7 +463,7 @@ ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
 	IvmRow	  **rows;
 	int64		count;
 
-	if (cache->nentries == 0)
+	if (cache->nentries == 0 && !cache->keys.complete)
 		return;
 	econtext = CreateStandaloneExprContext();
 	slot = MakeSingleTupleTableSlot(cache->shape.desc, &TTSOpsMinimalTuple);
@@ -441,15 +471,18 @@ ivm_cache_apply_delta(IvmCache *cache, IvmZset *delta)
 	while ((rows = ivm_zset_parts_next(&parts, &count)) != NULL)
 	{
 		/* forgetting all may happen meanwhile: memory can be short */
-		for (int64 r = 0; r < count && cache->nentries > 0; r++)
+		for (int64 r = 0; r < count && (cache->nentries > 0 || cache->keys.complete); r++)
 		{
 			uint64		hash;
 
 			CHECK_FOR_INTERRUPTS();
 			ExecStoreMinimalTuple(ivm_row_tuple(rows[r]), slot, false);
 			/* nobody finds a row with a NULL key */
-			if (ivm_key_hash_row(cache->key, cache->key_states, econtext, slot, &hash))
+			if (!ivm_key_hash_row(cache->key, cache->key_states, econtext, slot, &hash))
+				continue;
+			if (cache->nentries > 0)
 				forget_hash(cache, hash);
+			ivm_key_set_add(&cache->keys, hash);
 		}
 		ExecClearTuple(slot);
 	}
@@ -475,7 +508,7 @@ ivm_cache_judge(IvmCache *cache)
 		return;
 	if (cache->hits * FILLS_PER_HIT < cache->fills)
 	{
-		ivm_cache_forget(cache);
+		forget_entries(cache);
 		cache->pause = PAUSE * window();
 	}
 	cache->fills = cache->hits = 0;
@@ -485,8 +518,10 @@ int64
 ivm_cache_start(IvmCache *cache, int64 expected)
 {
 	Size		share = SHARE_OF_PIN_LIMIT * ivm_pin_limit();
+	Size		keys = keys_bytes();
 
 	limit = Min((Size) ivm_cache_memory * 1024, share);
+	limit = limit > keys ? limit - keys : 0;
 	if (reclaimer.bytes > limit && !evict(0))
 		forget_everything();
 	if (cache->run_probes > 0)
@@ -545,4 +580,80 @@ ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 	entry->pins--;
 	npins--;
 	return true;
+}
+
+/*
+ * Which keys have rows
+ */
+
+bool
+ivm_cache_has_keys(IvmCache *cache)
+{
+	return cache->keys.complete;
+}
+
+bool
+ivm_cache_excludes(IvmCache *cache, uint64 hash)
+{
+	if (!ivm_key_set_lacks(&cache->keys, hash))
+		return false;
+	cache->run_probes++;
+	counters.hits++;
+	return true;
+}
+
+void
+ivm_cache_found_nothing(IvmCache *cache)
+{
+	cache->empty++;
+}
+
+/* Are rows left out by a filter of the tables that are looked up? */
+static bool
+is_filtered(IvmArrangement *arrangement)
+{
+	ListCell   *cell;
+
+	foreach(cell, arrangement->probes)
+		if (((IvmIndexProbe *) lfirst(cell))->scan->quals != NIL)
+			return true;
+	return false;
+}
+
+/* Tests have it with the first one. */
+static bool
+collects_at_once(void)
+{
+	return ivm_debug_spill[0] != '\0' && ivm_spill_is_forced("lookup");
+}
+
+bool
+ivm_cache_misses_keys(IvmCache *cache)
+{
+	return cache->empty >= (collects_at_once() ? 1 : MIN_EMPTY) && !cache->keys.complete && !cache->keys_refused &&
+		is_filtered(cache->arrangement);
+}
+
+bool
+ivm_cache_begin_keys(IvmCache *cache, int64 pages)
+{
+	if (pages > MAX_KEY_PAGES)
+		cache->keys_refused = true;
+	if (cache->keys_refused || (cache->empty < pages * EMPTY_PER_PAGE && !collects_at_once()))
+		return false;
+	cache->empty = 0;
+	return ivm_key_set_begin(&cache->keys, limit / KEYS_SHARE);
+}
+
+void
+ivm_cache_add_key(IvmCache *cache, uint64 hash)
+{
+	ivm_key_set_add(&cache->keys, hash);
+}
+
+void
+ivm_cache_end_keys(IvmCache *cache)
+{
+	ivm_key_set_finish(&cache->keys);
+	cache->keys_refused = !cache->keys.complete;
 }

@@ -70,6 +70,24 @@ extern bool ivm_cache_give(IvmCache *cache, uint64 hash, const Datum *values,
 /* Is it worth the hash of a key to ask?  Counts the probe as a miss if not. */
 extern bool ivm_cache_wants(IvmCache *cache);
 
+/* Is it known which keys have rows?  Then those that have none need not be looked up. */
+extern bool ivm_cache_has_keys(IvmCache *cache);
+
+/* Is it known that the key with that hash has no rows?  Counts the probe if so. */
+extern bool ivm_cache_excludes(IvmCache *cache, uint64 hash);
+
+/* A lookup elsewhere found nothing. */
+extern void ivm_cache_found_nothing(IvmCache *cache);
+
+/*
+ * Would it be of use to know which keys have rows?  To find out, all of them are added between begin and end; "pages" are those that
+ * have to be read for it, and begin says whether it is worth it by now.
+ */
+extern bool ivm_cache_misses_keys(IvmCache *cache);
+extern bool ivm_cache_begin_keys(IvmCache *cache, int64 pages);
+extern void ivm_cache_add_key(IvmCache *cache, uint64 hash);
+extern void ivm_cache_end_keys(IvmCache *cache);
+
 /* Made in the current context; for one key after the other. */
 extern IvmCacheFill *ivm_cache_fill_create(IvmCache *cache);
 extern void ivm_cache_fill_begin(IvmCacheFill *fill);

@@ -13,6 +13,7 @@
 #include "lib/ilist.h"
 
 #include "arrange/cache.h"
+#include "arrange/key_set.h"
 #include "zset/value_row.h"
 
 struct IvmCache
@@ -36,6 +37,12 @@ struct IvmCache
 	int64		run_probes;		/* since the last start */
 	int64		run_misses;
 	double		miss_share;		/* of the probes of a run */
+
+	/* which keys have rows (key_set.c) */
+	IvmKeySet	keys;
+	int64		empty;			/* lookups that found nothing, since the set
+								 * went or was thought of */
+	bool		keys_refused;	/* it would be too large */
 };
 
 /*

@@ -443,6 +443,41 @@ ivm_lookup_is_unique(IvmLookup *lookup)
 	return !lookup->parts[0].cached;
 }
 
+int64
+ivm_lookup_pages(IvmLookup *lookup)
+{
+	int64		pages = 0;
+
+	if (lookup->found == NULL)
+		open_lookup(lookup);
+	if (lookup->state != NULL)
+		return -1;
+	for (int i = 0; i < lookup->nparts; i++)
+		pages += RelationGetNumberOfBlocks(lookup->parts[i].heap);
+	return pages;
+}
+
+void
+ivm_lookup_read(IvmLookup *lookup, IvmLookupReceiver receiver, void *context)
+{
+	for (int i = 0; i < lookup->nparts; i++)
+	{
+		LookupPart *part = &lookup->parts[i];
+		TableScanDesc scan = table_beginscan(part->heap, lookup->snapshot, 0, NULL);
+
+		while (table_scan_getnextslot(scan, ForwardScanDirection, part->row))
+		{
+			TupleTableSlot *result = ivm_projection_apply(part->projection, part->row);
+
+			CHECK_FOR_INTERRUPTS();
+			if (result != NULL)
+				(void) receiver(context, result, 1);
+		}
+		ExecClearTuple(part->row);
+		table_endscan(scan);
+	}
+}
+
 void
 ivm_lookup_end(IvmLookup *lookup)
 {

@@ -99,6 +99,7 @@ struct IvmProbe
 	/* of the run */
 	bool		cached;			/* the cache is used */
 	bool		filling;		/* rows that are found are added to it */
+	bool		found;			/* the lookup has found a row */
 	IvmRowIndex *delta;			/* by key; NULL: it is not needed */
 	bool		old;			/* the old state is wanted */
 	bool		single;			/* the new state has one row of a key at most */
@@ -242,6 +243,30 @@ index_delta(IvmProbe *probe, IvmZset *delta)
 	ivm_row_index_finish(probe->delta);
 }
 
+static bool
+add_key(void *context, TupleTableSlot *row, int64 weight)
+{
+	IvmProbe   *probe = context;
+	uint64		hash;
+
+	/* nobody finds a row with a NULL key */
+	if (ivm_key_hash_row(probe->key, probe->key_states, probe->econtext, row, &hash))
+		ivm_cache_add_key(probe->cache, hash);
+	return true;
+}
+
+/* Finds out which keys have rows, if that is worth it. */
+static void
+collect_keys(IvmProbe *probe)
+{
+	int64		pages = ivm_source_pages(probe->source);
+
+	if (pages < 0 || !ivm_cache_begin_keys(probe->cache, pages))
+		return;
+	ivm_source_read(probe->source, add_key, probe);
+	ivm_cache_end_keys(probe->cache);
+}
+
 void
 ivm_probe_start(IvmProbe *probe, IvmZset *delta, bool old, int64 expected, Size memory, bool cached)
 {
@@ -254,9 +279,12 @@ ivm_probe_start(IvmProbe *probe, IvmZset *delta, bool old, int64 expected, Size 
 		expected = ivm_cache_start(probe->cache, expected);
 	ivm_source_expect(probe->source, expected);
 	probe->old = old;
-	probe->single = cached && ivm_source_is_unique(probe->source);
+	/* asking opens the table */
+	probe->single = cached && delta != NULL && ivm_source_is_unique(probe->source);
 	if (delta != NULL && (old || probe->single))
 		index_delta(probe, delta);
+	if (probe->cached && ivm_cache_misses_keys(probe->cache))
+		collect_keys(probe);
 }
 
 void
@@ -412,6 +440,7 @@ give(void *context, TupleTableSlot *row, int64 weight)
 	IvmProbe *probe = context;
 
 	slot_getallattrs(row);
+	probe->found = true;
 	if (probe->filling)
 		ivm_cache_fill_add(probe->fill, row->tts_values, row->tts_isnull, weight);
 	return give_values(probe, row->tts_values, row->tts_isnull, weight);
@@ -425,9 +454,16 @@ look_up_new(IvmProbe *probe, const Datum *values)
 	bool		more = true;
 
 	probe->filling = false;
-	if (probe->cached && ivm_cache_wants(probe->cache))
+	if (probe->cached && ivm_cache_has_keys(probe->cache))
 	{
 		hash = hash_of(probe, values);
+		if (ivm_cache_excludes(probe->cache, hash))
+			return true;
+	}
+	if (probe->cached && ivm_cache_wants(probe->cache))
+	{
+		if (hash == 0)
+			hash = hash_of(probe, values);
 		if (ivm_cache_give(probe->cache, hash, values, give_values, probe, &more, &probe->filling))
 			return more;
 	}
@@ -440,7 +476,10 @@ look_up_new(IvmProbe *probe, const Datum *values)
 	}
 	if (probe->filling)
 		ivm_cache_fill_begin(probe->fill);
+	probe->found = false;
 	more = ivm_source_find(probe->source, values, probe->isnull, give, probe);
+	if (probe->cached && !probe->found)
+		ivm_cache_found_nothing(probe->cache);
 	/* some of the rows are no use */
 	if (probe->filling && more)
 		ivm_cache_fill_end(probe->fill, hash, values);

@@ -76,6 +76,18 @@ ivm_source_is_unique(IvmSource *source)
 	return source->lookup != NULL && ivm_lookup_is_unique(source->lookup);
 }
 
+int64
+ivm_source_pages(IvmSource *source)
+{
+	return source->lookup != NULL ? ivm_lookup_pages(source->lookup) : -1;
+}
+
+void
+ivm_source_read(IvmSource *source, IvmLookupReceiver receiver, void *context)
+{
+	ivm_lookup_read(source->lookup, receiver, context);
+}
+
 void
 ivm_source_expect(IvmSource *source, int64 probes)
 {

@@ -22,8 +22,10 @@ extern IvmSource *ivm_source_create(IvmDataflow *dataflow, IvmArrangement *arran
 extern void ivm_source_begin(IvmSource *source);
 extern void ivm_source_end(IvmSource *source);
 
-/* As ivm_lookup_is_unique, ivm_lookup_expect and ivm_lookup_probe.  The arrangement's input has to be finished. */
+/* As the functions of a lookup of these names (arrange/arrange.h).  The arrangement's input has to be finished. */
 extern bool ivm_source_is_unique(IvmSource *source);
+extern int64 ivm_source_pages(IvmSource *source);
+extern void ivm_source_read(IvmSource *source, IvmLookupReceiver receiver, void *context);
 extern void ivm_source_expect(IvmSource *source, int64 probes);
 extern bool ivm_source_find(IvmSource *source, const Datum *values, const bool *isnull,
 							IvmLookupReceiver receiver, void *context);

@@ -82,6 +82,39 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM ivm.explain('w') AS line W
 like($node->safe_psql('postgres', "SELECT ivm.explain('w')"), qr/From l:\s+p by id  \(index parts_pkey\)\s+o by id/, 'parts come first');
 are_exact($node, 'exact after lines of parts that are not asked for');
 
+# ----- which keys have rows -----
+
+# Of 50,000 parts 100 are asked for.
+my $vain = 'INSERT INTO lines SELECT i, %1$d + i, i FROM generate_series(1, 2000) i WHERE mod(%1$d + i, 500) <> 7;';
+
+change(sprintf($vain, $_)) foreach 0, 2000, 4000;
+are_exact($node, 'exact after many lookups in vain');
+scans('parts_pkey');
+change(sprintf($vain, 6000));
+SKIP:
+{
+	skip 'where hashes are cut many keys have one', 1 if $node->safe_psql('postgres', "SELECT coalesce(current_setting('ivm.debug_hash_bits', true), '64')") < 64;
+	is(scans('parts_pkey'), 0, 'then it is known which parts are asked for');
+}
+are_exact($node, 'exact after that');
+change("INSERT INTO lines SELECT i, i, i FROM generate_series(1, 1500) i;");
+cmp_ok(scans('parts_pkey'), '>', 0, 'those are looked up');
+are_exact($node, 'exact with them');
+change("UPDATE parts SET kind = 'kind 7' WHERE id + 0 IN (10, 11); INSERT INTO parts VALUES (60000, 'kind 7'), (60001, 'kind 8');
+	INSERT INTO lines SELECT 100, p, p FROM unnest('{10, 12, 60000, 60001}'::int[]) p;");
+are_exact($node, 'exact after other parts came to be asked for');
+change("INSERT INTO lines SELECT 101, p, p FROM unnest('{11, 13, 60000, 60001}'::int[]) p; DELETE FROM parts WHERE id + 0 = 10;
+	UPDATE parts SET kind = 'kind 7' WHERE id + 0 = 60001;");
+are_exact($node, 'exact when those had been there before');
+
+# A batch that is rolled back leaves nothing: what it knew was of a state that nobody has applied.
+set_points($node, 'apply-after=error');
+$node->safe_psql('postgres', "UPDATE parts SET kind = 'kind 7' WHERE id + 0 = 14; INSERT INTO lines VALUES (102, 14, 1)");
+wait_until($node, "SELECT sum(error_count) > 0 FROM pg_stat_ivm", 'a batch has failed');
+set_points($node, '');
+change('INSERT INTO lines VALUES (103, 14, 2), (104, 15, 3);');
+are_exact($node, 'exact after a batch that failed');
+
 # ----- a key that was not unique before the batch -----
 
 # The rows that are left after a duplicate went are there, though the delta says of their key only that a row went.
