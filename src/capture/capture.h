@@ -198,6 +198,9 @@ extern void ivm_cursor_confirm(IvmCursor *cursor, XLogRecPtr lsn);
 /* Transaction callback of every session: wakes the decoder, and waiting apply workers. */
 extern void ivm_wake_init(void);
 
+/* This session begins to write something: the decoder, if it dozes, looks for what comes. */
+extern void ivm_wake_writes(void);
+
 /* Registers MyProc as the process to wake when the log grows or a wanted position is reached. */
 extern void ivm_wake_register_consumer(IvmDatabase *database, int number);
 

@@ -117,6 +117,9 @@ struct IvmDatabase
 	pg_atomic_uint32 state;		/* IvmDecoderState */
 	pg_atomic_uint32 sleeping;	/* it wants its latch set by a commit, who
 								 * resets this */
+	pg_atomic_uint32 dozing;	/* it has had nothing to do for a while, and
+								 * wants its latch set by who begins to write,
+								 * who resets this */
 	pg_atomic_uint32 stalled;	/* it waits for memory, and wants its latch
 								 * set by who frees some or waits for it */
 	pg_atomic_uint64 decoded;	/* everything that ends at or before was

@@ -122,6 +122,7 @@ reset_entry(IvmDatabase *database)
 	database->decoder_pid = 0;
 	pg_atomic_write_u32(&database->state, IVM_DECODER_STOPPED);
 	pg_atomic_write_u32(&database->sleeping, 0);
+	pg_atomic_write_u32(&database->dozing, 0);
 	pg_atomic_write_u32(&database->stalled, 0);
 	pg_atomic_write_u64(&database->decoded, InvalidXLogRecPtr);
 	pg_atomic_write_u64(&database->confirmed, InvalidXLogRecPtr);
@@ -176,6 +177,7 @@ ivm_capture_shmem_init(Size more, LWLock *lock)
 			pg_atomic_init_u64(&database->acknowledged, 0);
 			pg_atomic_init_u32(&database->state, IVM_DECODER_STOPPED);
 			pg_atomic_init_u32(&database->sleeping, 0);
+			pg_atomic_init_u32(&database->dozing, 0);
 			pg_atomic_init_u32(&database->stalled, 0);
 			ivm_account_init(&database->account);
 			pg_atomic_init_u64(&database->log_memory, 0);

@@ -5,7 +5,7 @@
  *
  * The decoder reads the WAL up to what is flushed, and sleeps when there is no
  * more: a commit wakes it (wake.c), otherwise it looks again after ivm.naptime, or, while the WAL grows without commits
- * (transactions that are open write it), after LOOK_DELAY.
+ * (transactions that are open write it), or may grow since somebody has begun to write, after LOOK_DELAY.
  * Between two records, so between two transactions, it
  *
  *	-	takes over what was registered, and acknowledges it as soon as every
@@ -431,6 +431,7 @@ decoder_exit(int code, Datum argument)
 	database->decoder_pid = 0;
 	LWLockRelease(&database->lock);
 	pg_atomic_write_u32(&database->sleeping, 0);
+	pg_atomic_write_u32(&database->dozing, 0);
 	pg_atomic_write_u32(&database->stalled, 0);
 	pg_atomic_write_u32(&database->state, IVM_DECODER_STOPPED);
 	ivm_held_stop();
@@ -523,6 +524,7 @@ ivm_decoder_run(IvmDatabase *db)
 		long		wait;
 		long		timeout;
 		long		until_rest;
+		bool		dozing;
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(loop_context);
@@ -581,12 +583,16 @@ ivm_decoder_run(IvmDatabase *db)
 			timeout = Min(timeout, VISIBILITY_DELAY);
 		until_rest = rest();
 		timeout = Min(timeout, until_rest);
-		/* nobody tells of what open transactions write */
-		if (idle_since != 0)
+		/* nobody tells of what open transactions write, but of the first of it */
+		dozing = idle_since == 0;
+		if (!dozing)
 			timeout = Min(timeout, LOOK_DELAY);
+		pg_atomic_write_u32(&database->dozing, dozing);
 		/* who comes after this look finds the flag up, and sets the latch */
 		if (!has_work())
 			ivm_decoder_sleep(decoding->reader->EndRecPtr, timeout);
+		if (dozing && pg_atomic_exchange_u32(&database->dozing, 0) == 0)
+			idle_since = GetCurrentTimestamp();
 	}
 }
 

@@ -8,13 +8,17 @@
  * has left the list of the running.  The decoder wakes the consumers when it has
  * published rows, and whoever waits for a position.
  *
+ * A transaction that is decoded while it is written is not heard of before its commit.  While the WAL grows the decoder
+ * looks by itself; when nothing has come for a while it dozes, and the first statement that writes tells it to look again.
+ *
  * Each flag that says "wake me" is set by the sleeper before it looks a last
  * time, and read by the other after the event, with a barrier between: either
  * the sleeper sees the event or the other sees the flag.
  *
  * What it costs a session: a look at a few words of shared memory for a commit
  * that wrote WAL, what lag.c says, and a SetLatch for the first commit after the
- * decoder went to sleep.
+ * decoder went to sleep; a look at a word for a statement that writes, and a SetLatch for the first
+ * after the decoder began to doze.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +27,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/pg_bitutils.h"
@@ -39,6 +44,7 @@
 
 static IvmDatabase *consumer_database;	/* where this process is a consumer */
 static int	consumer_number;
+static ExecutorStart_hook_type previous_executor_start = NULL;
 
 static void
 set_latch_of(int procno)
@@ -78,8 +84,33 @@ committed(XactEvent event, void *argument)
 }
 
 void
+ivm_wake_writes(void)
+{
+	IvmDatabase *database = ivm_database_mine();
+
+	if (database == NULL || pg_atomic_read_u32(&database->dozing) == 0 ||
+		replorigin_session_origin == DoNotReplicateId)
+		return;
+	if (pg_atomic_exchange_u32(&database->dozing, 0) != 0)
+		set_latch_of(database->decoder_procno);
+}
+
+static void
+executor_start(QueryDesc *query, int flags)
+{
+	if (query->operation != CMD_SELECT)
+		ivm_wake_writes();
+	if (previous_executor_start)
+		previous_executor_start(query, flags);
+	else
+		standard_ExecutorStart(query, flags);
+}
+
+void
 ivm_wake_init(void)
 {
+	previous_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
 	RegisterXactCallback(committed, NULL);
 }
 

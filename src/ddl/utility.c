@@ -27,6 +27,7 @@
 #include "utils/portal.h"
 #include "utils/snapmgr.h"
 
+#include "capture/capture.h"
 #include "ddl/ddl.h"
 #include "ddl/statement.h"
 #include "metadata/metadata.h"
@@ -133,6 +134,10 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 
 	switch (nodeTag(node))
 	{
+		case T_CopyStmt:
+			if (((CopyStmt *) node)->is_from)
+				ivm_wake_writes();
+			break;
 		case T_CreateTableAsStmt:
 			if (((CreateTableAsStmt *) node)->objtype == OBJECT_MATVIEW &&
 				ivm_metadata_is_installed())

@@ -7,6 +7,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 use IvmTest;
 
 my $node = new_node('registration', 'ivm.apply_workers = 1', 'logical_decoding_work_mem = 64kB', 'ivm.naptime = 100ms');
@@ -126,6 +127,25 @@ foreach my $end ('ROLLBACK TO a; INSERT INTO t VALUES (-1, -1, -1); COMMIT', 'RO
 	$node->safe_psql('postgres', 'INSERT INTO t SELECT g, g % 10, 3 FROM generate_series(1, 1000) g; UPDATE t SET more = 4 WHERE id < 10');
 	are_exact($node, 'and what comes then is not lost');
 	is((worker_pids($node, 'decoder'))[0], $pid, 'by the same process');
+}
+
+# ---- a decoder that has nothing to do is told of what begins to be written, by INSERT and by COPY, and nobody commits ----
+
+$node->safe_psql('postgres', q{ALTER SYSTEM SET ivm.naptime = '1h'});
+reload($node);
+$node->safe_psql('postgres', 'COPY (SELECT g, g % 10, 3 FROM generate_series(1, 5000) g) TO \'' . $node->basedir . '/rows\'');
+foreach my $statement ('INSERT INTO t SELECT g, g % 10, 3 FROM generate_series(1, 5000) g', "COPY t FROM '" . $node->basedir . "/rows'")
+{
+	$node->safe_psql('postgres', 'INSERT INTO t VALUES (0, 0, 0)');
+	are_exact($node, 'exact before');
+	# it dozes after a second of quiet
+	usleep(1_500_000);
+	my $before = $node->safe_psql('postgres', 'SELECT stream_count FROM pg_stat_replication_slots');
+	$writer->query_safe("BEGIN; $statement");
+	wait_until($node, "SELECT stream_count > $before FROM pg_stat_replication_slots", 'rows were decoded while the transaction is open');
+	pass('decoded before anything commits: ' . substr($statement, 0, 6));
+	$writer->query_safe('COMMIT');
+	are_exact($node, 'exact after it');
 }
 $writer->quit;
 $node->stop;
