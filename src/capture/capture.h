@@ -23,6 +23,8 @@
 #include "storage/lwlock.h"
 #include "utils/snapshot.h"
 
+#include "memory/budget.h"
+
 typedef struct IvmDatabase IvmDatabase;
 
 /* ---- shared memory (database.c) ---- */
@@ -157,6 +159,9 @@ typedef struct IvmLogEnd
 } IvmLogEnd;
 
 extern IvmLogEnd ivm_log_end(IvmDatabase *database);
+
+/* What the log holds in memory. */
+extern IvmAccount *ivm_log_account(IvmDatabase *database);
 
 /* A number that changes with each transaction that is published; may be called in a signal handler. */
 extern uint64 ivm_log_transactions(IvmDatabase *database);

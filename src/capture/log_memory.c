@@ -53,6 +53,12 @@ ivm_log_memory_close(IvmDatabase *db)
 	ivm_account_close(&db->account);
 }
 
+IvmAccount *
+ivm_log_account(IvmDatabase *db)
+{
+	return &db->account;
+}
+
 /* Size of a new segment. */
 Size
 ivm_log_segment_size(IvmDatabase *db)

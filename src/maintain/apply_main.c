@@ -386,21 +386,23 @@ trim_idle(IvmApplyWorker *worker, long *sleep_ms)
 }
 
 /*
- * Before a large batch: lets others give back what they hold, if they hold most of it.
+ * Before a large batch: lets others give back what they hold, if they hold most of it.  The log is none of them: it
+ * holds what the batch is about to read.
  */
 static void
 wait_for_memory(IvmApplyWorker *worker)
 {
 	IvmAccount *account = ivm_budget_account();
+	IvmAccount *log = ivm_log_account(worker->capture);
 	TimestampTz start = GetCurrentTimestamp();
 
-	if (account == NULL || worker->pending_bytes < LARGE_BATCH_BYTES || !ivm_account_is_short(account))
+	if (account == NULL || worker->pending_bytes < LARGE_BATCH_BYTES || !ivm_account_is_short(account, log))
 		return;
 	ivm_stats_worker_state("waiting for memory");
 	ivm_arena_process_trim();
 	ivm_budget_ask();
 	ivm_budget_stall_begin();
-	while (ivm_account_is_short(account) &&
+	while (ivm_account_is_short(account, log) &&
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), SHORTAGE_PATIENCE))
 		ivm_process_wait(SHORTAGE_LOOK);
 	ivm_budget_stall_end();

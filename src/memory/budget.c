@@ -374,13 +374,13 @@ ivm_account_is_over(IvmAccount *account)
 }
 
 bool
-ivm_account_is_short(IvmAccount *account)
+ivm_account_is_short(IvmAccount *account, IvmAccount *read)
 {
 	Size		others;
 	Size		total;
 
 	SpinLockAcquire(&ivm_budget->mutex);
-	others = ivm_budget->floating - ivm_account_excess(account);
+	others = ivm_budget->floating - ivm_account_excess(account) - ivm_account_excess(read);
 	total = floating_total();
 	SpinLockRelease(&ivm_budget->mutex);
 	return others > total / 4 * 3;

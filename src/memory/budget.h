@@ -113,8 +113,11 @@ extern Size ivm_account_allowance(IvmAccount *account);
 /* True if the account holds more than its minimum while the budget is exceeded (it was lowered). */
 extern bool ivm_account_is_over(IvmAccount *account);
 
-/* True if others leave the account less than a quarter of what it could have alone. */
-extern bool ivm_account_is_short(IvmAccount *account);
+/*
+ * True if others leave the account less than a quarter of what it could have alone; "read" is no
+ * other: what it holds goes when the account's owner has read it.
+ */
+extern bool ivm_account_is_short(IvmAccount *account, IvmAccount *read);
 
 /*
  * This process's own account (one for each PGPROC).  "open" registers its closing at

@@ -66,9 +66,14 @@ open "$nrows rows in 1000 subtransactions" "$(subtransactions t 1000 $((nrows / 
 # open_memory WHAT SUBTRANSACTIONS STATEMENT
 open_memory()
 {
-	local decoder sampler most before spill
+	local decoder sampler most before spill lsn
 
-	# another decoder, as small as at first
+	# another decoder, as small as at first, which does not decode the last transaction again
+	lsn=$(value 'SELECT pg_current_wal_lsn()')
+	until [ "$(value "SELECT bool_and(confirmed_flush_lsn >= '$lsn') FROM pg_replication_slots")" = t ]; do
+		query -c "SELECT pg_logical_emit_message(true, '', '')" -c 'SELECT ivm.sync()' >/dev/null
+		sleep 0.5
+	done
 	query -c "SELECT pg_terminate_backend($(processes decoder))" >/dev/null
 	decoder=
 	until [ -n "$decoder" ] && [ "$(value "SELECT state FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'")" = running ]; do

@@ -67,6 +67,18 @@ $node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i - 160000, 'b' FROM ge
 are_exact($node, 'and many that match some, beside these');
 $node->safe_psql('postgres', "INSERT INTO b SELECT i, 7, i - 140000, 'b' FROM generate_series(420001, 425000) i");
 are_exact($node, 'and more');
+# ---- a large batch does not wait for the memory of what it is to read ----
+
+$node->safe_psql('postgres', <<'EOS');
+DROP TABLE a, b CASCADE;
+CREATE TABLE many (g int, v int);
+CREATE INCREMENTAL VIEW totals AS SELECT g, count(*), sum(v) FROM many GROUP BY g;
+EOS
+my $stalls = $node->safe_psql('postgres', 'SELECT stalls FROM pg_stat_ivm_memory');
+$node->safe_psql('postgres', 'INSERT INTO many SELECT i % 100, i FROM generate_series(1, 1000000) i');
+are_exact($node, 'a large transaction');
+is_value($node, 'SELECT stalls FROM pg_stat_ivm_memory', $stalls, 'nobody waited for memory');
+
 is_value($node, 'SELECT peak_bytes <= budget_bytes FROM pg_stat_ivm_memory', 't', 'the highest that was held is within the budget');
 is_alive($node, 'nobody was killed, and nothing was rebuilt');
 $node->stop;
