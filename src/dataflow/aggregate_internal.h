@@ -135,9 +135,10 @@ extern bool ivm_group_shows(AggregateRun *state, TupleTableSlot *row);
 /* How many times the group with that raw row is in the output, but for the node's conditions. */
 extern int64 ivm_group_weight(AggregateRun *state, TupleTableSlot *raw);
 
-/* ---- aggregate_groups.c; all is called in the scratch context, which the caller resets ---- */
+/* ---- aggregate_table.c ---- */
 
-extern uint64 ivm_group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull, uint64 hash);
+/* Groups of a table at most while spilling is forced. */
+#define IVM_FORCED_GROUPS	4
 
 extern void ivm_groups_init(AggregateGroups *groups, MemoryContext parent, Size limit);
 extern void ivm_groups_reset(AggregateRun *state, AggregateGroups *groups);
@@ -148,10 +149,16 @@ extern AggregateGroup *ivm_groups_find(AggregateRun *state, AggregateGroups *gro
 /* All of them, perhaps in the order of their hashes. */
 extern AggregateGroup **ivm_groups_list(AggregateGroups *groups, bool sorted);
 
+/* And in that of their numbers. */
+extern AggregateGroup **ivm_groups_numbered(AggregateGroups *groups);
 
 /* Counts the memory of groups; false if there should not be more of them. */
 extern bool ivm_groups_charge(AggregateRun *state);
 extern void ivm_groups_uncharge(void *charge);
+
+/* ---- aggregate_groups.c; all is called in the scratch context, which the caller resets ---- */
+
+extern uint64 ivm_group_key(AggregateRun *state, TupleTableSlot *row, Datum *values, bool *isnull, uint64 hash);
 
 /* A group as it was before the batch; not in any table yet. */
 extern AggregateGroup *ivm_group_open(IvmOperator *op, MemoryContext context, uint64 hash,
@@ -168,9 +175,6 @@ extern IvmReplayPass *ivm_groups_pass(IvmOperator *op, MemoryContext context, bo
 
 /* Completes the states of the group with the pass's rows. */
 extern void ivm_group_replay(AggregateRun *state, IvmReplayPass *pass, AggregateGroup *group, MemoryContext context);
-
-/* Groups of the table, by their numbers. */
-extern AggregateGroup **ivm_groups_numbered(AggregateGroups *groups);
 
 /* A group of no rows, in no table, of an aggregate that stores nothing. */
 extern AggregateGroup *ivm_group_create(AggregateRun *state, MemoryContext context, uint64 hash, Datum *values, bool *isnull);
