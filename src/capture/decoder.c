@@ -414,9 +414,10 @@ report(void)
 	memory = pg_atomic_read_u64(&database->log_memory);
 	disk = pg_atomic_read_u64(&database->log_disk);
 	ivm_replication_slot_name(MyDatabaseId, name);
+	/* who sees the position sees the rest as it was there, or later */
+	ivm_stats_worker_slot(name, pg_atomic_read_u64(&database->restart), memory, disk);
 	ivm_stats_worker_report(pg_atomic_read_u64(&database->decoded),
 							pg_atomic_read_u64(&database->confirmed));
-	ivm_stats_worker_slot(name, pg_atomic_read_u64(&database->restart), memory, disk);
 	(void) pgstat_report_stat(false);
 	return true;
 }
