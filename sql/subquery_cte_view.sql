@@ -109,3 +109,16 @@ select * from oracle();
 -- and it all goes away
 set client_min_messages = warning;
 drop schema test_subquery_cte_view cascade;
+
+-- a CTE that nothing reads any more, since the planner found that there are no rows
+CREATE TABLE read_by_none (a int NOT NULL, k int);
+CREATE TABLE without_null (id int NOT NULL, k int) PARTITION BY LIST (k);
+CREATE TABLE without_null_1 PARTITION OF without_null DEFAULT;
+CREATE INCREMENTAL VIEW none AS
+	WITH w AS MATERIALIZED (SELECT DISTINCT k FROM read_by_none)
+	SELECT w.k, count(*) AS n FROM without_null t JOIN w ON w.k = t.k WHERE t.id IS NULL GROUP BY w.k;
+INSERT INTO read_by_none VALUES (1, 1);
+INSERT INTO without_null VALUES (1, 1);
+SELECT ivm.sync();
+SELECT * FROM none;
+DROP TABLE read_by_none, without_null CASCADE;

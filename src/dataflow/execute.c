@@ -28,6 +28,7 @@
 
 #include "compile/compile.h"
 #include "dataflow/dataflow.h"
+#include "plan/plan_walk.h"
 
 typedef struct SubtreeReceiver
 {
@@ -79,6 +80,22 @@ execute(PlannedStmt *statement, Snapshot snapshot, IvmRowReceiver receiver, void
 	FreeQueryDesc(query);
 }
 
+/*
+ * The executor makes all subplans of a statement ready to run, those that nothing refers to included, whose tables
+ * nobody has locked.
+ */
+static void
+drop_unused_subplans(PlannedStmt *statement)
+{
+	Bitmapset  *used = ivm_plan_all_subplans(statement, statement->planTree);
+	List	   *subplans = NIL;
+	ListCell   *cell;
+
+	foreach(cell, statement->subplans)
+		subplans = lappend(subplans, bms_is_member(list_length(subplans) + 1, used) ? lfirst(cell) : NULL);
+	statement->subplans = subplans;
+}
+
 static void
 execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot, IvmRowReceiver receiver, void *context)
 {
@@ -91,6 +108,7 @@ execute_subtree(IvmPlan *plan, Plan *subtree, Snapshot snapshot, IvmRowReceiver 
 	statement->planTree = copyObject(subtree);
 	foreach(cell, statement->planTree->targetlist)
 		lfirst_node(TargetEntry, cell)->resjunk = false;
+	drop_unused_subplans(statement);
 	ivm_statement_break_ties(statement);
 	statement->rowMarks = NIL;
 	statement->canSetTag = false;

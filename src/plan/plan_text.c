@@ -425,29 +425,18 @@ normalize_plan(Plan *plan, NormalizeContext *context)
 		normalize_plan((Plan *) lfirst(lc), context);
 }
 
-static bool
-collect_subplans(Plan *plan, void *context)
-{
-	Bitmapset **subplans = (Bitmapset **) context;
-
-	*subplans = bms_join(*subplans, ivm_plan_subplans(plan));
-	return false;
-}
-
 char *
 ivm_subplan_text(PlannedStmt *statement, Plan *plan)
 {
 	NormalizeContext context;
 	StringInfoData buffer;
-	Bitmapset  *subplans = NULL;
+	Bitmapset  *subplans = ivm_plan_all_subplans(statement, plan);
 	int			number = -1;
 	ListCell   *lc;
 
 	context.statement = statement;
 	context.numbers = NIL;
 	initStringInfo(&buffer);
-
-	ivm_plan_walk(statement, plan, collect_subplans, &subplans);
 
 	plan = copyObject(plan);
 	normalize_plan(plan, &context);

@@ -258,6 +258,24 @@ ivm_plan_walk(PlannedStmt *statement, Plan *plan, IvmPlanVisitor visit, void *co
 	return walk(plan, &walk_context);
 }
 
+static bool
+collect_subplans(Plan *plan, void *context)
+{
+	Bitmapset **subplans = (Bitmapset **) context;
+
+	*subplans = bms_join(*subplans, ivm_plan_subplans(plan));
+	return false;
+}
+
+Bitmapset *
+ivm_plan_all_subplans(PlannedStmt *statement, Plan *plan)
+{
+	Bitmapset  *subplans = NULL;
+
+	(void) ivm_plan_walk(statement, plan, collect_subplans, &subplans);
+	return subplans;
+}
+
 Index
 ivm_plan_scan_relation(PlannedStmt *statement, Plan *plan)
 {

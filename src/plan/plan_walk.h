@@ -27,6 +27,9 @@ extern List *ivm_plan_expressions(Plan *plan);
 /* Numbers (from 1, in PlannedStmt.subplans) of the subplans that the node itself refers to. */
 extern Bitmapset *ivm_plan_subplans(Plan *plan);
 
+/* And of those that the node, all below it, and these subplans refer to. */
+extern Bitmapset *ivm_plan_all_subplans(PlannedStmt *statement, Plan *plan);
+
 /*
  * Visits the node and all below it, parents first, each subplan that is
  * referred to once.  Returns true if a visitor did.
