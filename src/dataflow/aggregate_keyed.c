@@ -124,7 +124,7 @@ static void
 index_delta(KeyedChange *change)
 {
 	AggregateRun *state = change->state;
-	int64		groups = 0;
+	int64		lookups = 0;
 	IvmZsetParts parts;
 	IvmRow	  **rows;
 	int64		count;
@@ -141,13 +141,13 @@ index_delta(KeyedChange *change)
 							  lookup_hash(state, state->input_row));
 			MemoryContextReset(state->scratch);
 		}
-		groups += count;
+		lookups += count;
 	}
 	ExecClearTuple(state->input_row);
 	ivm_zset_parts_end(&parts);
 	ivm_zset_clear(state->delta);
 	ivm_row_index_finish(change->delta);
-	ivm_source_expect(state->source, groups);
+	ivm_source_expect(state->source, lookups);
 }
 
 /* The open group of a row, and its hash; NULL if it is not one of those that are looked at. */
@@ -401,14 +401,16 @@ count_parts(KeyedChange *change, uint64 hash)
 	uint64		most = state->forced ? FORCED_GROUPS : Max(state->limit / GROUP_SIZE, FORCED_GROUPS);
 	uint64		rows = 0;
 
+	/* all of its groups are one if the columns that decide are all of them */
+	if (state->nlookup == state->ncolumns)
+		return 1;
 	ivm_row_index_find(change->delta, hash);
 	while (ivm_row_index_next(change->delta) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
 		rows++;
 	}
-	/* all of its groups are one if the columns that decide are all of them */
-	return state->nlookup < state->ncolumns ? (rows + most - 1) / most : 1;
+	return (rows + most - 1) / most;
 }
 
 void

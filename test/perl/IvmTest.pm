@@ -20,7 +20,7 @@ our @EXPORT = qw(
   worker_pids wait_until wait_until_true wait_for_end kill_held kill_process terminate_process wait_for_restart
   sync is_exact are_exact is_value rebuilds wait_for_state make_sales change_sales
   sales_views slot_names wait_for_no_workers write_metadata patience contexts lose_slot
-  exact_under_settings exact_after_kills
+  exact_under_settings exact_after_kills wal_end wait_until_decoded streamed
 );
 
 my $deadline = $PostgreSQL::Test::Utils::timeout_default;
@@ -104,6 +104,35 @@ sub wait_until
 		  . ($stdout // '') . ($stderr // ''));
 	diag($node->safe_psql($dbname || 'postgres', 'SELECT * FROM pg_stat_ivm_worker'));
 	die "waited in vain: $what";
+}
+
+# The end of the WAL until now, which is flushed.
+sub wal_end
+{
+	my ($node) = @_;
+	# a commit flushes it
+	return (split /\n/, $node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', ''); SELECT pg_current_wal_flush_lsn()}))[1];
+}
+
+# Waits until what was written until now is decoded.
+sub wait_until_decoded
+{
+	my ($node) = @_;
+	my $end = wal_end($node);
+	wait_until($node, "SELECT position_lsn >= '$end' FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'", 'it is decoded');
+	return;
+}
+
+# Runs statements in a session, and waits until rows of its open transaction were decoded.
+sub streamed
+{
+	my ($node, $session, @statements) = @_;
+	my $before = $node->safe_psql('postgres', 'SELECT stream_count FROM pg_stat_replication_slots');
+
+	$session->query_safe($_) foreach @statements;
+	wal_end($node);
+	wait_until($node, "SELECT stream_count > $before FROM pg_stat_replication_slots", 'rows were decoded while the transaction is open');
+	return;
 }
 
 # Waits until a function says true.

@@ -81,30 +81,12 @@ EOS
 
 $node->safe_psql('postgres', 'CREATE EXTENSION ivm_ext');
 $cut = $node->safe_psql('postgres', "SELECT coalesce(current_setting('ivm.debug_hash_bits', true), '64') <> '64'") eq 't';
-foreach my $how ('', 'ivm.debug_spill = log,zset,aggregate,lookup,output', 'ivm.debug_alloc_failures = 0.2')
-{
-	my ($setting, $value) = $how =~ /^(\S+) = (.*)$/;
-	my $begin = -s $node->logfile;
-
-	if ($how ne '')
-	{
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . ($value =~ /,/ ? $value : "'$value'"));
-		reload($node);
-	}
-	make_tables();
-	are_right("population, $how");
-	foreach (@transactions)
-	{
-		my ($name, $statements) = @$_;
-
-		$node->safe_psql('postgres', "BEGIN; $statements; COMMIT;");
-		are_right("$name, $how");
-	}
-	is(rebuilds($node, $begin), 0, "by deltas, $how");
-	unlike(slurp_file($node->logfile, $begin), qr/WARNING/, "no file was left open, $how");
-	$node->safe_psql('postgres', "DROP TABLE t, u CASCADE" . ($how eq '' ? '' : "; ALTER SYSTEM RESET $setting"));
-	reload($node);
-}
+exact_under_settings(
+	$node,
+	tables => 't, u',
+	transactions => \@transactions,
+	make => \&make_tables,
+	check => \&are_right);
 
 # ---- what is kept, and what is not looked for ----
 
@@ -127,18 +109,14 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM ivm_state.$kept") + 36, $r
 
 # ---- kills, and a restart: where the kept rows end is in the table ----
 
-foreach my $point ('apply-before', 'apply-after')
-{
-	foreach my $victim ('the worker', 'the postmaster')
-	{
-		set_points($node, "$point=wait");
-		$node->safe_psql('postgres', 'DELETE FROM t WHERE id IN (SELECT id FROM few) OR id % 3 = 0');
-		kill_held($node, $point, wait_for_point($node, $point), $victim eq 'the postmaster');
-		are_right("exact after $victim was killed at $point");
+exact_after_kills(
+	$node,
+	change => sub { 'DELETE FROM t WHERE id IN (SELECT id FROM few) OR id % 3 = 0' },
+	check => sub {
+		are_right($_[0]);
 		$node->safe_psql('postgres', 'INSERT INTO t SELECT i, i % 9, i / 3 FROM generate_series(3, 12000, 3) i ON CONFLICT DO NOTHING');
 		are_right('and after the next one');
-	}
-}
+	});
 is(rebuilds($node, $begin), 0, 'no view had to be rebuilt');
 set_points($node, 'apply-after=error');
 $node->safe_psql('postgres', 'DELETE FROM t WHERE id % 12 > 0');

@@ -33,15 +33,6 @@ sub statistics
 	return split /\|/, $node->safe_psql('postgres', 'SELECT stream_count, spill_bytes FROM pg_stat_replication_slots');
 }
 
-# What was written until now is decoded.
-sub decoded
-{
-	# a commit flushes it
-	my $end = (split /\n/, $node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', ''); SELECT pg_current_wal_flush_lsn()}))[1];
-	wait_until($node, "SELECT position_lsn >= '$end' FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'", 'it is decoded');
-	return;
-}
-
 my $session = connection($node);
 $session->query_safe('SET client_min_messages = warning');
 my $id = 0;
@@ -66,7 +57,7 @@ sub transaction
 		foreach my $statement (@statements)
 		{
 			$session->query_safe(ref $statement ? $statement->() : $statement);
-			decoded() if $wait;
+			wait_until_decoded($node) if $wait;
 		}
 		are_exact($node, "$name: exact" . ($wait ? ', decoded step by step' : ''));
 		# the statistics come with the decoder's next word
@@ -132,7 +123,7 @@ foreach my $round (1 .. 5)
 		$sessions[$number]->query_safe('BEGIN') if $round == 1;
 		$sessions[$number]->query_safe(rows(1000, $number));
 	}
-	decoded();
+	wait_until_decoded($node);
 }
 foreach my $number (2, 0, 3, 1)
 {
@@ -150,7 +141,7 @@ foreach my $wait (0, 1)
 	$session->query_safe('SAVEPOINT a');
 	$session->query_safe(rows(100, 2));
 	$session->query_safe('INSERT INTO t SELECT -1, 100, string_agg(md5(g::text), \'\') FROM generate_series(1, 390000) g');
-	decoded() if $wait;
+	wait_until_decoded($node) if $wait;
 	$session->query_safe('ROLLBACK TO a');
 	$session->query_safe(rows(10, 3));
 	$session->query_safe('COMMIT');

@@ -27,18 +27,6 @@ INSERT INTO t SELECT g, g % 10 FROM generate_series(1, 1000) g;
 CREATE INCREMENTAL VIEW first AS SELECT grp, count(*) AS n FROM other GROUP BY grp;
 EOS
 
-sub streamed
-{
-	my ($session, @statements) = @_;
-	my $before = $node->safe_psql('postgres', 'SELECT stream_count FROM pg_stat_replication_slots');
-
-	$session->query_safe($_) foreach @statements;
-	# flushes what was written
-	$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', '')});
-	wait_until($node, "SELECT stream_count > $before FROM pg_stat_replication_slots", 'rows were decoded while the transaction is open');
-	return;
-}
-
 # Begins to create a view, and waits until that waits for transactions.
 sub create_waits
 {
@@ -56,7 +44,7 @@ my $writer = connection($node);
 # ---- a table that was not registered ----
 
 $writer->query_safe('BEGIN');
-streamed($writer, 'INSERT INTO t SELECT g, g % 10 FROM generate_series(1001, 4000) g');
+streamed($node, $writer, 'INSERT INTO t SELECT g, g % 10 FROM generate_series(1001, 4000) g');
 my $creator = create_waits('v AS SELECT grp, count(*) AS n, sum(id) AS ids FROM t GROUP BY grp', 'a new table');
 # of another table; a rebuild, which registers nothing new, is not held up either, when the builder comes to it
 $node->safe_psql('postgres', 'INSERT INTO other SELECT g, g % 3 FROM generate_series(1, 10) g');
@@ -70,7 +58,7 @@ are_exact($node, 'exact with what the transaction wrote');
 # ---- more columns of one that was, and a transaction that is prepared ----
 
 $writer->query_safe('BEGIN');
-streamed($writer, 'UPDATE t SET more = more + 1');
+streamed($node, $writer, 'UPDATE t SET more = more + 1');
 $writer->query_safe(q{PREPARE TRANSACTION 'p'});
 $creator = create_waits('w AS SELECT grp, sum(more) AS more FROM t GROUP BY grp', 'more columns');
 # somebody else who needs nothing new that the transaction has touched
@@ -83,7 +71,7 @@ are_exact($node, 'exact with what was prepared');
 # ---- a partition of what is registered ----
 
 $writer->query_safe('BEGIN');
-streamed($writer, 'INSERT INTO parted SELECT g, g % 10 FROM generate_series(1, 3000) g');
+streamed($node, $writer, 'INSERT INTO parted SELECT g, g % 10 FROM generate_series(1, 3000) g');
 $creator = create_waits('x AS SELECT grp, count(*) AS n FROM parted GROUP BY grp', 'a partition');
 $writer->query_safe('ROLLBACK');
 $creator->query_safe('SELECT 1');
@@ -93,7 +81,7 @@ are_exact($node, 'exact without what was rolled back');
 # ---- who is not concerned does not wait ----
 
 $writer->query_safe('BEGIN');
-streamed($writer, 'INSERT INTO t SELECT g, g % 10, 7 FROM generate_series(5001, 8000) g');
+streamed($node, $writer, 'INSERT INTO t SELECT g, g % 10, 7 FROM generate_series(5001, 8000) g');
 $node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW y AS SELECT grp, count(*) AS n FROM late GROUP BY grp');
 pass('a view of another table is created at once');
 $node->safe_psql('postgres', 'CREATE INCREMENTAL VIEW z AS SELECT grp, min(more) AS least FROM t GROUP BY grp');
@@ -118,8 +106,7 @@ foreach my $end ('ROLLBACK TO a; INSERT INTO t VALUES (-1, -1, -1); COMMIT', 'RO
 	$node->safe_psql('postgres', "CREATE INCREMENTAL VIEW n$views AS SELECT count(*) AS n FROM new WHERE i > $views");
 	set_points($node, 'decoder-in-open-transaction=wait');
 	$writer->query_safe('BEGIN; INSERT INTO t VALUES (-2, -2, -2); SAVEPOINT a; INSERT INTO t SELECT g, g % 10 FROM generate_series(9001, 12000) g');
-	# a commit flushes it
-	$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', '')});
+	wal_end($node);
 	wait_for_point($node, 'decoder-in-open-transaction');
 	$writer->query_safe($end);
 	set_points($node, '');

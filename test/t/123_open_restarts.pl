@@ -28,18 +28,6 @@ sub rows
 	return "INSERT INTO t SELECT $id - g, $grp + g % 3, repeat('x', g % 200) FROM generate_series(1, $count) g";
 }
 
-# Runs the statements, until something of them is decoded while the transaction is open.
-sub streamed
-{
-	my ($session, @statements) = @_;
-	my $before = $node->safe_psql('postgres', 'SELECT stream_count FROM pg_stat_replication_slots');
-
-	$session->query_safe($_) foreach @statements;
-	$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', '')});
-	wait_until($node, "SELECT stream_count > $before FROM pg_stat_replication_slots", 'rows were decoded while the transaction is open');
-	return;
-}
-
 # A new decoder in the place of the old one.
 sub replaced
 {
@@ -58,10 +46,10 @@ foreach my $how ('terminate', 'error')
 	my ($pid) = worker_pids($node, 'decoder');
 
 	$other->query_safe('BEGIN');
-	streamed($other, rows(3000, 4));
+	streamed($node, $other, rows(3000, 4));
 	$other->query_safe("PREPARE TRANSACTION 'p'");
 	$session->query_safe('BEGIN');
-	streamed($session, rows(3000, 1), 'SAVEPOINT a', rows(3000, 2), 'SAVEPOINT b', rows(1000, 3), 'ROLLBACK TO b');
+	streamed($node, $session, rows(3000, 1), 'SAVEPOINT a', rows(3000, 2), 'SAVEPOINT b', rows(1000, 3), 'ROLLBACK TO b');
 	if ($how eq 'terminate')
 	{
 		terminate_process($node, $pid);
@@ -70,7 +58,7 @@ foreach my $how ('terminate', 'error')
 	{
 		set_points($node, 'decoder-in-open-transaction=error');
 		$session->query_safe(rows(3000, 3));
-		$node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', '')});
+		wal_end($node);
 		wait_for_end($pid);
 		set_points($node, '');
 	}
@@ -88,9 +76,9 @@ foreach my $how ('terminate', 'error')
 # ---- the server is killed: what was open then has never happened, and is not told of ----
 
 $session->query_safe('BEGIN');
-streamed($session, rows(3000, 1));
+streamed($node, $session, rows(3000, 1));
 $other->query_safe('BEGIN');
-streamed($other, rows(3000, 4));
+streamed($node, $other, rows(3000, 4));
 $other->query_safe("PREPARE TRANSACTION 'p'");
 kill_server($node);
 leave($session);
@@ -105,7 +93,7 @@ is_exact($node, 'v', 'with what was prepared before');
 
 $session = connection($node);
 $session->query_safe('BEGIN');
-streamed($session, rows(3000, 1), 'SAVEPOINT a', rows(3000, 1), 'ROLLBACK TO a', rows(3000, 1));
+streamed($node, $session, rows(3000, 1), 'SAVEPOINT a', rows(3000, 1), 'ROLLBACK TO a', rows(3000, 1));
 $session->query_safe("PREPARE TRANSACTION 'p'");
 $session->quit;
 $node->restart;
@@ -118,7 +106,7 @@ is_exact($node, 'v', 'with what was prepared before the restart');
 
 $session = connection($node);
 $session->query_safe('BEGIN');
-streamed($session, rows(20000, 1));
+streamed($node, $session, rows(20000, 1));
 wait_until($node, "SELECT log_disk_bytes > 0 AND log_memory_bytes = 0 FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'",
 	'what is open lies on disk when all is quiet');
 pass('what is open lies on disk when all is quiet');

@@ -35,24 +35,17 @@ sub rebuilt
 	return $node->safe_psql('postgres', "SELECT rebuilds || ' ' || coalesce(last_rebuild_reason, '') FROM pg_stat_ivm WHERE relname = 'v_$table'");
 }
 
-# The end of what was written until now, which is flushed.
-sub written
-{
-	return (split /\n/, $node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', ''); SELECT pg_current_wal_flush_lsn()}))[1];
-}
-
 # What was written until now is decoded; what the log has on disk then.
 sub decoded
 {
-	my $end = written();
-	wait_until($node, "SELECT position_lsn >= '$end' FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'", 'it is decoded');
+	wait_until_decoded($node);
 	return $node->safe_psql('postgres', "SELECT log_disk_bytes FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'");
 }
 
 # Rows are taken up again, and nothing is in the log: not as it was told before what was written until now was decoded.
 sub wait_until_empty
 {
-	my $end = written();
+	my $end = wal_end($node);
 	wait_until($node, "SELECT log_disk_bytes = 0 AND state = 'running' AND position_lsn >= '$end' FROM pg_stat_ivm_worker WHERE worker_type = 'decoder'",
 		'an empty log');
 	return;

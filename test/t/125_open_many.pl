@@ -28,7 +28,7 @@ my $most = 0;
 # What was written until now is decoded; looks at the decoder's memory meanwhile.
 sub decoded
 {
-	my $end = (split /\n/, $node->safe_psql('postgres', q{SELECT pg_logical_emit_message(true, 't', ''); SELECT pg_current_wal_flush_lsn()}))[1];
+	my $end = wal_end($node);
 	wait_until_true(sub {
 			my $now = anonymous($pid);
 			$most = $now if $now > $most;
